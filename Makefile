@@ -1,0 +1,39 @@
+# make study   set up .venv and run the default profile end to end
+# make test    set up .venv and run all tests
+# make lab     open JupyterLab
+# PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
+
+PYTHON ?= python3.11
+PROFILE ?= params/digits.yaml
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: study test lint lab clean
+
+study: $(READY)
+	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
+
+test: $(READY) lint
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m lib.run params/tiny.yaml
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -W ignore outputs/tiny/notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(READY)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "error: the study needs Python 3.11, and '$(PYTHON)' is not it." >&2; \
+	  echo "Install Python 3.11 with its venv module, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv outputs/*/work

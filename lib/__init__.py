@@ -1,0 +1,1 @@
+"""Helpers of the study: what the notebooks import."""

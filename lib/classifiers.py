@@ -1,0 +1,202 @@
+"""The classifiers: five families, named and shaped as in chenyaofo/pytorch-cifar-models."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import MobileNetV2, ShuffleNetV2
+from torchvision.models.vgg import VGG, cfgs, make_layers
+
+from lib.errors import StudyError
+from lib.repvgg import RepVGG, fuse_repvgg
+from lib.resnet import ResNet
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+"""Channel means of images in [0, 1] with which the published weights were trained."""
+CIFAR10_STD = (0.2023, 0.1994, 0.2010)
+"""Channel standard deviations of images in [0, 1] with which the published weights were trained."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "resnet": ("resnet20", "resnet32", "resnet44", "resnet56"),
+    "vgg": ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    "mobilenetv2": (
+        "mobilenetv2_x0_5",
+        "mobilenetv2_x0_75",
+        "mobilenetv2_x1_0",
+        "mobilenetv2_x1_4",
+    ),
+    "shufflenetv2": (
+        "shufflenetv2_x0_5",
+        "shufflenetv2_x1_0",
+        "shufflenetv2_x1_5",
+        "shufflenetv2_x2_0",
+    ),
+    "repvgg": ("repvgg_a0", "repvgg_a1", "repvgg_a2"),
+}
+"""The published sizes of each family; any may also be had at another width, `<size>_x<width>`."""
+
+NAME = re.compile(
+    r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|mobilenetv2|shufflenetv2|repvgg_a[0-2])"
+    r"(?:_x(?P<width>\d+_\d+))?"
+)
+MAX_WIDTH = 4.0
+
+VGG_LAYERS = {"vgg11_bn": "A", "vgg13_bn": "B", "vgg16_bn": "D", "vgg19_bn": "E"}
+MOBILENETV2_STAGES = [  # expansion, channels, blocks, stride (ImageNet's second stage has stride 2)
+    [1, 16, 1, 1],
+    [6, 24, 2, 1],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+]
+SHUFFLENETV2_WIDTHS = {  # channels of stages 2 to 4 and of the last convolution
+    0.5: (48, 96, 192, 1024),
+    1.0: (116, 232, 464, 1024),
+    1.5: (176, 352, 704, 1024),
+    2.0: (244, 488, 976, 2048),
+}
+REPVGG_WIDTHS = {
+    "repvgg_a0": (48, 48, 96, 192, 1280),
+    "repvgg_a1": (64, 64, 128, 256, 1280),
+    "repvgg_a2": (64, 96, 192, 384, 1408),
+}
+
+
+def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
+    """Build a classifier of normalised images `(n, 3, 32, 32)` -> logits `(n, num_classes)`.
+
+    `name` is a published size, or one at another width: `resnet20_x0_5`, `mobilenetv2_x0_25`.
+    A width multiplies the channels, rounded to multiples of 8. Weights are drawn from torch's
+    global generator. Raises `StudyError` for a name it does not know.
+    """
+    size, width = _parse(name)
+    if num_classes < 1:
+        raise StudyError(f"{name}: num_classes must be at least 1, not {num_classes}")
+    if size == "mobilenetv2":
+        return _mobilenetv2(width, num_classes)
+    if size == "shufflenetv2":
+        return _shufflenetv2(width, num_classes)
+    if size in VGG_LAYERS:
+        return CifarVGG(VGG_LAYERS[size], width, num_classes)
+    if size in REPVGG_WIDTHS:
+        widths = tuple(_scaled(c, width) for c in REPVGG_WIDTHS[size])
+        return RepVGG((2, 4, 14, 1), widths, num_classes)
+    blocks = (int(size.removeprefix("resnet")) - 2) // 6
+    return ResNet(blocks, tuple(_scaled(c, width) for c in (16, 32, 64)), num_classes)
+
+
+def family(name: str) -> str:
+    """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
+    size, _ = _parse(name)
+    return next(f for f in FAMILIES if size.startswith(f))
+
+
+class CifarVGG(VGG):
+    """torchvision's VGG with batch normalisation and a small classifier after a 1x1 map."""
+
+    def __init__(self, layers: str, width: float, num_classes: int) -> None:
+        nn.Module.__init__(self)  # VGG's own constructor would draw 120 million unused weights
+        config = [c if c == "M" else _scaled(c, width) for c in cfgs[layers]]
+        hidden = _scaled(512, width)
+        self.features = make_layers(config, batch_norm=True)
+        self.avgpool = nn.Identity()
+        self.classifier = nn.Sequential(
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, num_classes),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+
+class NormalizedClassifier(nn.Module):
+    """A classifier that takes pixel values as they are: `(n, 3, 32, 32)` float32 in [0, 255].
+
+    It computes `(x / 255 - mean) / std` by channel, then `model`. Deployed and calibrated
+    networks all have this input, so that every calibration set is fed in the same way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float] = CIFAR10_MEAN,
+        std: Sequence[float] = CIFAR10_STD,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise StudyError(f"mean {mean} and std {std}: give 3 channels each, std above 0")
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pixel values `(n, 3, 32, 32)` float32 in [0, 255] to logits `(n, num_classes)`."""
+        return self.model((x / 255 - self.mean) / self.std)
+
+
+def features_and_logits(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run `model` and return what enters its last linear layer `(n, d)` with its logits."""
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(x)
+    finally:
+        handle.remove()
+    return seen[-1], logits
+
+
+def features(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the penultimate features of `x`, `(n, d)`: what enters the last linear layer."""
+    return features_and_logits(model, x)[0]
+
+
+def prepare_for_deployment(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` in eval mode, its RepVGG blocks (if any) fused."""
+    return fuse_repvgg(model)
+
+
+def _parse(name: str) -> tuple[str, float]:
+    """Split a name into its size and width: `"vgg11_bn_x0_25"` -> `("vgg11_bn", 0.25)`."""
+    match = NAME.fullmatch(name)
+    has_own_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
+    if match is None or (has_own_width and match["width"] is None):
+        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
+        raise StudyError(
+            f"unknown classifier {name!r}; known are {sizes}; "
+            "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
+        )
+    width = float((match["width"] or "1_0").replace("_", "."))
+    if not 0 < width <= MAX_WIDTH:
+        raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")
+    return match["size"], width
+
+
+def _scaled(channels: int, width: float) -> int:
+    """Multiply channels by a width, to the nearest multiple of 8 and at least 8."""
+    return max(8, 8 * round(channels * width / 8))
+
+
+def _mobilenetv2(width: float, num_classes: int) -> MobileNetV2:
+    model = MobileNetV2(num_classes, width, MOBILENETV2_STAGES)
+    model.features[0][0].stride = (1, 1)
+    return model
+
+
+def _shufflenetv2(width: float, num_classes: int) -> ShuffleNetV2:
+    """Build torchvision's network; widths that nobody published scale those of x1_0."""
+    stage2 = _scaled(116, width)
+    widths = SHUFFLENETV2_WIDTHS.get(width, (stage2, 2 * stage2, 4 * stage2, 1024))
+    model = ShuffleNetV2([4, 8, 4], [24, *widths], num_classes)
+    model.conv1[0].stride = (1, 1)
+    model.maxpool = nn.Identity()
+    return model

@@ -1,0 +1,149 @@
+"""One update of discriminator and generator: the study's own recipe and the original's."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from lib.diffaugment import Draws, augment_images
+from lib.distillation_data import Batch
+from lib.distillation_losses import (
+    adversarial_due,
+    discriminator_loss,
+    feature_loss,
+    generator_loss,
+)
+
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The two networks in training, their optimizers and the generator's running average."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    average: nn.Module
+    optimizers: dict[str, Optimizer]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the networks by name, for checkpoints."""
+        names = ("generator", "discriminator", "average")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of one update's losses."""
+
+    pixel: float
+    adversarial: float
+    adversarial_interval: int
+
+
+def default_step(
+    networks: Networks, batch: Batch, draws: Draws, weights: Weights, update: int
+) -> Losses:
+    """Train both networks once on images that the generator makes once.
+
+    The teacher's and the student's features come from one state of the discriminator, which
+    sees a pair under the same augmentation (`draws`, for the 2n rows of the batch).
+    """
+    n = len(batch.images) // 2
+    fakes = networks.generator(batch.latents, batch.labels)
+    shown_images, shown_fakes = augment_images(batch.images, draws), augment_images(fakes, draws)
+    losses = _train_discriminator(networks, shown_images, shown_fakes.detach(), batch.labels)
+
+    judge = networks.discriminator.eval().requires_grad_(False)
+    due = adversarial_due(update, weights.adversarial_interval)
+    used = 2 * n if due else n
+    target, _ = judge(shown_images[:n], batch.labels[:n])
+    features, logits = judge(shown_fakes[:used], batch.labels[:used])
+    losses |= generator_loss(
+        F.l1_loss(fakes[:n], batch.images[:n]),
+        feature_loss([feature[:n] for feature in features], target),
+        weights.pixel,
+        logits.split(n) if due else None,
+        weights.adversarial,
+    )
+    descend(networks.optimizers["generator"], losses["g_total"])
+    return losses
+
+
+def _train_discriminator(
+    networks: Networks, images: torch.Tensor, fakes: torch.Tensor, labels: torch.Tensor
+) -> Losses:
+    network = networks.discriminator.train().requires_grad_(True)
+    _, logits = network(torch.cat([images, fakes]), labels.repeat(2, 1))
+    teacher, real, student, random = logits.chunk(4)
+    losses = discriminator_loss(teacher, student, real, random)
+    descend(networks.optimizers["discriminator"], losses["d_total"])
+    return losses
+
+
+def original_step(
+    networks: Networks, batch: Batch, draws: Draws, weights: Weights, update: int
+) -> Losses:
+    """Train both networks once as the original did; it knows no augmentation (`draws` is unused).
+
+    Every image is made twice; at the start of a later epoch the generator is still in eval mode
+    when the discriminator sees it; the teacher's features are older than the student's by one
+    update of the discriminator.
+    """
+    n = len(batch.images) // 2
+    generator, judge = networks.generator, networks.discriminator.train().requires_grad_(True)
+    generator.train(not batch.new_epoch)
+    (teacher, real), (z, fresh) = batch.images.split(n), batch.latents.split(n)
+    labels, real_labels = batch.labels.split(n)
+    with torch.no_grad():
+        student, random = generator(z, labels), generator(fresh, real_labels)
+    target, teacher_logits = judge(teacher, labels)
+    losses = discriminator_loss(
+        teacher_logits,
+        judge(student, labels)[1],
+        judge(real, real_labels)[1],
+        judge(random, real_labels)[1],
+    )
+    descend(networks.optimizers["discriminator"], losses["d_total"])
+
+    generator.train()
+    judge.requires_grad_(False)
+    student = generator(z, labels)
+    features, logits = judge(student, labels)
+    adversarial = None
+    if adversarial_due(update, weights.adversarial_interval):
+        adversarial = logits, judge(generator(fresh, real_labels), real_labels)[1]
+    losses |= generator_loss(
+        F.l1_loss(student, teacher),
+        feature_loss(features, [feature.detach() for feature in target]),
+        weights.pixel,
+        adversarial,
+        weights.adversarial,
+    )
+    descend(networks.optimizers["generator"], losses["g_total"])
+    return losses
+
+
+def descend(optimizer: Optimizer, loss: torch.Tensor) -> None:
+    """Take one step down the gradient of `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the running average towards the network: average ← decay·average + (1 - decay)·new.
+
+    BatchNorm's running statistics are averaged like weights (Karras et al. 2018, 1710.10196).
+    """
+    for mean, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(new, 1 - decay)
+        else:
+            mean.copy_(new)
+
+
+STEPS = {"default": default_step, "original": original_step}

@@ -1,0 +1,115 @@
+"""The original student, DiStyleGAN: a generator of 2,054,368 parameters and its discriminator.
+
+Labels are one-hot rows `(n, c_dim) float32`, images `(n, nc, 32, 32) float32` in [-1, 1].
+The names of the parameters are those of the published checkpoints.
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils import spectral_norm
+
+
+def upsample_block(channels: int) -> nn.Sequential:
+    """Return nearest ×2, 3×3 convolution, BatchNorm, GLU: `(n, c, h, w)` to `(n, c/2, 2h, 2w)`."""
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.GLU(1),
+    )
+
+
+def dense_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Return linear, BatchNorm, GLU: `(n, inputs)` to `(n, outputs)`."""
+    return nn.Sequential(
+        nn.Linear(inputs, 2 * outputs, bias=False), nn.BatchNorm1d(2 * outputs), nn.GLU(1)
+    )
+
+
+def initialize(module: nn.Module) -> None:
+    """Fill matrices and kernels orthogonally, BatchNorm weights from N(1, 0.02), biases with 0."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.orthogonal_(parameter)
+        elif name.endswith("weight"):
+            nn.init.normal_(parameter, 1.0, 0.02)
+        else:
+            nn.init.zeros_(parameter)
+
+
+class Generator(nn.Module):
+    """Latents `(n, z_dim)` and one-hot labels `(n, c_dim)` to images `(n, nc, 32, 32)`."""
+
+    def __init__(
+        self,
+        z_dim: int = 512,
+        c_dim: int = 10,
+        ngf: int = 256,
+        project_dim: int = 128,
+        nc: int = 3,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.ngf = z_dim, c_dim, ngf
+        self.project = dense_block(z_dim, project_dim)
+        self.fc = dense_block(project_dim + c_dim, ngf * 16)
+        self.upsample1 = upsample_block(ngf)
+        self.upsample2 = upsample_block(ngf // 2)
+        self.upsample3 = upsample_block(ngf // 4)
+        self.img = nn.Sequential(nn.Conv2d(ngf // 8, nc, 3, padding=1, bias=False), nn.Tanh())
+        initialize(self)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        x = self.fc(torch.cat([self.project(z), c], dim=1))
+        x = self.upsample1(x.unflatten(1, (self.ngf, 4, 4)))
+        return self.img(self.upsample3(self.upsample2(x)))
+
+
+def spectral_conv(inputs: int, outputs: int) -> nn.Sequential:
+    """Return a spectrally normalised 4×4 convolution of stride 2 and LeakyReLU 0.2."""
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
+
+
+class Trunk(nn.Module):
+    """Four spectrally normalised convolutions and a projection: the part without labels.
+
+    Spectral normalisation: Miyato et al. 2018, arXiv 1802.05957.
+    """
+
+    def __init__(self, ndf: int, project_dim: int, nc: int) -> None:
+        super().__init__()
+        widths = [nc, ndf, ndf, 2 * ndf, 4 * ndf]
+        self.netD = nn.ModuleList(
+            spectral_conv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.project = nn.Sequential(
+            spectral_norm(nn.Linear(4 * ndf * 4, 2 * project_dim, bias=False)), nn.GLU(1)
+        )
+
+    def features(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return the four convolutions' outputs and the projection `(n, project_dim)`."""
+        features = []
+        for block in self.netD:
+            x = block(x)
+            features.append(x)
+        return features, self.project(x.flatten(1))
+
+
+class Discriminator(Trunk):
+    """Images and one-hot labels to four feature maps and logits `(n, 1)`.
+
+    The label enters before the last linear layer only, so the logit is f(x) + b_c.
+    """
+
+    def __init__(
+        self, ndf: int = 128, c_dim: int = 10, project_dim: int = 128, nc: int = 3
+    ) -> None:
+        super().__init__(ndf, project_dim, nc)
+        self.output = nn.Linear(project_dim + c_dim, 1, bias=False)
+        initialize(self)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        features, projection = self.features(x)
+        return features, self.output(torch.cat([projection, c], dim=1))

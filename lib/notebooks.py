@@ -1,0 +1,34 @@
+"""What the notebooks of the study are and which parameters each declares."""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from lib.paths import NOTEBOOKS
+
+
+
+def notebook_paths() -> list[Path]:
+    """Return the numbered notebooks of the study, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+@cache
+def declared_parameters(path: Path) -> dict[str, Any]:
+    """Return names and default values in a notebook's cell tagged `parameters`."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return assigned_literals(cell.source) or {}
+    return {}
+
+
+def assigned_literals(source: str) -> dict[str, Any] | None:
+    """Return `{name: value}` of a cell that only assigns literals to names, else None."""
+    try:
+        body = ast.parse(source).body
+        return {node.targets[0].id: ast.literal_eval(node.value) for node in body}
+    except (AttributeError, SyntaxError, ValueError):
+        return None

@@ -1,0 +1,184 @@
+"""Classifiers in OpenVINO: export from torch, batched prediction, speed.
+
+All networks run with INFERENCE_PRECISION_HINT f32: on CPUs with AMX the default is bfloat16, and
+the FP32 reference would not be one.
+"""
+
+import re
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino.properties.hint as hints
+import torch
+from torch import nn
+
+from lib.errors import StudyError
+from lib.files import atomic_path
+from lib.sampleset import IMAGE_SHAPE
+
+BATCH_SIZE = 64
+TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 IR
+AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
+
+
+def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
+    """Convert a classifier from torch to OpenVINO IR with FP32 weights, `out_xml` and its .bin.
+
+    The classifier takes pixels `(n, 3, 32, 32)` float32 in [0, 255] and gives logits. Raises
+    `StudyError` if the logits of the IR and of torch differ on `check_images`
+    `(n, 3, 32, 32) uint8` by more than `TOLERANCE` of the largest one.
+    """
+    classifier = classifier.cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        example = torch.zeros(1, *IMAGE_SHAPE)
+        model = ov.convert_model(classifier, example_input=example, input=[-1, *IMAGE_SHAPE])
+    model.output(0).get_tensor().set_names({"logits"})  # NNCF finds outputs by name
+    with torch.inference_mode():
+        expected = classifier(torch.from_numpy(check_images).float()).numpy()
+    error = np.abs(predict_ir(model, check_images) - expected).max() / np.abs(expected).max()
+    if not error < TOLERANCE:
+        raise StudyError(
+            f"{out_xml.name}: IR and torch differ by {error:.1e} of the largest logit, allowed are "
+            f"{TOLERANCE:g}: look for operations that behave differently outside eval mode"
+        )
+    save_ir(out_xml, model)
+
+
+def save_ir(out_xml: Path, model: ov.Model) -> None:
+    """Write `out_xml` and the .bin beside it, with their weights as they are.
+
+    While they are replaced there is no .xml, so that no one reads one model's graph with another
+    one's weights. Equal models give equal files.
+    """
+    name_operations(model)
+    model.set_friendly_name(out_xml.stem)
+    out_xml.unlink(missing_ok=True)
+    with atomic_path(out_xml) as xml, atomic_path(out_xml.with_suffix(".bin")) as weights:
+        ov.save_model(model, xml, compress_to_fp16=False)
+        xml.with_suffix(".bin").replace(weights)
+
+
+def name_operations(model: ov.Model) -> None:
+    """Rename operations with automatic names, whose numbers depend on the process's past."""
+    for index, operation in enumerate(model.get_ordered_ops()):
+        if AUTOMATIC_NAME.fullmatch(operation.get_friendly_name()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
+
+
+def read_ir(xml: Path) -> ov.Model:
+    """Read an IR; one that is missing or damaged is a `StudyError` that names the file."""
+    if not (xml.is_file() and xml.with_suffix(".bin").is_file()):
+        raise StudyError(f"{xml} or its .bin is missing: export the classifiers again")
+    try:
+        return ov.Core().read_model(xml)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StudyError(f"{xml} is damaged ({reason}): export the classifiers again") from error
+
+
+def predict_ir(
+    model: ov.Model | Path, images: np.ndarray, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Return logits `(n, classes) float32` for images `(n, 3, 32, 32) uint8`, in their order."""
+    return Predictor(model, batch_size)(images)
+
+
+class Predictor:
+    """A compiled network that takes many images: fixed batches, asynchronously."""
+
+    def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
+        model = read_ir(model) if isinstance(model, Path) else model.clone()
+        self.batch_size = batch_size
+        self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
+        self.queue = ov.AsyncInferQueue(self.compiled)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32)` of values 0 … 255."""
+        logits = np.empty((len(images), self.compiled.output(0).shape[1]), np.float32)
+
+        def keep(request: ov.InferRequest, start: int) -> None:
+            rows = logits[start : start + self.batch_size]
+            rows[:] = request.get_output_tensor().data[: len(rows)]
+
+        self.queue.set_callback(keep)
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size].astype(np.float32)
+            missing = self.batch_size - len(batch)
+            batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
+            self.queue.start_async(batch, start)
+        self.queue.wait_all()
+        return logits
+
+
+def measure_speeds(
+    models: dict[str, Path], images: np.ndarray, *, repeats: int, calls: int = 50
+) -> dict[str, dict[str, float]]:
+    """Measure latency and throughput of several networks on this machine.
+
+    Latency: ms for one image with the LATENCY hint, median of `calls` synchronous calls after a
+    warm-up. Throughput: images/s with the THROUGHPUT hint, asynchronous batches of 64 from
+    `images` `(n, 3, 32, 32) uint8`. The networks take turns `repeats` times, so that a busy
+    moment hits all of them alike; returned are the medians over the turns:
+    `{name: {"latency_ms", "throughput"}}`.
+    """
+    runners = {name: (_latency_timer(xml, images, calls), Predictor(xml)) for name, xml in models.items()}
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for turn in range(repeats + 1):
+        for name, (latency, predictor) in runners.items():
+            measured = latency(), len(images) / _seconds(lambda p=predictor: p(images))
+            if turn > 0:  # the first turn warms up
+                seen[name].append(measured)
+    medians = {name: np.median(values, axis=0) for name, values in seen.items()}
+    return {
+        name: {"latency_ms": float(latency), "throughput": float(throughput)}
+        for name, (latency, throughput) in medians.items()
+    }
+
+
+def measure_speed(xml: Path, images: np.ndarray, *, repeats: int = 5) -> dict[str, float]:
+    """Measure one network as `measure_speeds` does."""
+    return measure_speeds({"model": xml}, images, repeats=repeats)["model"]
+
+
+def cpu_flags() -> list[str]:
+    """Name the instruction sets of this CPU that decide how INT8 networks are computed."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    lines = [line for line in text.splitlines() if line.startswith("flags")]
+    present = set(lines[0].split()) if lines else set()
+    return [flag for flag in CPU_FLAGS if flag in present]
+
+
+def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
+    model.reshape([batch_size, *IMAGE_SHAPE])
+    config = {
+        hints.inference_precision: ov.Type.f32,
+        hints.performance_mode: mode,
+        # processes that run side by side would all be pinned to the same first core
+        hints.enable_cpu_pinning: False,
+    }
+    return ov.compile_model(model, "CPU", config)
+
+
+def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
+    request = _compile(read_ir(xml), 1, hints.PerformanceMode.LATENCY).create_infer_request()
+    inputs = [images[i % len(images)][None].astype(np.float32) for i in range(calls)]
+
+    def latency() -> float:
+        return 1000 * float(np.median([_seconds(lambda x=x: request.infer(x)) for x in inputs]))
+
+    return latency
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

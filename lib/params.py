@@ -1,0 +1,227 @@
+"""The parameters of the study: one flat, typed schema for every profile and notebook."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from lib.calibration import CALIBRATION_SETS
+from lib.classifiers import family
+from lib.errors import StudyError
+
+
+def _number(value: Any) -> Any:
+    """Read `2e-4`, which YAML takes for a text, and whole numbers as floats."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value) if isinstance(value, int | str) else value
+    except ValueError:
+        return value
+
+
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Positive = Annotated[Float, Field(gt=0)]
+NotNegative = Annotated[Float, Field(ge=0)]
+PowerOfTwo = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+
+
+class Params(BaseModel):
+    """All parameters; `params/digits.yaml` explains each one. Every key is required."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    # the run
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    output_dir: Annotated[str, Field(min_length=1)]
+    device: Literal["cpu", "cuda"]
+    jobs: Count
+    # real data
+    data: Literal["digits", "cifar10", "imagefolder"]
+    data_dir: str
+    test_images: Annotated[int, Field(ge=0)]
+    validation_images: Count
+    # 00 teacher training
+    teacher: Annotated[str, Field(min_length=1)]
+    teacher_kimg: Positive
+    teacher_batch_size: Annotated[int, Field(ge=4)]
+    teacher_z_dim: Count
+    teacher_w_dim: Count
+    teacher_mapping_layers: Count
+    teacher_channel_base: Annotated[int, Field(ge=32)]
+    teacher_channel_max: Count
+    teacher_learning_rate: Positive
+    teacher_r1_gamma: NotNegative
+    teacher_r1_interval: Count
+    teacher_ema_kimg: Positive
+    teacher_ada_target: Share
+    teacher_ada_kimg: Positive
+    teacher_checkpoint_kimg: Positive
+    # 01 teacher sampling
+    sampling_per_class: Count
+    sampling_truncation: Annotated[Float, Field(ge=0, le=2)]
+    sampling_noise_mode: Literal["const", "random", "none"]
+    sampling_latent_distribution: Literal["normal", "uniform"]
+    sampling_batch_size: Count
+    sampling_shard_size: Count
+    # 02 distillation
+    student_recipe: Literal["default", "original"]
+    student_epochs: Count
+    student_batch_size: Annotated[int, Field(ge=2)]
+    student_ngf: PowerOfTwo
+    student_ndf: Count
+    student_project_dim: Count
+    student_learning_rate: Positive
+    student_pixel_weight: NotNegative
+    student_pixel_epochs: Count
+    student_adversarial_weight: NotNegative
+    student_adversarial_interval: Count
+    student_ema_kimg: Positive
+    student_augment: Literal["none", "translation", "translation,cutout", "color,translation"]
+    student_checkpoint_updates: Count
+    # 03 evaluation
+    evaluator: str
+    evaluator_epochs: Count
+    evaluation_per_class: Count
+    evaluation_kid_subset_size: Annotated[int, Field(ge=2)]
+    evaluation_kid_subsets: Annotated[int, Field(ge=2)]
+    evaluation_neighbours: Count
+    # the classifiers
+    classifiers: Annotated[list[str], Field(min_length=1)]
+    classifier_epochs: Count
+    classifier_batch_size: Annotated[int, Field(ge=2)]
+    classifier_learning_rate: Positive
+    classifier_weight_decay: NotNegative
+    classifier_augment_shift: Annotated[int, Field(ge=0, le=16)]
+    classifier_horizontal_flip: bool
+    classifier_label_smoothing: Annotated[Float, Field(ge=0, lt=1)]
+    classifier_mean: Annotated[list[Share], Field(min_length=3, max_length=3)]
+    classifier_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    # 04 calibration sets
+    calibration_sets: Annotated[list[str], Field(min_length=1)]
+    calibration_per_class: Count
+    # 05 quantization
+    quantization_methods: Annotated[
+        list[Literal["default", "accuracy_aware"]], Field(min_length=1)
+    ]
+    quantization_preset: Literal["performance", "mixed"]
+    quantization_subset_size: Count
+    quantization_fast_bias_correction: bool
+    quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
+    quantization_seeds: Count
+    quantization_speed_repeats: Count
+    # 06 comparison
+    comparison_margin_pp: Positive
+    comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
+    comparison_bootstrap: Annotated[int, Field(ge=100)]
+
+    @field_validator("classifiers", "calibration_sets", "quantization_methods")
+    @classmethod
+    def _no_repeats(cls, names: list[str]) -> list[str]:
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} named twice: name each once")
+        return names
+
+    @field_validator("classifiers", "evaluator")
+    @classmethod
+    def _known_classifiers(cls, names: list[str] | str) -> list[str] | str:
+        for name in [names] if isinstance(names, str) else names:
+            try:
+                family(name)
+            except StudyError as error:
+                raise ValueError(str(error)) from error
+        return names
+
+    @field_validator("calibration_sets")
+    @classmethod
+    def _known_sets(cls, names: list[str]) -> list[str]:
+        unknown = sorted(set(names) - set(CALIBRATION_SETS))
+        if unknown:
+            raise ValueError(
+                f"no set is called {', '.join(unknown)}: known are {', '.join(CALIBRATION_SETS)}"
+            )
+        if "real" not in names:
+            raise ValueError("real must be among the sets: the others are compared with it")
+        return names
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Params":
+        if self.data == "digits" and self.test_images == 0:
+            raise ValueError("test_images must be 10 or more for digits, which come unsplit")
+        if self.evaluation_kid_subset_size > self.evaluation_per_class:
+            raise ValueError(
+                "evaluation_kid_subset_size must not exceed evaluation_per_class "
+                f"({self.evaluation_per_class})"
+            )
+        return self
+
+    def group(self, prefix: str) -> dict[str, Any]:
+        """Return the parameters that start with `prefix_`, without that prefix."""
+        start = f"{prefix}_"
+        values = self.model_dump()
+        return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
+
+
+def validate(values: dict[str, Any]) -> Params:
+    """Check parameter values; the first fault is a one-line `StudyError` that names the key."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(_first_fault(error, values)) from None
+
+
+def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
+    fault = error.errors(include_url=False)[0]
+    key = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return f"unknown parameter {key}: no notebook declares it, remove it or mend its spelling"
+    if fault["type"] == "missing":
+        return f"parameter {key} is missing: add it, params/digits.yaml explains it"
+    text = fault["msg"].removeprefix("Value error, ")
+    given = f" (given: {values.get(key)!r})" if key else ""
+    return f"parameter {key or 'set'}: {text}{given}"
+
+
+def read_profile(path: Path | str) -> dict[str, Any]:
+    """Read a profile's YAML file as a dictionary; not yet validated."""
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing: name a file such as params/digits.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} must hold lines of the form key: value")
+    return values
+
+
+def parse_override(text: str) -> Any:
+    """Read a `-p` value as YAML would, so lists and numbers work."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.YAMLError(f"{', '.join(repeated)} given twice")
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,65 @@
+"""What is checked before long work starts."""
+
+import shutil
+from pathlib import Path
+
+from lib.data import SPLITS, read_image
+from lib.errors import StudyError
+from lib.notebooks import declared_parameters, notebook_paths
+from lib.params import Params
+from lib.paths import resolve
+from lib.study import check_writable, output_folder
+from lib.teacher import load_teacher
+
+BASE_BYTES = 200_000_000
+
+
+def check(params: Params, notebooks: list[Path]) -> None:
+    """Raise `StudyError` for a fault in declarations, output folder, disk, data or teacher file."""
+    check_declarations(params)
+    folder = output_folder(params)
+    check_writable(folder)
+    check_disk(params, folder)
+    if notebooks[0] == notebook_paths()[0]:
+        check_data(params)
+        if params.teacher != "train":
+            load_teacher(resolve(params.teacher))
+
+
+def check_declarations(params: Params) -> None:
+    """Each parameter must be declared by some notebook."""
+    declared = {name for path in notebook_paths() for name in declared_parameters(path)}
+    idle = sorted(set(params.model_dump()) - declared)
+    if idle:
+        raise StudyError(f"unknown parameter {idle[0]}: no notebook declares it")
+
+
+def check_disk(params: Params, folder: Path) -> None:
+    """The free space must hold the samples and models that the profile makes."""
+    sample = 3 * 32 * 32 + 8 + 4 * params.teacher_z_dim
+    samples = 10 * (2 * params.sampling_per_class + params.evaluation_per_class)
+    needed = BASE_BYTES + samples * sample
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StudyError(
+            f"disk full: {folder} has {free / 1e6:.0f} MB free, the study needs about "
+            f"{needed / 1e6:.0f} MB: free some space or choose another output_dir"
+        )
+
+
+def check_data(params: Params) -> None:
+    """An image tree must have train/ and test/ with two classes or more of 32×32 images."""
+    if params.data != "imagefolder":
+        return
+    for split in (SPLITS[0], SPLITS[2]):
+        folder = resolve(params.data_dir) / split
+        if not folder.is_dir():
+            raise StudyError(f"{folder} is missing: data_dir needs train/<class>/, test/<class>/")
+        classes = sorted(path for path in folder.iterdir() if path.is_dir())
+        if len(classes) < 2:
+            raise StudyError(f"{folder} has {len(classes)} class folders: it takes two or more")
+        for name in classes:
+            first = next(iter(sorted(path for path in name.iterdir() if path.is_file())), None)
+            if first is None:
+                raise StudyError(f"{name} has no images: add some or remove the folder")
+            read_image(first)

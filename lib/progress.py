@@ -1,0 +1,63 @@
+"""Progress: a bar while a person watches, plain lines in batch runs."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from tqdm.auto import tqdm
+
+SECONDS_BETWEEN_LINES = 15
+
+
+def person_watches() -> bool:
+    """Tell whether this process runs in a Jupyter session or on a terminal.
+
+    Jupyter servers name the session in `JPY_SESSION_NAME`; papermill and nbval do not.
+    """
+    return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
+
+
+def progress(items: Iterable, desc: str, total: int | None = None, unit="it", initial: int = 0):
+    """Iterate over `items` and show how far it got; `set_postfix_str` adds a text.
+
+    `total` counts all steps, `initial` those that an earlier run has already done.
+    """
+    if person_watches():
+        return tqdm(items, desc=desc, total=total, unit=unit, initial=initial)
+    return PlainProgress(items, desc, total, unit, initial)
+
+
+class PlainProgress:
+    """Print a line every 15 s: saved notebooks show no bar that is stuck half-way."""
+
+    def __init__(self, items: Iterable, desc: str, total: int | None, unit: str, initial: int):
+        self.items, self.desc, self.unit = items, desc, unit
+        self.total = len(items) if total is None and hasattr(items, "__len__") else total
+        self.done = self.initial = initial
+        self.text = ""
+
+    def set_postfix_str(self, text: str) -> None:
+        """Set the text at the end of the next line."""
+        self.text = text
+
+    def __iter__(self) -> Iterator:
+        started = last = time.monotonic()
+        for item in self.items:
+            yield item
+            self.done += 1
+            now = time.monotonic()
+            if now - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                print(self.line(now - started), flush=True)
+
+    def line(self, seconds: float) -> str:
+        """Return the line after `seconds` of work."""
+        rate = (self.done - self.initial) / max(seconds, 1e-9)
+        text = f"{self.desc}: {self.done:,}"
+        if self.total:
+            left = (self.total - self.done) / max(rate, 1e-9)
+            text += f"/{self.total:,} {self.unit}, {rate:.3g}/s, {left:.0f} s left"
+        else:
+            text += f" {self.unit}, {rate:.3g}/s"
+        return text + (f", {self.text}" if self.text else "")

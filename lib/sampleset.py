@@ -1,0 +1,162 @@
+"""SampleSet: labelled images, with the latents they were made from, in safetensors shards.
+
+A set is a folder: `samples.json` (the record) and `shard-00000.safetensors` … Each shard holds
+images `(n, 3, 32, 32) uint8`, labels `(n,) int64` and, for generated images, latents
+`(n, z_dim) float32`. Shards are written atomically and carry a hash of their own content.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lib.errors import StudyError
+from lib.files import atomic_path, read_json, write_json
+from lib.progress import progress
+
+RECORD = "samples.json"
+IMAGE_SHAPE = (3, 32, 32)
+DTYPES = {"images": np.uint8, "labels": np.int64, "latents": np.float32}
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class SampleSet:
+    """Images `(n, 3, 32, 32) uint8`, labels `(n,) int64`, latents `(n, z_dim) float32` or None.
+
+    `info` is the record: `data`, `class_names`, `maker`, latent distribution, truncation, seed.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    latents: np.ndarray | None = None
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_arrays(self.arrays(), "sample set")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return self.info["class_names"]
+
+    def arrays(self) -> Arrays:
+        """Return the arrays by name, without absent latents."""
+        arrays = {"images": self.images, "labels": self.labels, "latents": self.latents}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def subset(self, index: np.ndarray) -> "SampleSet":
+        """Return the samples at `index` (copied), with the same record."""
+        return SampleSet(**{k: v[index] for k, v in self.arrays().items()}, info=dict(self.info))
+
+    def save(self, folder: Path | str, shard_size: int = 5000) -> None:
+        """Write the set into `folder`."""
+        arrays = self.arrays()
+
+        def draw(shard: int, start: int, stop: int) -> Arrays:
+            return {name: array[start:stop] for name, array in arrays.items()}
+
+        write_shards(folder, len(self), shard_size, draw, self.info, show=False)
+
+    @staticmethod
+    def load(folder: Path | str) -> "SampleSet":
+        """Read a set; missing or damaged files are a `StudyError` that names them."""
+        folder = Path(folder)
+        record = read_json(folder / RECORD)
+        shards = [read_shard(folder / name) for name in record["shards"]]
+        arrays = {k: np.concatenate([shard[k] for shard in shards]) for k in shards[0]}
+        if len(arrays["labels"]) != record["n"]:
+            raise StudyError(f"{folder} holds {len(arrays['labels'])} samples, not {record['n']}")
+        return SampleSet(**arrays, info=record["info"])
+
+
+def write_shards(
+    folder: Path | str,
+    n: int,
+    shard_size: int,
+    draw: Callable[[int, int, int], Arrays],
+    info: dict,
+    show: bool = True,
+) -> None:
+    """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards there.
+
+    `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`. It must depend
+    on its arguments alone: then an interrupted run, started again, ends in the same bytes.
+    """
+    folder = Path(folder)
+    starts = range(0, n, shard_size)
+    names = [f"shard-{index:05d}.safetensors" for index in range(len(starts))]
+    shards = list(enumerate(zip(names, starts, strict=True)))
+    for index, (name, start) in progress(shards, folder.name, unit="shard") if show else shards:
+        if not _intact(folder / name):
+            arrays = draw(index, start, min(start + shard_size, n))
+            write_shard(folder / name, arrays)
+    for stray in set(folder.glob("shard-*.safetensors")) - {folder / name for name in names}:
+        stray.unlink()
+    write_json(folder / RECORD, {"n": n, "shards": names, "info": info})
+
+
+def write_shard(path: Path, arrays: Arrays) -> None:
+    """Write one shard atomically, with the hash of its content in the header."""
+    check_arrays(arrays, str(path))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, metadata={"sha256": _content_hash(arrays)})
+
+
+def read_shard(path: Path) -> Arrays:
+    """Read one shard and compare it with the hash in its header."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing: make the sample set again") from error
+    except (SafetensorError, OSError) as error:
+        raise StudyError(f"{path} is damaged ({error}): delete it and run again") from error
+    check_arrays(arrays, str(path))
+    if expected != _content_hash(arrays):
+        raise StudyError(f"{path} is damaged (hash differs): delete it and run again")
+    return arrays
+
+
+def check_arrays(arrays: Arrays, name: str) -> None:
+    """Check the names, types and shapes of a shard's arrays."""
+    missing = {"images", "labels"} - set(arrays)
+    unknown = set(arrays) - set(DTYPES)
+    if missing or unknown:
+        raise StudyError(f"{name}: arrays {sorted(missing | unknown)} are missing or unknown")
+    for key, array in arrays.items():
+        if array.dtype != DTYPES[key]:
+            raise StudyError(f"{name}: {key} are {array.dtype}, expected {DTYPES[key].__name__}")
+    images, labels = arrays["images"], arrays["labels"]
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise StudyError(f"{name}: images have shape {images.shape[1:]}, expected {IMAGE_SHAPE}")
+    if any(len(array) != len(labels) for array in arrays.values()) or labels.ndim != 1:
+        raise StudyError(f"{name}: numbers of images, labels and latents differ")
+
+
+def _intact(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        read_shard(path)
+    except StudyError:
+        return False
+    return True
+
+
+def _content_hash(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(json.dumps([name, list(arrays[name].shape)]).encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()

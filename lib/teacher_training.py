@@ -1,0 +1,325 @@
+"""Train a class-conditional StyleGAN2-ADA teacher from scratch (Karras et al. 2020).
+
+Non-saturating logistic loss, lazy R1 penalty, moving average of the generator's weights and
+adaptive augmentation, with the settings of the official CIFAR-10 configuration: no path-length
+penalty, no style mixing, no residual connections in the discriminator.
+"""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.augment import AdaptiveProbability, Augment
+from lib.checkpoint import load_checkpoint, save_checkpoint, save_tensors, save_weights
+from lib.errors import StudyError
+from lib.files import write_text
+from lib.images import to_float, to_uint8
+from lib.progress import progress
+from lib.sampleset import SampleSet
+from lib.seeds import derive_seed, numpy_generator, torch_generator
+from lib.stylegan2 import Generator
+from lib.stylegan2_discriminator import Discriminator
+
+SNAPSHOTS, SNAPSHOTS_PER_CLASS, SNAPSHOT_CLASSES = 10, 4, 10
+COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
+EMA_RAMPUP = 0.05
+LOG_ROWS = 100
+
+
+def train_teacher(
+    out: Path,
+    *,
+    real: Path,
+    seed: int,
+    kimg: float,
+    batch_size: int,
+    z_dim: int,
+    w_dim: int,
+    mapping_layers: int,
+    channel_base: int,
+    channel_max: int,
+    learning_rate: float,
+    r1_gamma: float,
+    r1_interval: int,
+    ema_kimg: float,
+    ada_target: float,
+    ada_kimg: float,
+    checkpoint_kimg: float,
+    device: str = "cpu",
+) -> None:
+    """Train on the sample set `real`; write the averaged generator, the log and snapshots.
+
+    `out` receives `teacher.safetensors`, `log.csv` and `snapshots.safetensors`: `images
+    (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`.
+    One kimg is a thousand real images shown. Killed and started again, it continues from its
+    last checkpoint and ends in the same bytes.
+    """
+    options = {k: v for k, v in locals().items() if k not in ("out", "real", "device")}
+    trainer = TeacherTrainer(SampleSet.load(real), options, device)
+    checkpoint = Path(out) / "checkpoint.safetensors"
+    first = trainer.resume(checkpoint)
+    every = max(round(checkpoint_kimg * 1000 / batch_size), 1)
+    steps = progress(
+        range(first, trainer.steps), "teacher", trainer.steps, unit="step", initial=first
+    )
+    for step in steps:
+        trainer.step(step)
+        steps.set_postfix_str(trainer.summary())
+        if (step + 1) % every == 0 and step + 1 < trainer.steps:
+            trainer.save(checkpoint, step + 1)
+    trainer.write(Path(out))
+    checkpoint.unlink(missing_ok=True)
+
+
+class TeacherTrainer:
+    """The networks, optimizers and counters of one training run."""
+
+    def __init__(self, real: SampleSet, options: dict, device: str):
+        self.options, self.device, self.real = options, device, real
+        self.images, self.labels = torch.from_numpy(real.images), torch.from_numpy(real.labels)
+        self.classes = len(real.class_names)
+        self.batch_size = options["batch_size"]
+        self.steps = max(math.ceil(options["kimg"] * 1000 / self.batch_size), 1)
+        self.log_every = max(self.steps // LOG_ROWS, options["r1_interval"])
+        self.augment = Augment()
+        self.adaptive = AdaptiveProbability(options["ada_target"], options["ada_kimg"])
+        self.rows: list[str] = []
+        self.sums: dict[str, list[float]] = {}
+        self._build_networks()
+        self._build_optimizers()
+        self.snapshots = Snapshots(self.steps, min(self.classes, SNAPSHOT_CLASSES))
+
+    def _build_networks(self) -> None:
+        o = self.options
+        mapping = {"num_layers": o["mapping_layers"]}
+        widths = {"channel_base": o["channel_base"], "channel_max": o["channel_max"]}
+        side, channels = self.images.shape[-1], self.images.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(o["seed"], "teacher networks"))
+            self.generator = Generator(
+                o["z_dim"], self.classes, o["w_dim"], side, channels, mapping, widths
+            )
+            self.discriminator = Discriminator(
+                self.classes, side, channels, "orig", **widths, mapping_kwargs=mapping
+            )
+        self.generator.to(self.device).train()
+        self.discriminator.to(self.device).train()
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+
+    def _build_optimizers(self) -> None:
+        """Make the optimizers; the lazy penalty scales the discriminator's (1912.04958, B)."""
+        lr, interval = self.options["learning_rate"], self.options["r1_interval"]
+        lazy = interval / (interval + 1)
+        self.optimizer_g = torch.optim.Adam(
+            self.generator.parameters(), lr=lr, betas=(0.0, 0.99), eps=1e-8, fused=True
+        )
+        self.optimizer_d = torch.optim.Adam(
+            self.discriminator.parameters(),
+            lr=lr * lazy,
+            betas=(0.0, 0.99**lazy),
+            eps=1e-8,
+            fused=True,
+        )
+
+    def step(self, step: int) -> None:
+        """Update both networks once; every draw depends on (seed, step) alone."""
+        if step in self.snapshots.due:
+            self.take_snapshot(step)
+        images, labels = self.real_batch(step)
+        fake, fake_labels = self.generator_step(step)
+        self.discriminator_step(step, images, labels, fake, fake_labels)
+        if step % self.options["r1_interval"] == 0:
+            self.r1_step(step, images, labels)
+        self.update_average(step)
+        self.adaptive.update(step)
+        if (step + 1) % self.log_every == 0 or step + 1 == self.steps:
+            self.log(step + 1)
+        if step + 1 == self.steps:
+            self.take_snapshot(step + 1)
+
+    def draws(self, name: str, step: int) -> torch.Generator:
+        """Return the generator of one step's random numbers."""
+        return torch_generator(self.options["seed"], "teacher training", name, step)
+
+    def real_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images `(n, 3, 32, 32)` and one-hot labels: the next of shuffled epochs."""
+        n = len(self.labels)
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        index = np.empty_like(places)
+        for epoch in np.unique(places // n):
+            order = numpy_generator(self.options["seed"], "teacher epoch", int(epoch)).permutation(n)
+            chosen = places // n == epoch
+            index[chosen] = order[places[chosen] % n]
+        index = torch.from_numpy(index)
+        return to_float(self.images[index].to(self.device)), self.one_hot(self.labels[index])
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """Return labels `(n,)` as `(n, classes) float32`."""
+        return F.one_hot(labels, self.classes).float().to(self.device)
+
+    def fake_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return latents `(n, z_dim)` and one-hot labels, spread like those of the data."""
+        draws = self.draws("fake", step)
+        z = torch.randn(self.batch_size, self.options["z_dim"], generator=draws)
+        index = torch.randint(len(self.labels), (self.batch_size,), generator=draws)
+        return z.to(self.device), self.one_hot(self.labels[index])
+
+    def generator_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Update the generator; return the images it made, for the discriminator."""
+        z, c = self.fake_batch(step)
+        self.discriminator.requires_grad_(False)
+        fake = self.generator(z, c, noise_generator=self.draws("noise", step))
+        augmented = self.augment(fake, self.adaptive.p, self.draws("augment generator", step))
+        loss = F.softplus(-self.discriminator(augmented, c)).mean()
+        self.update(self.optimizer_g, loss)
+        self.record(step, "loss_generator", loss)
+        return fake.detach(), c
+
+    def discriminator_step(
+        self, step: int, real: Tensor, real_c: Tensor, fake: Tensor, fake_c: Tensor
+    ) -> None:
+        """Update the discriminator on real and generated images in one pass."""
+        self.discriminator.requires_grad_(True)
+        draws = self.draws("augment discriminator", step)
+        images = self.augment(torch.cat([real, fake]), self.adaptive.p, draws)
+        logits = self.discriminator(images, torch.cat([real_c, fake_c]))
+        real_logits, fake_logits = logits.chunk(2)
+        loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        self.update(self.optimizer_d, loss)
+        self.record(step, "loss_discriminator", loss)
+        self.record(step, "real_sign", real_logits.detach().sign().mean())
+        self.adaptive.observe(real_logits.detach())
+
+    def r1_step(self, step: int, real: Tensor, c: Tensor) -> None:
+        """Penalise the discriminator's gradient at real images (Mescheder et al. 2018)."""
+        real = real.requires_grad_(True)
+        images = self.augment(real, self.adaptive.p, self.draws("augment r1", step))
+        logits = self.discriminator(images, c)
+        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
+        weight = self.options["r1_gamma"] / 2 * self.options["r1_interval"]
+        self.update(self.optimizer_d, penalty * weight)
+        self.record(step, "r1", penalty)
+
+    def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Take one optimizer step."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def update_average(self, step: int) -> None:
+        """Move the averaged generator: its half-life ramps up with the images seen."""
+        seen = (step + 1) * self.batch_size
+        half_life = min(self.options["ema_kimg"] * 1000, seen * EMA_RAMPUP)
+        weight = 1 - 0.5 ** (self.batch_size / max(half_life, 1e-8))
+        ours, theirs = list(self.average.parameters()), list(self.generator.parameters())
+        torch._foreach_lerp_(ours, theirs, weight)
+        for mine, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            mine.copy_(other)
+
+    def record(self, step: int, name: str, value: Tensor) -> None:
+        """Add a value to the next row of the log; stop if it is not finite."""
+        value = value.item()
+        if not math.isfinite(value):
+            raise StudyError(
+                f"teacher training: {name} is {value} at step {step}: lower the learning rate or "
+                "raise r1_gamma, and start again"
+            )
+        self.sums.setdefault(name, []).append(value)
+
+    def log(self, step: int) -> None:
+        """Write a row with the means since the last one."""
+        means = {name: np.mean(values) for name, values in self.sums.items()}
+        kimg = step * self.batch_size / 1000
+        means |= {"step": step, "kimg": kimg, "augment_p": self.adaptive.p}
+        self.rows.append(",".join(f"{means[k]:.6g}" if k in means else "" for k in COLUMNS))
+        self.sums = {}
+
+    def summary(self) -> str:
+        """Return the last row of the log in short."""
+        if not self.rows:
+            return ""
+        row = dict(zip(COLUMNS, self.rows[-1].split(","), strict=True))
+        return f"G {row['loss_generator']} D {row['loss_discriminator']} p {row['augment_p']}"
+
+    def take_snapshot(self, step: int) -> None:
+        """Draw the averaged generator's images of the fixed latents."""
+        labels = self.snapshots.labels
+        draws = torch_generator(self.options["seed"], "teacher snapshot")
+        z = torch.randn(len(labels), self.options["z_dim"], generator=draws)
+        with torch.no_grad():
+            images = self.average(z.to(self.device), self.one_hot(labels), noise_mode="const")
+        self.snapshots.put(step, to_uint8(images).cpu())
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "snapshots": self.snapshots,
+        }
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimizers by name."""
+        return {"generator": self.optimizer_g, "discriminator": self.optimizer_d}
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint from which training continues at `step`."""
+        state = {
+            "options": self.options,
+            "step": step,
+            "adaptive": [self.adaptive.p, self.adaptive.signs, self.adaptive.count],
+            "rows": self.rows,
+            "sums": self.sums,
+        }
+        save_checkpoint(path, self.modules(), self.optimizers(), state)
+
+    def resume(self, path: Path) -> int:
+        """Continue from the checkpoint, if there is one; return the next step."""
+        if not path.exists():
+            return 0
+        state = load_checkpoint(path, self.modules(), self.optimizers())
+        if state["options"] != self.options:
+            raise StudyError(f"{path} was made with other parameters: delete it to start again")
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = state["adaptive"]
+        self.rows, self.sums = state["rows"], state["sums"]
+        return state["step"]
+
+    def write(self, out: Path) -> None:
+        """Write the final files."""
+        record = {
+            "generator": self.average.config,
+            "class_names": self.real.class_names,
+            "data": self.real.info["data"],
+        }
+        save_weights(out / "teacher.safetensors", self.average, record)
+        save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
+        write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
+
+
+class Snapshots(nn.Module):
+    """Images of the same latents at ten moments, closer together at the start."""
+
+    def __init__(self, steps: int, classes: int):
+        super().__init__()
+        n = classes * SNAPSHOTS_PER_CLASS
+        moments = [round(steps * (i / (SNAPSHOTS - 1)) ** 2) for i in range(SNAPSHOTS)]
+        self.due = set(moments)
+        self.register_buffer("steps", torch.tensor(moments))
+        self.register_buffer("labels", torch.arange(n) % classes)
+        self.register_buffer("images", torch.zeros(SNAPSHOTS, n, 3, 32, 32, dtype=torch.uint8))
+
+    def put(self, step: int, images: Tensor) -> None:
+        """Store `(n, 3, 32, 32) uint8` wherever `step` is a moment."""
+        self.images[self.steps == step] = images
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the arrays of the final file."""
+        return dict(self.named_buffers())

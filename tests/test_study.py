@@ -1,0 +1,232 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import yaml
+
+from lib import study as study_module
+from lib.errors import StudyError
+from lib.files import hash_tree, read_json, sha256_file
+from lib.fingerprint import code_fingerprint
+from lib.paths import ROOT
+from lib.study import Study
+
+TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+
+
+def build_text(out: Path, *, text: str, source: Path | None = None, workers: int = 1) -> None:
+    content = source.read_text() if source else ""
+    (out / "text.txt").write_text(content + text)
+    CALLS.append(text)
+
+
+CALLS: list[str] = []
+
+
+@pytest.fixture
+def open_study(tmp_path, monkeypatch):
+    CALLS.clear()
+    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "code")
+
+    def open_(notebook="04_calibration_sets", **changes):
+        return Study.open(notebook, TINY | {"output_dir": str(tmp_path)} | changes)
+
+    return open_
+
+
+def test_equal_artifact_is_reused_and_changed_one_made_again(open_study, capsys):
+    study = open_study()
+    study.make("first", build_text, options={"text": "a"})
+    path = study.make("first", build_text, options={"text": "a"}, run_options={"workers": 2})
+    assert CALLS == ["a"]
+    assert "first: unchanged, reused" in capsys.readouterr().out
+    assert (path / "text.txt").read_text() == "a"
+    study.make("first", build_text, options={"text": "b"})
+    assert CALLS == ["a", "b"]
+
+
+def test_what_follows_depends_on_the_content_of_its_inputs(open_study):
+    study = open_study()
+
+    def both(text, extra):
+        study.make("first", build_text, options={"text": text})
+        inputs = {"source": "first/text.txt"}
+        return study.make("second", build_text, inputs=inputs, options={"text": extra})
+
+    both("a", "x")
+    assert (both("a", "x") / "text.txt").read_text() == "ax"
+    assert CALLS == ["a", "x"]
+    assert (both("b", "x") / "text.txt").read_text() == "bx"
+    assert CALLS == ["a", "x", "b", "x"]
+
+
+def test_changed_code_makes_an_artifact_again(open_study, monkeypatch):
+    study = open_study()
+    study.make("first", build_text, options={"text": "a"})
+    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "other code")
+    study.make("first", build_text, options={"text": "a"})
+    assert CALLS == ["a", "a"]
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("x")])
+def test_damaged_artifact_is_made_again_and_refused_as_input(open_study, damage):
+    study = open_study()
+    path = study.make("first", build_text, options={"text": "a"})
+    damage(path / "text.txt")
+    with pytest.raises(StudyError, match="first.*text.txt is (missing|damaged).*--from 04"):
+        study.path("first")
+    study.make("first", build_text, options={"text": "a"})
+    assert CALLS == ["a", "a"]
+    assert study.path("first/text.txt").read_text() == "a"
+
+
+def test_failed_build_leaves_the_earlier_artifact(open_study):
+    study = open_study()
+    study.make("first", build_text, options={"text": "a"})
+
+    def fails(out, *, text):
+        (out / "text.txt").write_text("half")
+        raise StudyError("broken")
+
+    with pytest.raises(StudyError, match="broken"):
+        study.make("first", fails, options={"text": "b"})
+    assert study.path("first/text.txt").read_text() == "a"
+
+
+def test_artifact_of_other_parameters_is_refused_by_later_notebooks(open_study):
+    open_study("04_calibration_sets").make("first", build_text, options={"text": "a"})
+    later = open_study("05_quantization", calibration_per_class=TINY["calibration_per_class"] - 1)
+    with pytest.raises(StudyError, match="made with calibration_per_class = .*--from 04"):
+        later.path("first")
+    assert open_study("05_quantization", jobs=1).path("first").is_dir()
+
+
+def test_missing_artifact_names_what_to_run(open_study):
+    with pytest.raises(StudyError, match="artifact teacher is missing.*run the notebooks before"):
+        open_study().path("teacher")
+
+
+def test_manifest_holds_the_hashes_of_artifacts_tables_and_figures(open_study):
+    study = open_study()
+    study.make("first", build_text, options={"text": "a"})
+    study.save_table("numbers", pd.DataFrame({"x": [1.0, 1 / 3]}))
+    study.save_table("seconds", pd.DataFrame({"x": [0.1]}), measured=True)
+    figure, _ = plt.subplots()
+    study.save_figure("plot", figure)
+    plt.close(figure)
+    manifest = read_json(study.folder / "manifest.json")
+    assert manifest["artifacts"]["first"]["files"] == hash_tree(study.folder / "artifacts/first")
+    assert set(manifest["reports"]) == {"tables/numbers.csv", "figures/plot.png"}
+    assert set(manifest["measurements"]) == {"tables/seconds.csv"}
+    for section in ("reports", "measurements"):
+        for relative, entry in manifest[section].items():
+            assert entry["sha256"] == sha256_file(study.folder / relative)
+    assert manifest["parameters"]["calibration_per_class"] == TINY["calibration_per_class"]
+    assert manifest["environment"]["versions"]["openvino"] != "absent"
+
+
+def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        import yaml
+        from lib import study as module
+        from lib.files import atomic_path
+        module.code_fingerprint = lambda function: "code"
+
+        def build(out, *, kill):
+            steps = len(list(out.glob("step-*")))
+            for step in range(steps, 5):
+                with atomic_path(out / f"step-{step}.txt") as path:
+                    path.write_text(str(step))
+                    if step == 3 and Path(sys.argv[2]).exists():
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+        values = yaml.safe_load(Path("params/tiny.yaml").read_text()) | {"output_dir": sys.argv[1]}
+        study = module.Study.open("04_calibration_sets", values)
+        study.make("steps", build, options={"kill": 0})
+        """
+    )
+    flag = tmp_path / "kill"
+    flag.touch()
+    command = [sys.executable, "-c", script, str(tmp_path / "out"), str(flag)]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    work = next((tmp_path / "out" / "tiny" / "work").iterdir())
+    assert any(path.name.startswith(".") for path in work.iterdir())
+    flag.unlink()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    folder = tmp_path / "out" / "tiny" / "artifacts" / "steps"
+    assert sorted(p.name for p in folder.iterdir()) == [f"step-{i}.txt" for i in range(5)]
+    assert not list((tmp_path / "out" / "tiny" / "work").iterdir())
+
+
+def test_second_run_in_the_same_folder_is_refused(open_study, monkeypatch):
+    study, other = open_study(), open_study()
+    monkeypatch.setattr(study_module, "SECONDS_TO_WAIT", 0)
+
+    def nested(out, *, text):
+        with pytest.raises(StudyError, match="another run writes into"):
+            other.make("second", build_text, options={"text": "b"})
+        (out / "done").touch()
+
+    study.make("first", nested, options={"text": "a"})
+    assert CALLS == []
+
+
+def test_output_folder_that_cannot_be_made_is_named(tmp_path, open_study):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StudyError, match="file.*choose another output_dir"):
+        open_study(output_dir=str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_full_disk_is_one_clear_error(open_study):
+    study = open_study()
+
+    def fills(out, *, text):
+        with open("/dev/full", "w") as file:
+            file.write(text)
+
+    with pytest.raises(StudyError, match="disk full at .*free some space"):
+        study.make("first", fills, options={"text": "a"})
+
+
+def test_names_in_a_notebook_that_are_no_parameters_are_refused(tmp_path):
+    cells = ["", "profile = 'tiny'\nseeed = 2", "x = 5", "import os"]
+    namespace = {"In": cells, "profile": "tiny", "seeed": 2, "x": 5, "os": os}
+    with pytest.raises(StudyError, match="unknown parameter seeed"):
+        Study.open("04_calibration_sets", namespace)
+    cells[1] = "profile = 'tiny'\nseed = 2"
+    namespace |= {"In": cells, "seed": 2, "output_dir": str(tmp_path)}
+    cells.append("output_dir = 'x'\nseed = 2")
+    assert Study.open("04_calibration_sets", namespace).params.seed == 2
+
+
+def test_code_fingerprint_follows_code_not_comments(tmp_path, monkeypatch):
+    from lib import fingerprint
+
+    monkeypatch.setattr(fingerprint, "LIB", tmp_path)
+
+    def fingerprint_of(a, b):
+        (tmp_path / "a.py").write_text(a)
+        (tmp_path / "b.py").write_text(b)
+        fingerprint._tree.cache_clear()
+        build_text.__module__ = "lib.a"
+        return code_fingerprint(build_text)
+
+    try:
+        base = fingerprint_of("from lib.b import x\n", "x = 1\n")
+        assert base == fingerprint_of('"""Doc."""\nfrom lib.b import x  # note\n', "x = 1\n")
+        assert base != fingerprint_of("from lib.b import x\n", "x = 2\n")
+        assert base != fingerprint_of("from lib.b import x\ny = 1\n", "x = 1\n")
+    finally:
+        build_text.__module__ = __name__
+        fingerprint._tree.cache_clear()
