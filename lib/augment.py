@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.stylegan2_layers import LinearMap
+from lib.resampling import LinearMap
 
 ALIGN_CORNERS = False
 BILINEAR, REFLECTION = 0, 2  # torch's codes for grid_sample
@@ -23,13 +23,13 @@ def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
 
     Unlike torch's own function it can be differentiated twice, by the images.
     """
-    options = (grid, BILINEAR, REFLECTION, ALIGN_CORNERS)
+    like, options = images.detach(), (grid, BILINEAR, REFLECTION, ALIGN_CORNERS)
 
     def apply(x: Tensor) -> Tensor:
         return torch.grid_sampler_2d(x, *options)
 
     def transpose(y: Tensor) -> Tensor:
-        return torch.ops.aten.grid_sampler_2d_backward(y, images, *options, (True, False))[0]
+        return torch.ops.aten.grid_sampler_2d_backward(y, like, *options, (True, False))[0]
 
     return LinearMap.apply(images, apply, transpose)
 

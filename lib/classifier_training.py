@@ -62,8 +62,9 @@ def train_classifier(
     quarter and falls to 0 along a cosine. Images are shifted by up to `augment_shift` pixels
     (black comes in at the border) and mirrored at random if `horizontal_flip`. `mean` and `std`
     are those of images in [0, 1]. Each epoch ends in a checkpoint; a run that was killed resumes
-    there and, on the CPU, ends in the same bytes. Raises `StudyError` for a set without images or
-    with fewer than two classes, and where the loss is no longer finite.
+    there and, on the CPU with as many threads, ends in the same bytes. Raises `StudyError` for a
+    set without images, with fewer than two classes or with labels that have no name, and where
+    the loss is no longer finite.
     """
     options = {key: value for key, value in locals().items() if key not in ("out", "real")}
     options |= {"mean": list(mean), "std": list(std)}

@@ -69,7 +69,13 @@ def loss_curves(
 
 
 def bars(
-    table: pd.DataFrame, x: str, y: str, title: str, x_label: str, y_label: str, hue: str | None = None
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    title: str,
+    x_label: str,
+    y_label: str,
+    hue: str | None = None,
 ) -> Figure:
     """Draw a bar chart of a tidy table."""
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")

@@ -42,10 +42,8 @@ def _tree(name: str) -> ast.Module:
 
 
 def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> None:
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-        if isinstance(first.value.value, str):
-            node.body = node.body[1:]
+    if ast.get_docstring(node, clean=False) is not None:
+        node.body = node.body[1:]
 
 
 def _module_hash(name: str) -> str:

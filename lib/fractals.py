@@ -57,7 +57,7 @@ def class_codes(label: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_maps(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Draw `(n, MAX_MAPS, 2, 3) float32` affine maps `[A | b]`, both singular values of A below 1."""
+    """Draw `(n, MAX_MAPS, 2, 3) float32` affine maps `[A | b]` with singular values below 1."""
     shape = (n, MAX_MAPS)
     left, right = (_rotation(rng.uniform(0, 2 * np.pi, shape)) for _ in range(2))
     first = rng.uniform(0.35, 0.9, shape)
@@ -118,7 +118,7 @@ def _chaos_game(rng, maps, counts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cumulative_probability(maps, counts) -> np.ndarray:
-    """Probability of each map in proportion to its area factor |det A|, summed up `(n, MAX_MAPS)`."""
+    """Sum the probabilities of the maps, in proportion to |det A|, up to `(n, MAX_MAPS)`."""
     weight = np.abs(np.linalg.det(maps[..., :2].astype(np.float64))) + 0.02
     weight *= np.arange(MAX_MAPS) < counts[:, None]
     cumulative = np.cumsum(weight, axis=1)

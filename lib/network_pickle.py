@@ -4,6 +4,7 @@ Such a file holds `{'G', 'D', 'G_ema', 'training_set_kwargs', 'augment_pipe'}`. 
 record of its source text, which is ignored, its constructor's arguments and its nested state.
 """
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from lib.errors import StudyError
-from lib.pickled_arrays import STAND_INS, NumpyArray, StoredTensor, empty_dictionary
+from lib.pickled_arrays import NumpyArray
+from lib.pickled_tensors import STAND_INS, StoredTensor, empty_dictionary
 from lib.safe_pickle import SafeUnpickler, StandIns, shown
 from lib.stylegan2 import Generator
 from lib.stylegan2_discriminator import Discriminator
@@ -31,6 +33,7 @@ UNUSED = {
 MAX_FILE_BYTES = 4 * 2**30
 MAX_DEPTH, MAX_MODULES, MAX_TENSORS, MAX_NAME = 16, 1_000, 10_000, 64
 MAX_ARGUMENTS = 1_000  # values among the constructor's arguments
+MAX_POSITIONAL = 6  # as far as the official order of arguments and ours agree
 MAX_INTEGER = 2**20
 SHARED_ELEMENTS = 2**20  # tensors may share this much, such as small filters
 
@@ -123,19 +126,23 @@ def collect_tensors(state: dict[str, Any]) -> dict[str, StoredTensor]:
     return tensors
 
 
-def constructor_arguments(stored: StoredNetwork) -> tuple[list[Any], dict[str, Any]]:
-    """Return the plain positional and keyword arguments that the network was made with."""
+def constructor_arguments(stored: StoredNetwork) -> dict[str, Any]:
+    """Return the plain arguments, by name, that the network was made with."""
     counter = count()
     positional = _plain(stored.state.get("_init_args", ()), "_init_args", counter)
     named = _plain(stored.state.get("_init_kwargs"), "_init_kwargs", counter)
     if type(positional) is not list or type(named) is not dict:
         raise StudyError("the constructor's arguments (_init_args, _init_kwargs) are missing")
-    for group, names in UNUSED.get(stored.class_name, {}).items():
+    names = list(inspect.signature(CLASSES[stored.class_name]).parameters)[:MAX_POSITIONAL]
+    if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
+        raise StudyError("positional arguments (_init_args) are too many or given twice")
+    named |= dict(zip(names, positional, strict=False))
+    for group, unused in UNUSED.get(stored.class_name, {}).items():
         part = named.get(group) if group else named
         if type(part) is dict:
-            for name in names & part.keys():
+            for name in unused & part.keys():
                 del part[name]
-    return positional, named
+    return named
 
 
 def _read(path: Path) -> bytes:
@@ -155,14 +162,14 @@ def _shell(stored: StoredNetwork, tensors: int) -> nn.Module:
     """Build the network on torch's meta device, where weights have shapes and no memory."""
     if stored.class_name not in CLASSES:
         raise StudyError(f"networks of class {shown(stored.class_name)} are not known")
-    positional, named = constructor_arguments(stored)
-    mapping = named.get("mapping_kwargs")
+    arguments = constructor_arguments(stored)
+    mapping = arguments.get("mapping_kwargs")
     layers = mapping.get("num_layers", 0) if type(mapping) is dict else 0
     if type(layers) is not int or layers > tensors:
         raise StudyError("num_layers of mapping_kwargs does not fit the number of tensors")
     try:
         with torch.device("meta"):
-            return CLASSES[stored.class_name](*positional, **named)
+            return CLASSES[stored.class_name](**arguments)
     except StudyError:
         raise
     except Exception as error:  # the arguments are whatever the file says

@@ -10,7 +10,6 @@ import nbformat
 from lib.paths import NOTEBOOKS
 
 
-
 def notebook_paths() -> list[Path]:
     """Return the numbered notebooks of the study, in order."""
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))

@@ -16,14 +16,27 @@ import openvino.properties.hint as hints
 import torch
 from torch import nn
 
+from lib.classifier_training import load_classifier
+from lib.classifiers import prepare_for_deployment
 from lib.errors import StudyError
 from lib.files import atomic_path
-from lib.sampleset import IMAGE_SHAPE
+from lib.sampleset import IMAGE_SHAPE, SampleSet
 
 BATCH_SIZE = 64
+CHECK_IMAGES = 64
 TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 IR
 AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
+
+
+def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+    """Write `out/<name>.xml` and .bin, FP32, for each trained classifier of `{name: folder}`.
+
+    The first images of the SampleSet `check` are used to compare the IR with torch.
+    """
+    images = SampleSet.load(check).images[:CHECK_IMAGES]
+    for name, folder in classifiers.items():
+        export_ir(out / f"{name}.xml", prepare_for_deployment(load_classifier(folder)), images)
 
 
 def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
@@ -90,12 +103,15 @@ def predict_ir(
 
 
 class Predictor:
-    """A compiled network that takes many images: fixed batches, asynchronously."""
+    """A compiled network that takes many images, asynchronously in batches of one size.
+
+    That size is `batch_size`, or the network's own where it is fixed.
+    """
 
     def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
         model = read_ir(model) if isinstance(model, Path) else model.clone()
-        self.batch_size = batch_size
         self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
+        self.batch_size = self.compiled.input(0).shape[0]
         self.queue = ov.AsyncInferQueue(self.compiled)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -127,7 +143,9 @@ def measure_speeds(
     moment hits all of them alike; returned are the medians over the turns:
     `{name: {"latency_ms", "throughput"}}`.
     """
-    runners = {name: (_latency_timer(xml, images, calls), Predictor(xml)) for name, xml in models.items()}
+    runners = {
+        name: (_latency_timer(xml, images, calls), Predictor(xml)) for name, xml in models.items()
+    }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for turn in range(repeats + 1):
         for name, (latency, predictor) in runners.items():
@@ -158,7 +176,8 @@ def cpu_flags() -> list[str]:
 
 
 def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
-    model.reshape([batch_size, *IMAGE_SHAPE])
+    if model.is_dynamic():
+        model.reshape([batch_size, *IMAGE_SHAPE])
     config = {
         hints.inference_precision: ov.Type.f32,
         hints.performance_mode: mode,

@@ -113,13 +113,12 @@ class Params(BaseModel):
     calibration_sets: Annotated[list[str], Field(min_length=1)]
     calibration_per_class: Count
     # 05 quantization
-    quantization_methods: Annotated[
-        list[Literal["default", "accuracy_aware"]], Field(min_length=1)
-    ]
+    quantization_methods: Annotated[list[Literal["default", "accuracy_aware"]], Field(min_length=1)]
     quantization_preset: Literal["performance", "mixed"]
     quantization_subset_size: Count
-    quantization_fast_bias_correction: bool
+    quantization_bias_correction: Literal["fast", "full", "none"]
     quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
+    quantization_max_iterations: Count
     quantization_seeds: Count
     quantization_speed_repeats: Count
     # 06 comparison
@@ -161,11 +160,6 @@ class Params(BaseModel):
     def _sizes_fit(self) -> "Params":
         if self.data == "digits" and self.test_images == 0:
             raise ValueError("test_images must be 10 or more for digits, which come unsplit")
-        if self.evaluation_kid_subset_size > self.evaluation_per_class:
-            raise ValueError(
-                "evaluation_kid_subset_size must not exceed evaluation_per_class "
-                f"({self.evaluation_per_class})"
-            )
         return self
 
     def group(self, prefix: str) -> dict[str, Any]:

@@ -5,21 +5,23 @@ from pathlib import Path
 
 from lib.data import SPLITS, read_image
 from lib.errors import StudyError
+from lib.files import read_json
 from lib.notebooks import declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import resolve
-from lib.study import check_writable, output_folder
+from lib.study import changed_parameter, check_writable, output_folder
 from lib.teacher import load_teacher
 
 BASE_BYTES = 200_000_000
 
 
 def check(params: Params, notebooks: list[Path]) -> None:
-    """Raise `StudyError` for a fault in declarations, output folder, disk, data or teacher file."""
+    """Raise `StudyError` for a fault in declarations, output folder, disk, data, earlier artifacts."""
     check_declarations(params)
     folder = output_folder(params)
     check_writable(folder)
     check_disk(params, folder)
+    check_earlier(params, folder, notebooks[0].stem)
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)
         if params.teacher != "train":
@@ -32,6 +34,17 @@ def check_declarations(params: Params) -> None:
     idle = sorted(set(params.model_dump()) - declared)
     if idle:
         raise StudyError(f"unknown parameter {idle[0]}: no notebook declares it")
+
+
+def check_earlier(params: Params, folder: Path, first: str) -> None:
+    """What notebooks before `first` have made must have been made with these parameters."""
+    path = folder / "manifest.json"
+    artifacts = read_json(path)["artifacts"] if path.exists() else {}
+    for name, entry in artifacts.items():
+        fault = changed_parameter(entry["parameters"], params.model_dump())
+        if fault and entry["notebook"] < first:
+            number = entry["notebook"][:2]
+            raise StudyError(f"artifact {name}: {fault}; run the study again --from {number}")
 
 
 def check_disk(params: Params, folder: Path) -> None:

@@ -108,6 +108,7 @@ def execute(path: Path, values: dict, folder: Path) -> None:
             cwd=NOTEBOOKS,
             progress_bar=sys.stderr.isatty(),
             stdout_file=sys.stdout,
+            extra_arguments=["--log-level=ERROR"],
         )
         os.replace(running, folder / path.name)
     except papermill.PapermillExecutionError as error:

@@ -7,7 +7,6 @@ does not pretend to more images than there are.
 """
 
 import numpy as np
-from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -73,15 +72,6 @@ def wilson_interval(correct: int, n: int, *, confidence: float = 0.95) -> tuple[
     """Wilson's score interval for a proportion of `correct` out of `n`."""
     low, high = proportion_confint(correct, n, alpha=1 - confidence, method="wilson")
     return float(low), float(high)
-
-
-def t_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval for the mean of few values `(n,)`; NaN for fewer than two."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def _checked(difference: np.ndarray) -> np.ndarray:

@@ -50,8 +50,9 @@ class Study:
     `save_table` and `save_figure` keep what a reader wants to see.
     """
 
-    def __init__(self, params: Params, notebook: str):
+    def __init__(self, params: Params, notebook: str, given: set[str] | None = None):
         self.params, self.notebook = params, notebook
+        self.given = set(Params.model_fields) if given is None else given
         self.folder = output_folder(params)
         self.declared = sorted(declared_parameters(NOTEBOOKS / f"{notebook}.ipynb"))
         self.environment = describe_environment()
@@ -63,8 +64,9 @@ class Study:
         Parameters that only other notebooks declare may be absent; a name that is no parameter,
         a wrong type or a value out of range is a `StudyError`.
         """
-        values = read_profile(ROOT / "params" / "digits.yaml") | _plain_values(namespace)
-        study = cls(validate(values), notebook)
+        given = _plain_values(namespace)
+        values = read_profile(ROOT / "params" / "digits.yaml") | given
+        study = cls(validate(values), notebook, set(given))
         check_writable(study.folder)
         return study
 
@@ -76,19 +78,21 @@ class Study:
         inputs: dict[str, References] | None = None,
         options: dict[str, Any] | None = None,
         run_options: dict[str, Any] | None = None,
+        measured: bool = False,
     ) -> Path:
         """Return the artifact `name`, made by `build` unless an equal one is there already.
 
         `build(folder, **inputs as paths, **options, **run_options)` writes files into `folder`,
         which survives an interruption. Equal means: the same builder and `lib` code, the same
         options, the same content of the inputs. `run_options` change how, not what, it makes.
+        `measured` artifacts hold timings, which vary; the manifest lists them apart.
         """
         inputs, options = inputs or {}, options or {}
         with self._locked():
             fingerprint = self._fingerprint(build, inputs, options)
-            entry = self._manifest()["artifacts"].get(name, {})
+            entry = self._entry_of(name)
             target = self.folder / "artifacts" / name
-            if entry.get("fingerprint") == fingerprint and self._fault(name, entry) is None:
+            if entry and entry["fingerprint"] == fingerprint and not self._fault(name, entry):
                 print(f"{name}: unchanged, reused")
             else:
                 print(f"{name}: making", flush=True)
@@ -96,7 +100,8 @@ class Study:
                 arguments = paths | options | (run_options or {})
                 self._build(name, fingerprint, partial(build, **arguments))
                 entry = self._entry(build, fingerprint, inputs, options, hash_tree(target))
-            self._record("artifacts", name, entry | {"parameters": self._own_parameters()})
+            section = "measured_artifacts" if measured else "artifacts"
+            self._record(section, name, entry | {"parameters": self._own_parameters()})
         return target
 
     def path(self, reference: str) -> Path:
@@ -105,9 +110,11 @@ class Study:
         It must be there, unharmed, and made with the parameters that are in force now.
         """
         name, _, part = reference.partition("/")
-        entry = self._manifest()["artifacts"].get(name)
+        entry = self._entry_of(name)
         if entry is None:
-            raise StudyError(f"artifact {name} is missing in {self.folder}: run the notebooks before")
+            raise StudyError(
+                f"artifact {name} is missing in {self.folder}: run the notebooks before"
+            )
         fault = self._fault(name, entry) or self._outdated(entry)
         if fault:
             number = entry["notebook"][:2]
@@ -131,7 +138,7 @@ class Study:
         with self._locked():
             write(path, thing)
             self._record(
-                "measurements" if measured else "reports",
+                "measured_reports" if measured else "reports",
                 relative,
                 {"sha256": sha256_file(path), "notebook": self.notebook},
             )
@@ -186,7 +193,7 @@ class Study:
     def _hash(self, reference: str) -> str:
         self.path(reference)
         name, _, part = reference.partition("/")
-        files = self._manifest()["artifacts"][name]["files"]
+        files = self._entry_of(name)["files"]
         chosen = {k: v for k, v in files.items() if not part or f"{k}/".startswith(f"{part}/")}
         if not chosen:
             raise StudyError(f"artifact {name} holds no {part}")
@@ -202,22 +209,28 @@ class Study:
         return None
 
     def _outdated(self, entry: dict) -> str | None:
-        now = self.params.model_dump()
-        known = {key: value for key, value in entry["parameters"].items() if key in now}
-        changed = [key for key, value in known.items() if now[key] != value]
-        if not changed or entry["notebook"] == self.notebook:
+        if entry["notebook"] == self.notebook:
             return None
-        key = changed[0]
-        return f"made with {key} = {known[key]!r}, now {now[key]!r}"
+        now = self.params.model_dump(include=self.given)
+        return changed_parameter(entry["parameters"], now)
 
     def _own_parameters(self) -> dict[str, Any]:
         values = self.params.model_dump()
         return {key: values[key] for key in self.declared if key not in RUN_ONLY}
 
+    def _entry_of(self, name: str) -> dict | None:
+        manifest = self._manifest()
+        return (manifest["artifacts"] | manifest["measured_artifacts"]).get(name)
+
     def _manifest(self) -> dict:
         path = self.folder / "manifest.json"
         empty = {"profile": self.params.profile, "parameters": {}, "environment": {}}
-        sections = {"artifacts": {}, "reports": {}, "measurements": {}}
+        sections = {
+            "artifacts": {},
+            "reports": {},
+            "measured_artifacts": {},
+            "measured_reports": {},
+        }
         return empty | sections | (read_json(path) if path.exists() else {})
 
     def _record(self, section: str, name: str, entry: dict) -> None:
@@ -244,6 +257,14 @@ class Study:
             yield
 
 
+def changed_parameter(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Say which parameter an artifact was made with that has another value now, if any."""
+    for key, value in then.items():
+        if key in now and now[key] != value:
+            return f"made with {key} = {value!r}, now {now[key]!r}"
+    return None
+
+
 def output_folder(params: Params) -> Path:
     """Return the profile's folder; a relative `output_dir` starts at the repository's root."""
     return resolve(params.output_dir) / params.profile
@@ -263,7 +284,9 @@ def check_writable(folder: Path) -> None:
 
 def _file_error(error: OSError, folder: Path) -> StudyError:
     if error.errno == errno.ENOSPC:
-        return StudyError(f"disk full at {folder}: free some space, then run the same command again")
+        return StudyError(
+            f"disk full at {folder}: free some space, then run the same command again"
+        )
     return StudyError(
         f"cannot write into {error.filename or folder} ({error.strerror or error}): "
         "mend its permissions or choose another output_dir"

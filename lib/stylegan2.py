@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import StudyError
+from lib.resampling import conv_resample, make_filter, upsample
 from lib.stylegan2_layers import (
     Conv,
     Linear,
@@ -21,14 +22,12 @@ from lib.stylegan2_layers import (
     activate,
     activation_gain,
     check_activation,
-    conv_resample,
-    make_filter,
     split_gain,
-    upsample,
 )
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 NOISE_MODES = ("const", "random", "none")
+NoiseSource = torch.Generator | Sequence[torch.Generator] | None
 
 
 def block_resolutions(img_resolution: int) -> list[int]:
@@ -58,6 +57,14 @@ def limit_range(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
     return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
+def draw_noise(n: int, side: int, source: NoiseSource) -> Tensor:
+    """Return standard normal `(n, 1, side, side)` from one generator or from one an image."""
+    if isinstance(source, Sequence):
+        return torch.cat([draw_noise(1, side, generator) for generator in source])
+    device = None if source is None else source.device
+    return torch.randn(n, 1, side, side, generator=source, device=device)
+
+
 class SynthesisLayer(nn.Module):
     """Modulated convolution, noise, bias and activation."""
 
@@ -79,9 +86,7 @@ class SynthesisLayer(nn.Module):
         self.activation, self.conv_clamp = check_activation(activation), conv_clamp
         self.register_buffer("resample_filter", make_filter(resample_filter))
         self.affine = Linear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         if use_noise:
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -92,7 +97,7 @@ class SynthesisLayer(nn.Module):
         x: Tensor,
         w: Tensor,
         noise_mode: str = "random",
-        noise_generator: torch.Generator | None = None,
+        noise_generator: NoiseSource = None,
         gain: float = 1.0,
     ) -> Tensor:
         """Map `x (n, in, h, w)` under `w (n, w_dim)` to `(n, out, h·up, w·up)`, times `gain`."""
@@ -102,21 +107,19 @@ class SynthesisLayer(nn.Module):
         scale = demodulation(weight, styles)
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv_resample(x, weight.to(x.dtype), self.resample_filter, self.up)
-        shift = self.bias.view(1, -1, 1, 1) + self._noise(len(x), noise_mode, noise_generator)
         before, after = split_gain(self.activation, activation_gain(self.activation) * gain)
-        scale, shift = (scale * before)[:, :, None, None], shift * before
-        x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+        x = x * (scale * before).to(x.dtype)[:, :, None, None]
+        x = x.add_((self.bias * before).to(x.dtype).view(1, -1, 1, 1))
+        if self.use_noise and noise_mode != "none":
+            noise = self._noise(len(x), noise_mode, noise_generator) * before
+            x = x.add_(noise.to(x.dtype))
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return activate(x, self.activation, after, clamp)
 
-    def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | float:
-        if not self.use_noise or mode == "none":
-            return 0.0
+    def _noise(self, n: int, mode: str, source: NoiseSource) -> Tensor:
         if mode == "const":
             return self.noise_const * self.noise_strength
-        shape, device = (n, 1, self.resolution, self.resolution), self.bias.device
-        source = device if generator is None else generator.device
-        noise = torch.randn(shape, generator=generator, device=source).to(device)
+        noise = draw_noise(n, self.resolution, source).to(self.bias.device)
         return noise * self.noise_strength
 
 
@@ -134,9 +137,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = Linear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
@@ -184,12 +185,15 @@ class SynthesisBlock(nn.Module):
                 in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter
             )
 
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Return the type of the features: half precision on a GPU, where the block asks for it."""
+        return torch.float16 if self.use_fp16 and device.type == "cuda" else torch.float32
+
     def forward(
         self, x: Tensor | None, img: Tensor | None, ws: Tensor, **noise
     ) -> tuple[Tensor, Tensor | None]:
         """Return the features `(n, out, r, r)` and the image so far `(n, img_channels, r, r)`."""
-        half = self.use_fp16 and ws.device.type == "cuda"
-        x = self._features(x, ws, torch.float16 if half else torch.float32, noise)
+        x = self._features(x, ws, self.dtype(ws.device), noise)
         if img is not None:
             img = upsample(img, self.resample_filter)
         if self.num_torgb:
@@ -302,13 +306,13 @@ class Generator(nn.Module):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         noise_mode: str = "random",
-        noise_generator: torch.Generator | None = None,
+        noise_generator: NoiseSource = None,
     ) -> Tensor:
         """Return images `(n, img_channels, res, res) float32`, about [-1, 1].
 
         `z (n, z_dim)` is standard normal, `c (n, c_dim)` one-hot. `noise_mode` is `const` (the
-        stored noise: an image depends on z and c alone), `random` (from `noise_generator`, or
-        the global one) or `none`.
+        stored noise: an image depends on z and c alone), `random` (from `noise_generator`, one or
+        one an image, by default the global one) or `none`.
         """
         if noise_mode not in NOISE_MODES:
             raise StudyError(f"noise_mode {noise_mode!r} is unknown: choose one of {NOISE_MODES}")

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import StudyError
+from lib.resampling import downsample, make_filter
 from lib.stylegan2 import ARCHITECTURES, block_resolutions
-from lib.stylegan2_layers import Conv, Linear, MappingNetwork, downsample, make_filter
+from lib.stylegan2_layers import Conv, Linear, MappingNetwork
 
 
 class MinibatchStd(nn.Module):
     """Append the standard deviation over small groups of images as feature maps.
 
-    Groups are runs of `group_size` neighbouring images, so that batches of whole groups may be
-    joined into one without mixing them.
+    With m groups, image i belongs to group i mod m.
     """
 
     def __init__(self, group_size: int | None = 4, num_channels: int = 1):
@@ -28,9 +28,9 @@ class MinibatchStd(nn.Module):
         size = n if self.group_size is None else min(self.group_size, n)
         if n % size:
             raise StudyError(f"a batch of {n} images does not divide into groups of {size}")
-        groups = x.reshape(n // size, size, self.num_channels, c // self.num_channels, h, w)
-        std = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
-        std = std.repeat_interleave(size, dim=0)[:, :, None, None].expand(-1, -1, h, w)
+        groups = x.reshape(size, n // size, self.num_channels, c // self.num_channels, h, w)
+        std = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
+        std = std.repeat(size, 1)[:, :, None, None].expand(-1, -1, h, w)
         return torch.cat([x, std.to(x.dtype)], dim=1)
 
 
@@ -136,9 +136,7 @@ class Discriminator(nn.Module):
         for r in self.block_resolutions:
             inputs = width[r] if r < img_resolution else 0
             options = {**common, **(block_kwargs or {})}
-            self.add_module(
-                f"b{r}", DiscriminatorBlock(inputs, width[r], width[r // 2], **options)
-            )
+            self.add_module(f"b{r}", DiscriminatorBlock(inputs, width[r], width[r // 2], **options))
         if c_dim > 0:
             self.mapping = MappingNetwork(
                 0, c_dim, cmap_dim, None, w_avg_beta=None, **(mapping_kwargs or {})

@@ -1,18 +1,18 @@
 """Layers that the StyleGAN2 generator and discriminator share (Karras et al. 2020).
 
 Learning rates are equalised: a stored weight has unit variance, and its scale is applied at run
-time. Resampling filters every ×2 step with a small FIR kernel, as a depthwise convolution.
+time.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from lib.errors import StudyError
+from lib.resampling import conv_resample, make_filter
 
 ACTIVATIONS = {
     "linear": (lambda x: x, 1.0),
@@ -60,121 +60,6 @@ def unit_second_moment(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
-def make_filter(taps: Sequence | Tensor | None) -> Tensor:
-    """Return a FIR kernel that sums to one.
-
-    Up to 7 taps become a square kernel `(k, k)`; 8 or more stay `(k,)` and are applied along
-    both axes. None is the identity.
-    """
-    kernel = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32)
-    kernel = kernel.reshape(1) if kernel.ndim == 0 else kernel
-    if kernel.ndim == 1 and kernel.numel() < 8:
-        kernel = torch.outer(kernel, kernel)
-    return kernel / kernel.sum()
-
-
-def _depthwise(kernel: Tensor, x: Tensor, gain: float) -> Tensor:
-    """Return the FIR kernel as depthwise weights `(channels, 1, kh, kw)` for `x`."""
-    kernel = torch.outer(kernel, kernel) if kernel.ndim == 1 else kernel
-    kernel = (kernel * gain).to(x.dtype)
-    return kernel.expand(x.shape[1], 1, *kernel.shape)
-
-
-class LinearMap(Function):
-    """Apply a linear map, given with its transpose: differentiable any number of times.
-
-    Cheaper than torch's own second derivative, which treats depthwise kernels one by one.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, apply: Callable, transpose: Callable) -> Tensor:
-        """Return `apply(x)`."""
-        ctx.maps = transpose, apply
-        return apply(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return `transpose(gradient)`."""
-        return LinearMap.apply(gradient, *ctx.maps), None, None
-
-
-def fir(x: Tensor, kernel: Tensor, pad: tuple[int, int], down: int = 1, gain: float = 1) -> Tensor:
-    """Filter `(n, c, h, w)` padded by `pad` (before, after; negative crops), keep every `down`."""
-    if pad[0] != pad[1] or pad[0] < 0:
-        x, pad = F.pad(x, (*pad, *pad)), (0, 0)
-    weight = _depthwise(kernel, x, gain).flip([2, 3])
-    options = dict(stride=down, padding=pad[0], groups=x.shape[1])
-    rest = [(side + 2 * pad[0] - weight.shape[-1]) % down for side in x.shape[2:]]
-
-    def apply(x: Tensor) -> Tensor:
-        return F.conv2d(x, weight, **options)
-
-    def transpose(y: Tensor) -> Tensor:
-        return F.conv_transpose2d(y, weight, output_padding=rest, **options)
-
-    return LinearMap.apply(x, apply, transpose)
-
-
-def upsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """Enlarge `(n, c, h, w)` ×2: insert zeros, filter with a gain of 4."""
-    weight = _depthwise(kernel, x, 4)
-    taps = weight.shape[-1]
-    before = taps - 1 - (taps + 1) // 2
-    after = taps - 2 - before
-    inside = before if before == after >= 0 else 0
-    options = dict(stride=2, padding=inside, groups=x.shape[1])
-
-    def apply(x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, weight, **options)
-
-    def transpose(y: Tensor) -> Tensor:
-        return F.conv2d(y, weight, **options)
-
-    x = LinearMap.apply(x, apply, transpose)
-    crop = (inside - before, inside - after)
-    return x if crop == (0, 0) else F.pad(x, crop * 2)
-
-
-def downsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """Halve `(n, c, h, w)`: filter, keep every second sample."""
-    taps = kernel.shape[-1]
-    return fir(x, kernel, ((taps - 1) // 2, (taps - 2) // 2), down=2)
-
-
-def conv_resample(
-    x: Tensor,
-    weight: Tensor,
-    kernel: Tensor,
-    up: int = 1,
-    down: int = 1,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Convolve with `weight (out, in, k, k)` (odd k, zero padding), resampling by 1 or 2.
-
-    ×2 is a transposed convolution, then the filter; ÷2 the filter, then a strided convolution.
-    """
-    size, taps = weight.shape[-1], kernel.shape[-1]
-    if up == 2:
-        x = _conv_up(x, weight, kernel)
-        return x if bias is None else x + bias.view(1, -1, 1, 1)
-    if down == 2 and size == 1:
-        return F.conv2d(downsample(x, kernel), weight, bias)
-    if down == 2:
-        pad = (size // 2 + (taps - 1) // 2, size // 2 + (taps - 2) // 2)
-        return F.conv2d(fir(x, kernel, pad), weight, bias, stride=2)
-    return F.conv2d(x, weight, bias, padding=size // 2)
-
-
-def _conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
-    size, taps = weight.shape[-1], kernel.shape[-1]
-    if size == 1:
-        return upsample(F.conv2d(x, weight), kernel)
-    before = size // 2 + (taps + 1) // 2 - (size - 1)
-    after = size // 2 + (taps - 2) // 2 - (size - 2)
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return fir(x, kernel, (before, after), gain=4)
-
-
 class Linear(nn.Module):
     """Fully connected layer with an equalised learning rate and an activation."""
 
@@ -220,9 +105,7 @@ class Conv(nn.Module):
         self.activation, self.up, self.down = check_activation(activation), up, down
         self.conv_clamp = conv_clamp
         self.register_buffer("resample_filter", make_filter(resample_filter))
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import one_hot
 
-from lib.checkpoint import fill_module, load_weights
+from lib.checkpoint import fill_module, load_weights, save_weights
 from lib.errors import StudyError
 from lib.images import to_uint8
 from lib.sampleset import write_shards
@@ -77,22 +77,24 @@ def sample_teacher(
         raise StudyError(f"{teacher} takes {generator.c_dim} labels for {classes} class names")
 
     def draw(shard: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        n = stop - start
         labels = torch.arange(start, stop) % classes
-        latents = sample_latents(
-            stop - start, generator.z_dim, seed, shard, latent_distribution
-        )
-        parts = [
-            teacher_images(
+        latents = sample_latents(n, generator.z_dim, seed, shard, latent_distribution)
+        batches = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+        images = [
+            generate(
                 generator,
-                latents[i : i + batch_size],
-                labels[i : i + batch_size],
-                truncation,
-                noise_mode,
-                [torch_generator(seed, "teacher noise", start + i + k) for k in range(batch_size)],
+                latents[batch],
+                labels[batch],
+                truncation=truncation,
+                noise_mode=noise_mode,
+                noise=noise_sources(seed, start + batch.start, start + batch.stop),
             )
-            for i in range(0, len(labels), batch_size)
+            for batch in batches
         ]
-        return dict(images=np.concatenate(parts), labels=labels.numpy(), latents=latents.numpy())
+        return dict(
+            images=torch.cat(images).numpy(), labels=labels.numpy(), latents=latents.numpy()
+        )
 
     info = dict(
         maker="teacher",
@@ -104,3 +106,49 @@ def sample_teacher(
         seed=seed,
     )
     write_shards(out, per_class * classes, shard_size, draw, info)
+
+
+@torch.no_grad()
+def generate(
+    generator: Generator,
+    latents: torch.Tensor,
+    labels: torch.Tensor,
+    truncation: float = 1.0,
+    noise_mode: str = "const",
+    noise: list[torch.Generator] | None = None,
+) -> torch.Tensor:
+    """Return images `(n, 3, 32, 32) uint8` (on the CPU) of latents `(n, z_dim)`, labels `(n,)`.
+
+    `noise` are the sources of the noise mode `random`, one an image.
+    """
+    device = next(generator.parameters()).device
+    images = generator(
+        latents.to(device),
+        one_hot(labels, generator.c_dim).float().to(device),
+        truncation_psi=truncation,
+        noise_mode=noise_mode,
+        noise_generator=noise,
+    )
+    return to_uint8(images).cpu()
+
+
+def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:
+    """Return a source of noise for each image: the same however the images are batched."""
+    return [torch_generator(seed, "teacher noise", index) for index in range(start, stop)]
+
+
+def adopt_teacher(out: Path, *, source: Path, sha256: str, class_names: list[str], data: str) -> None:
+    """Write the generator of the teacher file `source` as `out/teacher.safetensors`.
+
+    `sha256` is that of the file. Where the file names no classes (NVIDIA's do not), it takes
+    `class_names` and the name `data`; their number must be that of the labels it takes.
+    """
+    generator, record = open_teacher(source)
+    names = record["class_names"] or class_names
+    if len(names) != len(class_names) or generator.c_dim != len(names):
+        raise StudyError(
+            f"{source} was trained for {generator.c_dim} classes, the data have "
+            f"{len(class_names)}: choose a teacher of the same data"
+        )
+    record = record | {"class_names": names, "data": record["data"] or data, "sha256": sha256}
+    save_weights(out / "teacher.safetensors", generator, record)

@@ -18,12 +18,13 @@ from lib.augment import AdaptiveProbability, Augment
 from lib.checkpoint import load_checkpoint, save_checkpoint, save_tensors, save_weights
 from lib.errors import StudyError
 from lib.files import write_text
-from lib.images import to_float, to_uint8
+from lib.images import to_uint8
 from lib.progress import progress
 from lib.sampleset import SampleSet
-from lib.seeds import derive_seed, numpy_generator, torch_generator
+from lib.seeds import derive_seed, torch_generator
 from lib.stylegan2 import Generator
 from lib.stylegan2_discriminator import Discriminator
+from lib.teacher_batches import Batches
 
 SNAPSHOTS, SNAPSHOTS_PER_CLASS, SNAPSHOT_CLASSES = 10, 4, 10
 COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
@@ -81,9 +82,16 @@ class TeacherTrainer:
 
     def __init__(self, real: SampleSet, options: dict, device: str):
         self.options, self.device, self.real = options, device, real
-        self.images, self.labels = torch.from_numpy(real.images), torch.from_numpy(real.labels)
-        self.classes = len(real.class_names)
+        self.batches = Batches(
+            real, options["seed"], options["batch_size"], options["z_dim"], device
+        )
+        self.classes = self.batches.classes
         self.batch_size = options["batch_size"]
+        if self.batch_size % 4:
+            raise StudyError(
+                f"batch_size {self.batch_size} of the teacher must be a multiple of 4, the size "
+                "of the discriminator's groups"
+            )
         self.steps = max(math.ceil(options["kimg"] * 1000 / self.batch_size), 1)
         self.log_every = max(self.steps // LOG_ROWS, options["r1_interval"])
         self.augment = Augment()
@@ -98,7 +106,7 @@ class TeacherTrainer:
         o = self.options
         mapping = {"num_layers": o["mapping_layers"]}
         widths = {"channel_base": o["channel_base"], "channel_max": o["channel_max"]}
-        side, channels = self.images.shape[-1], self.images.shape[1]
+        channels, side = self.real.images.shape[1:3]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(o["seed"], "teacher networks"))
             self.generator = Generator(
@@ -130,7 +138,7 @@ class TeacherTrainer:
         """Update both networks once; every draw depends on (seed, step) alone."""
         if step in self.snapshots.due:
             self.take_snapshot(step)
-        images, labels = self.real_batch(step)
+        images, labels = self.batches.real(step)
         fake, fake_labels = self.generator_step(step)
         self.discriminator_step(step, images, labels, fake, fake_labels)
         if step % self.options["r1_interval"] == 0:
@@ -146,32 +154,9 @@ class TeacherTrainer:
         """Return the generator of one step's random numbers."""
         return torch_generator(self.options["seed"], "teacher training", name, step)
 
-    def real_batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images `(n, 3, 32, 32)` and one-hot labels: the next of shuffled epochs."""
-        n = len(self.labels)
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        index = np.empty_like(places)
-        for epoch in np.unique(places // n):
-            order = numpy_generator(self.options["seed"], "teacher epoch", int(epoch)).permutation(n)
-            chosen = places // n == epoch
-            index[chosen] = order[places[chosen] % n]
-        index = torch.from_numpy(index)
-        return to_float(self.images[index].to(self.device)), self.one_hot(self.labels[index])
-
-    def one_hot(self, labels: Tensor) -> Tensor:
-        """Return labels `(n,)` as `(n, classes) float32`."""
-        return F.one_hot(labels, self.classes).float().to(self.device)
-
-    def fake_batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return latents `(n, z_dim)` and one-hot labels, spread like those of the data."""
-        draws = self.draws("fake", step)
-        z = torch.randn(self.batch_size, self.options["z_dim"], generator=draws)
-        index = torch.randint(len(self.labels), (self.batch_size,), generator=draws)
-        return z.to(self.device), self.one_hot(self.labels[index])
-
     def generator_step(self, step: int) -> tuple[Tensor, Tensor]:
         """Update the generator; return the images it made, for the discriminator."""
-        z, c = self.fake_batch(step)
+        z, c = self.batches.fake(step)
         self.discriminator.requires_grad_(False)
         fake = self.generator(z, c, noise_generator=self.draws("noise", step))
         augmented = self.augment(fake, self.adaptive.p, self.draws("augment generator", step))
@@ -186,9 +171,9 @@ class TeacherTrainer:
         """Update the discriminator on real and generated images in one pass."""
         self.discriminator.requires_grad_(True)
         draws = self.draws("augment discriminator", step)
-        images = self.augment(torch.cat([real, fake]), self.adaptive.p, draws)
-        logits = self.discriminator(images, torch.cat([real_c, fake_c]))
-        real_logits, fake_logits = logits.chunk(2)
+        images = self.augment(interleave(real, fake), self.adaptive.p, draws)
+        logits = self.discriminator(images, interleave(real_c, fake_c))
+        real_logits, fake_logits = logits[0::2], logits[1::2]
         loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
         self.update(self.optimizer_d, loss)
         self.record(step, "loss_discriminator", loss)
@@ -254,7 +239,9 @@ class TeacherTrainer:
         draws = torch_generator(self.options["seed"], "teacher snapshot")
         z = torch.randn(len(labels), self.options["z_dim"], generator=draws)
         with torch.no_grad():
-            images = self.average(z.to(self.device), self.one_hot(labels), noise_mode="const")
+            images = self.average(
+                z.to(self.device), self.batches.one_hot(labels), noise_mode="const"
+            )
         self.snapshots.put(step, to_uint8(images).cpu())
 
     def modules(self) -> dict[str, nn.Module]:
@@ -302,6 +289,14 @@ class TeacherTrainer:
         save_weights(out / "teacher.safetensors", self.average, record)
         save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
         write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
+
+
+def interleave(real: Tensor, fake: Tensor) -> Tensor:
+    """Return real, fake, real, fake …: the minibatch statistics then mix no real with a fake.
+
+    Their groups are images at the same place modulo an even number.
+    """
+    return torch.stack([real, fake], dim=1).flatten(0, 1)
 
 
 class Snapshots(nn.Module):

@@ -24,7 +24,10 @@ def test_conda_environment_has_the_pins_of_requirements():
 
 
 def test_every_dependency_is_pinned():
-    lines = pins((ROOT / "requirements.txt").read_text().splitlines()) - {"-c constraints.txt", "-e ."}
+    lines = pins((ROOT / "requirements.txt").read_text().splitlines()) - {
+        "-c constraints.txt",
+        "-e .",
+    }
     lines |= pins((ROOT / "constraints.txt").read_text().splitlines())
     assert len(lines) > 100
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+]+", line)] == []
@@ -39,7 +42,7 @@ def test_notebook_source_holds_no_outputs_no_definitions_and_its_parameters(path
     trees = [ast.parse(cell.source) for cell in code]
     kinds = ast.FunctionDef | ast.ClassDef | ast.Lambda
     assert not any(isinstance(node, kinds) for tree in trees for node in ast.walk(tree))
-    assert all(len(cell.source.splitlines()) <= 25 for cell in code)
+    assert all(len(cell.source.splitlines()) <= 25 for cell in code[1:])
     assert code[-1].source.startswith("# NBVAL_CHECK_OUTPUT")
     declared = declared_parameters(path)
     assert {"profile", "seed", "output_dir"} <= set(declared) <= set(Params.model_fields)

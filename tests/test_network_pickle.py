@@ -20,7 +20,7 @@ from torch import nn
 
 from lib.errors import StudyError
 from lib.network_pickle import StoredNetwork, load_network, read_network_pickle
-from lib.pickled_arrays import STAND_INS
+from lib.pickled_tensors import STAND_INS
 from lib.safe_pickle import SafeUnpickler
 from lib.stylegan2 import Generator
 from lib.stylegan2_discriminator import Discriminator
@@ -243,6 +243,23 @@ def test_numpy_arrays_and_numbers(protocol):
         np.testing.assert_array_equal(got, value)
 
 
+def test_numpy_arrays_that_do_not_fit():
+    for proto, old, new in (
+        (5, b"K\x03\x85", b"K\x04\x85"),
+        (5, b"K\x03\x85", b"K\x00\x8a\x08" + b"\x7f" * 8 + b"\x86"),
+        (3, b"K\x03\x85", b"K\x04\x85"),
+        (3, b"f8", b"O8"),
+        (5, b"f8", b"V8"),
+        (3, b"\x01\x00\x00\x00<", b"\x01\x00\x00\x00>"),
+    ):
+        data = pickle.dumps(np.arange(3.0), proto)
+        assert data.count(old) == 1
+        framed = data.replace(old, new)
+        framed = framed[:3] + (len(framed) - 11).to_bytes(8, "little") + framed[11:]
+        with pytest.raises(StudyError, match="numpy|does not fill"):
+            read(framed if proto == 5 else data.replace(old, new))
+
+
 # --- what must be refused
 
 
@@ -342,10 +359,12 @@ def test_poisoned_inner_storage(tmp_path, zipped):
         (0, (2**62, 2**62), (0, 0)),
         (0, (10**10,), (0,)),
         (0, (2, 2**40), (2**40, 1)),
+        (0, (0, 2**62), (0, 0)),
     ],
 )
 def test_tensors_outside_of_their_storage(offset, shape, stride):
-    with pytest.raises(StudyError, match="does not lie inside its storage of 4 elements"):
+    message = "does not lie inside its storage of 4 elements|is larger than any file"
+    with pytest.raises(StudyError, match=message):
         read(tensor_call(storage_bytes(), offset, shape, stride))
 
 

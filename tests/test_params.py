@@ -53,7 +53,7 @@ def test_notebooks_declare_the_default_profile():
         ({"calibration_sets": ["real", "dreams"]}, "parameter calibration_sets.*dreams"),
         ({"calibration_sets": ["noise"]}, "real must be among"),
         ({"profile": "../elsewhere"}, "parameter profile"),
-        ({"evaluation_kid_subset_size": 10**6}, "evaluation_kid_subset_size"),
+        ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
     ],
 )
 def test_wrong_values_are_one_line_that_names_the_key(change, message):

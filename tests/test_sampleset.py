@@ -29,9 +29,7 @@ def test_round_trip_keeps_arrays_and_record(tmp_path):
     np.testing.assert_array_equal(samples.images[3:6], draw(1, 3, 6)["images"])
     np.testing.assert_array_equal(samples.latents[6:], draw(2, 6, 7)["latents"])
     samples.subset(np.array([6, 0])).save(tmp_path / "part")
-    np.testing.assert_array_equal(
-        SampleSet.load(tmp_path / "part").images, samples.images[[6, 0]]
-    )
+    np.testing.assert_array_equal(SampleSet.load(tmp_path / "part").images, samples.images[[6, 0]])
 
 
 def test_interrupted_writing_resumes_to_the_same_bytes(tmp_path):

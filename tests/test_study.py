@@ -123,8 +123,8 @@ def test_manifest_holds_the_hashes_of_artifacts_tables_and_figures(open_study):
     manifest = read_json(study.folder / "manifest.json")
     assert manifest["artifacts"]["first"]["files"] == hash_tree(study.folder / "artifacts/first")
     assert set(manifest["reports"]) == {"tables/numbers.csv", "figures/plot.png"}
-    assert set(manifest["measurements"]) == {"tables/seconds.csv"}
-    for section in ("reports", "measurements"):
+    assert set(manifest["measured_reports"]) == {"tables/seconds.csv"}
+    for section in ("reports", "measured_reports"):
         for relative, entry in manifest[section].items():
             assert entry["sha256"] == sha256_file(study.folder / relative)
     assert manifest["parameters"]["calibration_per_class"] == TINY["calibration_per_class"]

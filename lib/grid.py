@@ -1,0 +1,219 @@
+"""The quantization grid: a list of independent cells, run in parallel, resumed after a kill.
+
+What a cell gives depends on the cell, the options and the files alone: not on the number of jobs,
+the order or an interruption.
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from safetensors.numpy import save_file
+
+from lib.cell import (
+    CELL_KEYS,
+    Cell,
+    Grid,
+    load_logits,
+    pin_worker,
+    run_cells,
+    run_reference,
+)
+from lib.checkpoint import load_tensors
+from lib.errors import StudyError
+from lib.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
+from lib.openvino_models import measure_speeds
+from lib.progress import progress
+from lib.sampleset import SampleSet
+
+RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timings.csv"
+COLUMNS = [
+    *("model", "family", "engine", "method", "calibration_set", "calibration_size", "seed"),
+    *("status", "error", "fp32_accuracy", "accuracy", "drop_pp", "agreement", "kl"),
+    *("size_bytes", "quantizers", "images_read", "classes_read"),
+]
+SPEED_IMAGES = 512
+
+
+def make_cells(
+    *,
+    models: list[str],
+    methods: list[str],
+    calibration_sets: list[str],
+    calibration_sizes: list[int],
+    seeds: list[int],
+    engines: tuple[str, ...] = ("nncf",),
+) -> list[Cell]:
+    """Return the cells of a full grid, the last key of `CELL_KEYS` varying fastest."""
+    axes = (models, engines, methods, calibration_sets, calibration_sizes, seeds)
+    return [dict(zip(CELL_KEYS, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def run_grid(
+    out: Path,
+    *,
+    cells: list[Cell],
+    models: Path,
+    calibration: dict[str, Path],
+    validation: Path,
+    test: Path,
+    preset: str = "mixed",
+    bias_correction: str = "fast",
+    max_drop: float = 0.01,
+    max_iterations: int = 50,
+    keep_seed: int | None = 0,
+    jobs: int = 1,
+    scheduler: str | None = None,
+) -> None:
+    """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
+
+    `models` holds `<model>.xml` in FP32, `calibration` names the SampleSet of each calibration
+    set; `validation` judges accuracy-aware quantization, `test` the results. `models/` keeps the
+    INT8 networks of `keep_seed`. A cell that fails has its error in its row and stops nothing.
+    `scheduler` is the address of a dask scheduler that takes the place of `jobs` local processes;
+    its workers must see the same files. After a kill, finished cells are not run again.
+    """
+    options = {"preset": preset, "bias_correction": bias_correction}
+    options |= {"max_drop": max_drop, "max_iterations": max_iterations}
+    names = list(dict.fromkeys(cell["model"] for cell in cells))
+    homeless = {cell["calibration_set"] for cell in cells} - set(calibration)
+    if homeless:
+        raise StudyError(f"cells name {', '.join(sorted(homeless))}, which calibration lacks")
+    hashes = _hashes(names, models, calibration, validation, test)
+    grid = Grid(out, models, calibration, validation, test, options, keep_seed, hashes)
+    rows = [run_reference(name, grid) for name in names]
+    rows += _run_all(cells, grid, jobs, scheduler)
+    done = [row for row in rows if row["status"] == "ok"]
+    predictions = {cell_name(row): load_logits(_cell(row), grid).argmax(axis=1) for row in done}
+    _write_predictions(out / PREDICTIONS, predictions, SampleSet.load(test).labels)
+    write_text(out / RESULTS, _table(rows).to_csv(index=False, float_format="%.6g"))
+    kept = {grid.kept_ir(cell).stem for cell in cells if grid.kept_ir(cell)}
+    for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
+        stray.unlink()
+    shutil.rmtree(out / "cells")
+
+
+def cell_name(cell: Cell) -> str:
+    """Name a cell as predictions.safetensors does: `model/engine/method/set/size/seed`."""
+    return "/".join(str(cell[key]) for key in CELL_KEYS)
+
+
+def load_results(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]:
+    """Read what `run_grid` wrote into `folder`.
+
+    Returns the table, the predicted classes `(n,)` of each cell by `cell_name` (those of the FP32
+    rows too), and the labels `(n,)` of the test images.
+    """
+    if not (folder / RESULTS).is_file():
+        raise StudyError(f"{folder / RESULTS} is missing: run the quantization notebook first")
+    table = pd.read_csv(folder / RESULTS)
+    table["error"] = table["error"].fillna("")
+    tensors, _ = load_tensors(folder / PREDICTIONS)
+    predictions = {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()}
+    return table, predictions, predictions.pop("labels")
+
+
+def time_grid(
+    out: Path, *, grid: Path, models: Path, test: Path, calibration_set: str, repeats: int
+) -> None:
+    """Measure the speed of each model in FP32 and in the INT8 forms that `run_grid` kept.
+
+    `grid` is the folder of `run_grid`, from which the networks of one `calibration_set` are
+    taken. Writes timings.csv: latency in ms for one image, throughput in images/s, medians of
+    `repeats` interleaved turns. The figures differ from run to run.
+    """
+    images = SampleSet.load(test).images[:SPEED_IMAGES]
+    table, _, _ = load_results(grid)
+    rows = []
+    for model in table["model"].unique():
+        pattern = f"{model}.*.{calibration_set}.*.xml"
+        kept = {
+            tuple(xml.stem.split(".")[1:3]): xml for xml in sorted((grid / "models").glob(pattern))
+        }
+        networks = {("openvino", "fp32"): models / f"{model}.xml"} | kept
+        for (engine, method), speed in measure_speeds(networks, images, repeats=repeats).items():
+            rows.append({"model": model, "engine": engine, "method": method} | speed)
+    write_text(out / TIMINGS, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+
+
+def _hashes(
+    names: list[str], models: Path, calibration: dict, validation: Path, test: Path
+) -> dict:
+    """Return the content hash of every input by the name that `Grid.cell_file` uses."""
+    folders = {"validation": validation, "test": test}
+    folders |= {f"calibration {name}": folder for name, folder in calibration.items()}
+    hashes = {name: sha256_json(hash_tree(folder)) for name, folder in folders.items()}
+    for name in names:
+        xml = models / f"{name}.xml"
+        if not xml.is_file():
+            raise StudyError(f"{xml} is missing: export the classifier {name} first")
+        hashes[f"model {name}"] = sha256_file(xml) + sha256_file(xml.with_suffix(".bin"))
+    return hashes
+
+
+def _run_all(cells: list[Cell], grid: Grid, jobs: int, scheduler: str | None) -> list[dict]:
+    """Run the cells; return one row each, in the order of `cells`."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        same_but_method = tuple(cell[key] for key in CELL_KEYS if key != "method")
+        groups.setdefault(same_but_method, []).append(cell)
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    work = [joblib.delayed(_work)(group, grid, cpus, jobs) for group in groups.values()]
+    rows: dict[str, dict] = {}
+    try:
+        with _backend(jobs, scheduler):
+            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(work)
+            for group in progress(results, "quantization", total=len(work), unit="group"):
+                rows |= {cell_name(row): row for row in group}
+    except TerminatedWorkerError as error:
+        raise StudyError(
+            "a quantization process was killed, perhaps for want of memory: lower jobs and run "
+            "again, finished cells are kept"
+        ) from error
+    return [rows[cell_name(cell)] for cell in cells]
+
+
+def _work(cells: list[Cell], grid: Grid, cpus: list[int], jobs: int) -> list[dict]:
+    pin_worker(cpus, jobs)
+    return run_cells(cells, grid)
+
+
+@contextlib.contextmanager
+def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
+    """Have joblib use local processes, or a dask cluster where its scheduler's address is given."""
+    if scheduler is None:
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            yield
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise StudyError(f"scheduler {scheduler} needs dask: pip install distributed") from error
+    with Client(scheduler), joblib.parallel_config("dask"):
+        yield
+
+
+def _cell(row: dict) -> Cell:
+    return {key: row[key] for key in CELL_KEYS}
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    counts = ["calibration_size", "seed", "size_bytes", "quantizers", "images_read", "classes_read"]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def _write_predictions(path: Path, classes: dict[str, np.ndarray], labels: np.ndarray) -> None:
+    """Write predicted classes as uint8, or int16 where there are more than 256 classes."""
+    arrays = classes | {"labels": labels}
+    small = max(array.max() for array in arrays.values()) < 256
+    dtype = np.uint8 if small else np.int16
+    with atomic_path(path) as temporary:
+        save_file({name: array.astype(dtype) for name, array in arrays.items()}, temporary)

@@ -1,0 +1,85 @@
+"""Statistics against scipy, closed forms and simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lib.errors import StudyError
+from lib.statistics import bootstrap_interval, holm, mcnemar_test, tost_test, wilson_interval
+
+
+@pytest.fixture
+def difference():
+    """Gains and losses among 1000 images: 40 of the one, 25 of the other."""
+    values = np.zeros(1000)
+    values[:40], values[40:65] = 1, -1
+    return values
+
+
+def test_bootstrap_matches_scipy(difference):
+    ours = bootstrap_interval(difference, resamples=20_000)
+    theirs = stats.bootstrap(
+        (difference,), np.mean, n_resamples=5_000, method="percentile", rng=0, batch=500
+    ).confidence_interval
+    np.testing.assert_allclose(ours, (theirs.low, theirs.high), atol=1e-3)
+
+
+def test_bootstrap_takes_pooled_differences():
+    values = np.random.default_rng(0).integers(-3, 4, 2000) / 15
+    low, high = bootstrap_interval(values, confidence=0.9)
+    half = stats.norm.ppf(0.95) * values.std() / np.sqrt(2000)
+    np.testing.assert_allclose((low, high), (values.mean() - half, values.mean() + half), atol=4e-4)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(300):
+        sample = rng.choice([1.0, 0.0, -1.0], 500, p=[0.06, 0.9, 0.04])
+        low, high = bootstrap_interval(sample, resamples=1000, seed=trial)
+        hits += low <= 0.02 <= high
+    assert 0.91 < hits / 300 < 0.99
+
+
+def test_mcnemar_is_the_exact_binomial_test(difference):
+    expected = stats.binomtest(25, 65, 0.5).pvalue
+    assert mcnemar_test(difference) == pytest.approx(expected)
+    assert mcnemar_test(-difference) == pytest.approx(expected)
+    assert mcnemar_test(difference / 3) == pytest.approx(expected)
+
+
+def test_tost_is_the_worse_of_two_one_sided_t_tests(difference):
+    margin = 0.03
+    expected = max(
+        stats.ttest_1samp(difference, -margin, alternative="greater").pvalue,
+        stats.ttest_1samp(difference, margin, alternative="less").pvalue,
+    )
+    assert tost_test(difference, margin) == pytest.approx(expected)
+    assert tost_test(difference, 0.05) < 0.001 < 0.5 < tost_test(difference, 0.01)
+
+
+def test_identical_predictions():
+    same = np.zeros(50)
+    assert bootstrap_interval(same) == (0, 0)
+    assert mcnemar_test(same) == 1
+    assert tost_test(same, 0.5) == 0
+    assert tost_test(same + 1, 0.5) == 1
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    assert holm([]).size == 0
+
+
+def test_wilson_by_its_formula():
+    n, p, z = 600, 590 / 600, stats.norm.ppf(0.975)
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    np.testing.assert_allclose(wilson_interval(590, 600), (middle - half, middle + half))
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(StudyError, match="two images"):
+        mcnemar_test(np.zeros(1))
+    with pytest.raises(StudyError, match="margin is 0"):
+        tost_test(np.zeros(9), 0)

@@ -1,0 +1,321 @@
+"""Augmentation, training and sampling of the teacher."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lib import teacher_training
+from lib.augment import AdaptiveProbability, Augment, grid_sample
+from lib.checkpoint import load_tensors, save_tensors
+from lib.errors import StudyError
+from lib.files import hash_tree
+from lib.sampleset import SampleSet, read_shard
+from lib.teacher import load_teacher, open_teacher, sample_latents, sample_teacher
+from lib.teacher_training import TeacherTrainer, interleave, train_teacher
+
+OPTIONS = dict(
+    seed=3,
+    kimg=0.048,
+    batch_size=8,
+    z_dim=8,
+    w_dim=8,
+    mapping_layers=2,
+    channel_base=64,
+    channel_max=8,
+    learning_rate=0.002,
+    r1_gamma=0.1,
+    r1_interval=2,
+    ema_kimg=1.0,
+    ada_target=0.6,
+    ada_kimg=0.1,
+    checkpoint_kimg=0.016,
+)
+SAMPLING = dict(
+    per_class=7,
+    seed=5,
+    truncation=0.9,
+    noise_mode="const",
+    latent_distribution="normal",
+    batch_size=4,
+    shard_size=9,
+)
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def unit_images(n: int = 4, side: int = 16) -> torch.Tensor:
+    return torch.rand(n, 3, side, side, generator=draws()) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    random = np.random.default_rng(0)
+    labels = np.arange(20) % 3
+    images = random.integers(0, 60, (20, 3, 32, 32)) + 60 * labels[:, None, None, None]
+    info = {"class_names": ["dark", "grey", "light"], "data": "blobs"}
+    folder = tmp_path_factory.mktemp("real")
+    SampleSet(images.astype(np.uint8), labels.astype(np.int64), None, info).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(real, tmp_path_factory):
+    out = tmp_path_factory.mktemp("teacher")
+    train_teacher(out, real=real, **OPTIONS)
+    return out
+
+
+def test_no_augmentation_at_probability_zero():
+    images = unit_images()
+    assert Augment()(images, 0.0, draws()) is images
+
+
+def test_weakest_augmentation_is_the_identity():
+    still = Augment(**{name: 0 for name in Augment.__dataclass_fields__})
+    images = unit_images()
+    torch.testing.assert_close(still(images, 1.0, draws()), images, rtol=0, atol=1e-5)
+
+
+def test_every_augmentation_changes_images_and_keeps_them_finite():
+    images, neutral = unit_images(), {name: 0 for name in Augment.__dataclass_fields__}
+    for name, field in Augment.__dataclass_fields__.items():
+        strength = True if name in ("xflip", "rotate90") else field.default
+        changed = Augment(**{**neutral, name: strength})(images, 1.0, draws(1))
+        assert changed.shape == images.shape and changed.isfinite().all()
+        assert (changed - images).abs().max() > 0.01, name
+
+
+def test_probability_is_the_share_of_changed_images():
+    only = {name: 0 for name in Augment.__dataclass_fields__} | {"brightness_std": 1.0}
+    images = torch.zeros(2000, 3, 4, 4)
+    changed = Augment(**only)(images, 0.3, draws()).flatten(1).any(dim=1)
+    assert changed.float().mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_integer_shifts_move_whole_pixels():
+    neutral = {name: 0 for name in Augment.__dataclass_fields__}
+    images = unit_images(400, side=16)
+    changed = Augment(**neutral | {"integer_shift": 0.125})(images, 1.0, draws())
+    centres = changed[:, :, 4:12, 4:12]
+    windows = images.unfold(2, 8, 1).unfold(3, 8, 1)[:, :, 2:7, 2:7]
+    distance = (windows - centres[:, :, None, None]).abs().amax(dim=[1, 4, 5]).flatten(1)
+    assert distance.amin(dim=1).max() < 1e-4
+    assert distance.argmin(dim=1).unique().numel() == 25
+
+
+def test_augmentation_depends_on_the_generator_alone():
+    images = unit_images()
+    one, same, other = (Augment()(images, 0.8, draws(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.allclose(one, other, atol=1e-2)
+
+
+def test_sampling_has_exact_second_derivatives():
+    turn = torch.tensor([[[0.8, -0.3, 0.1], [0.2, 0.9, -0.2]]], dtype=torch.float64)
+    grid = torch.nn.functional.affine_grid(turn, [1, 2, 4, 4], align_corners=False)
+    x = torch.randn(1, 2, 4, 4, generator=draws(), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: grid_sample(x, grid), x)
+    assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid).square(), x)
+
+
+def test_r1_passes_through_the_augmentation():
+    images = unit_images().requires_grad_(True)
+    weight = torch.randn(3, 16, 16, generator=draws(1), requires_grad=True)
+    logits = (Augment()(images, 1.0, draws()) * weight).square().sum()
+    (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
+    gradient.square().sum().backward()
+    assert weight.grad.isfinite().all() and weight.grad.abs().sum() > 0
+
+
+def test_probability_follows_overfitting():
+    adaptive = AdaptiveProbability(target=0.6, kimg=1, interval=2)
+    for step in range(4):
+        adaptive.observe(torch.ones(10))
+        adaptive.update(step)
+    assert adaptive.p == pytest.approx(0.04)
+    for step in range(4, 6):
+        adaptive.observe(torch.tensor([1.0] * 7 + [-1.0] * 3))  # mean sign 0.4
+        adaptive.update(step)
+    assert adaptive.p == pytest.approx(0.02)
+    still = AdaptiveProbability(target=0, kimg=1, interval=1)
+    still.observe(torch.ones(10))
+    still.update(0)
+    assert still.p == 0
+
+
+def test_training_writes_teacher_log_and_snapshots(trained):
+    assert sorted(hash_tree(trained)) == ["log.csv", "snapshots.safetensors", "teacher.safetensors"]
+    rows = list(csv.DictReader(io.StringIO((trained / "log.csv").read_text())))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6]
+    assert all(math.isfinite(float(row[name])) for row in rows for name in row)
+    assert float(rows[-1]["kimg"]) == pytest.approx(0.048)
+    tensors, record = load_tensors(trained / "snapshots.safetensors")
+    assert tensors["images"].shape == (10, 12, 3, 32, 32)
+    assert tensors["steps"].tolist()[0] == 0 and tensors["steps"].tolist()[-1] == 6
+    assert not torch.equal(tensors["images"][0], tensors["images"][-1])
+    assert tensors["labels"].tolist() == [0, 1, 2] * 4
+    assert record["class_names"] == ["dark", "grey", "light"] and record["data"] == "blobs"
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resumed_training_ends_in_the_same_bytes(real, trained, tmp_path, monkeypatch, stop):
+    step = TeacherTrainer.step
+
+    def fail_at(trainer, number):
+        if number == stop:
+            raise KeyboardInterrupt
+        step(trainer, number)
+
+    monkeypatch.setattr(TeacherTrainer, "step", fail_at)
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(tmp_path, real=real, **OPTIONS)
+    assert (tmp_path / "checkpoint.safetensors").exists() == (stop >= 2)
+    done = []
+    monkeypatch.setattr(TeacherTrainer, "step", lambda s, n: (done.append(n), step(s, n)))
+    train_teacher(tmp_path, real=real, **OPTIONS)
+    assert done[0] == stop // 2 * 2
+    assert hash_tree(tmp_path) == hash_tree(trained)
+
+
+def test_the_seed_matters(real, trained, tmp_path):
+    train_teacher(tmp_path, real=real, **OPTIONS | {"seed": 4})
+    assert hash_tree(tmp_path)["teacher.safetensors"] != hash_tree(trained)["teacher.safetensors"]
+
+
+def test_training_does_not_touch_the_global_generator(real, tmp_path):
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    train_teacher(tmp_path, real=real, **OPTIONS | {"kimg": 0.008})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(real, tmp_path):
+    trainer = TeacherTrainer(SampleSet.load(real), dict(OPTIONS), "cpu")
+    trainer.save(tmp_path / "checkpoint.safetensors", 2)
+    with pytest.raises(StudyError, match="other parameters"):
+        train_teacher(tmp_path, real=real, **OPTIONS | {"learning_rate": 0.1})
+
+
+def test_divergence_stops_and_keeps_the_checkpoint(real, tmp_path, monkeypatch):
+    step = TeacherTrainer.step
+
+    def poison(trainer, number):
+        if number == 3:
+            trainer.generator.synthesis.b4.const.data.fill_(float("nan"))
+        step(trainer, number)
+
+    monkeypatch.setattr(TeacherTrainer, "step", poison)
+    with pytest.raises(StudyError, match="loss_generator is nan at step 3"):
+        train_teacher(tmp_path, real=real, **OPTIONS)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_an_odd_batch_is_refused(real, tmp_path):
+    with pytest.raises(StudyError, match="batch_size 6"):
+        train_teacher(tmp_path, real=real, **OPTIONS | {"batch_size": 6})
+
+
+def test_each_epoch_shows_every_image_once(real):
+    trainer = TeacherTrainer(SampleSet.load(real), dict(OPTIONS), "cpu")
+    shown = torch.cat([trainer.batches.real(step)[0] for step in range(5)]).flatten(1)
+    epochs = [set(map(tuple, shown[i : i + 20, :50].tolist())) for i in (0, 20)]
+    assert len(epochs[0]) == 20 and epochs[0] == epochs[1]
+    assert not torch.equal(shown[:20], shown[20:])
+
+
+def test_real_and_fake_share_no_group():
+    mixed = interleave(torch.zeros(8, 1), torch.ones(8, 1)).flatten()
+    groups = mixed.view(4, 4)  # of 16 images, 4 groups: image i belongs to group i mod 4
+    assert mixed[0::2].sum() == 0
+    assert all(len(set(groups[:, k].tolist())) == 1 for k in range(4))
+
+
+def test_loaded_teacher_is_the_trained_average(trained):
+    generator, record = open_teacher(trained / "teacher.safetensors")
+    assert record["class_names"] == ["dark", "grey", "light"] and record["data"] == "blobs"
+    assert (generator.z_dim, generator.c_dim, generator.num_ws) == (8, 3, 8)
+    assert not generator.training and not any(p.requires_grad for p in generator.parameters())
+    tensors, _ = load_tensors(trained / "snapshots.safetensors")
+    z = torch.randn(12, 8, generator=teacher_training.torch_generator(3, "teacher snapshot"))
+    images = generator(z, torch.eye(3)[tensors["labels"]], noise_mode="const")
+    assert torch.equal(teacher_training.to_uint8(images), tensors["images"][-1])
+
+
+def test_other_files_are_no_teacher(trained, tmp_path):
+    with pytest.raises(StudyError, match="missing"):
+        load_teacher(tmp_path / "teacher.safetensors")
+    with pytest.raises(StudyError, match=r"expected one of .*safetensors"):
+        load_teacher(tmp_path / "teacher.txt")
+    with pytest.raises(StudyError, match="holds no teacher"):
+        save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)}, {})
+        load_teacher(tmp_path / "a.safetensors")
+    with pytest.raises(StudyError, match="does not fit Generator"):
+        load_teacher(trained / "snapshots.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((trained / "teacher.safetensors").read_bytes()[:5000])
+    with pytest.raises(StudyError, match="damaged"):
+        load_teacher(cut)
+
+
+def test_latents_depend_on_seed_and_shard():
+    latents = sample_latents(500, 16, seed=1, shard=2)
+    assert latents.shape == (500, 16) and latents.dtype == torch.float32
+    assert latents.mean().abs() < 0.05 and latents.std() == pytest.approx(1, abs=0.05)
+    assert torch.equal(latents, sample_latents(500, 16, seed=1, shard=2))
+    assert not torch.equal(latents, sample_latents(500, 16, seed=1, shard=3))
+    assert not torch.equal(latents, sample_latents(500, 16, seed=2, shard=2))
+    uniform = sample_latents(500, 16, 1, 2, "uniform")
+    assert uniform.min() >= 0 and uniform.max() < 1
+    with pytest.raises(StudyError, match="'cauchy'"):
+        sample_latents(1, 1, 0, 0, "cauchy")
+
+
+def sample(trained, out, **options) -> SampleSet:
+    sample_teacher(out, teacher=trained / "teacher.safetensors", **SAMPLING | options)
+    return SampleSet.load(out)
+
+
+def test_samples_are_balanced_and_recorded(trained, tmp_path):
+    samples = sample(trained, tmp_path)
+    assert samples.images.shape == (21, 3, 32, 32) and samples.latents.shape == (21, 8)
+    assert np.bincount(samples.labels).tolist() == [7, 7, 7]
+    shard = read_shard(tmp_path / "shard-00001.safetensors")
+    assert np.bincount(shard["labels"]).tolist() == [3, 3, 3]
+    assert samples.class_names == ["dark", "grey", "light"]
+    assert samples.info["truncation"] == 0.9 and samples.info["latent_distribution"] == "normal"
+    generator = load_teacher(trained / "teacher.safetensors")
+    labels = torch.eye(3)[samples.labels]
+    images = generator(torch.from_numpy(samples.latents), labels, 0.9, noise_mode="const")
+    difference = teacher_training.to_uint8(images).int() - torch.from_numpy(samples.images).int()
+    assert difference.abs().max() <= 1
+
+
+@pytest.mark.parametrize("noise_mode", ["const", "random"])
+def test_batches_do_not_change_the_samples(trained, tmp_path, noise_mode):
+    one = sample(trained, tmp_path / "a", noise_mode=noise_mode)
+    two = sample(trained, tmp_path / "b", noise_mode=noise_mode, batch_size=9)
+    assert np.array_equal(one.latents, two.latents)
+    assert np.abs(one.images.astype(int) - two.images.astype(int)).max() <= 1
+
+
+def test_sampling_resumes_to_the_same_bytes(trained, tmp_path):
+    sample(trained, tmp_path / "a")
+    sample(trained, tmp_path / "b")
+    (tmp_path / "b" / "samples.json").unlink()
+    (tmp_path / "b" / "shard-00001.safetensors").unlink()
+    kept = (tmp_path / "b" / "shard-00000.safetensors").stat().st_mtime_ns
+    sample(trained, tmp_path / "b")
+    assert hash_tree(tmp_path / "a") == hash_tree(tmp_path / "b")
+    assert (tmp_path / "b" / "shard-00000.safetensors").stat().st_mtime_ns == kept
+
+
+def test_sampling_options_matter(trained, tmp_path):
+    base = sample(trained, tmp_path / "base")
+    for name, value in [("seed", 6), ("truncation", 0.3), ("latent_distribution", "uniform")]:
+        other = sample(trained, tmp_path / name, **{name: value})
+        assert not np.array_equal(other.images, base.images), name
