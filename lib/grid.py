@@ -67,7 +67,7 @@ def run_grid(
     preset: str = "mixed",
     bias_correction: str = "fast",
     max_drop: float = 0.01,
-    max_iterations: int = 50,
+    max_iterations: int = 30,
     keep_seed: int | None = 0,
     jobs: int = 1,
     scheduler: str | None = None,
@@ -113,7 +113,7 @@ def load_results(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.
     """
     if not (folder / RESULTS).is_file():
         raise StudyError(f"{folder / RESULTS} is missing: run the quantization notebook first")
-    table = pd.read_csv(folder / RESULTS)
+    table = pd.read_csv(folder / RESULTS, dtype={"error": str})
     table["error"] = table["error"].fillna("")
     tensors, _ = load_tensors(folder / PREDICTIONS)
     predictions = {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()}

@@ -60,6 +60,8 @@ class Params(BaseModel):
     teacher_z_dim: Count
     teacher_w_dim: Count
     teacher_mapping_layers: Count
+    teacher_mapping_lr_multiplier: Positive
+    teacher_label_lr_multiplier: Positive
     teacher_channel_base: Annotated[int, Field(ge=32)]
     teacher_channel_max: Count
     teacher_learning_rate: Positive
@@ -120,6 +122,7 @@ class Params(BaseModel):
     quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
     quantization_max_iterations: Count
     quantization_seeds: Count
+    quantization_accuracy_aware_seeds: Count
     quantization_speed_repeats: Count
     # 06 comparison
     comparison_margin_pp: Positive

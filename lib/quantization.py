@@ -84,23 +84,44 @@ def quantize_accuracy_aware(
     validation: SampleSet,
     *,
     max_drop: float,
-    max_iterations: int = 50,
-    preset: str = "mixed",
-    subset_size: int = 300,
-    bias_correction: str = "fast",
-    seed: int = 0,
+    max_iterations: int = 30,
     default: Quantized | None = None,
+    **options,
 ) -> Quantized:
     """Quantize, then return operations to floating point until the drop is within `max_drop`.
 
     `max_drop` is absolute, in fractions (0.01 is one percentage point), judged by top-1 accuracy
-    on `validation`, which must share no image with the calibration and test sets. The algorithm
-    begins with default quantization and ends there when the drop is within bounds; a `default`
-    made with the same arguments is used where that is so. It gives up after `max_iterations`
-    operations.
+    on `validation`, which must share no image with the calibration and test sets. NNCF's algorithm
+    begins with default quantization and ends there when the drop is within bounds, so that it is
+    not called then. `default` is what `quantize_default` gave for the same `options`, if that is
+    at hand. At most `max_iterations` groups of operations are returned.
     """
-    if default is not None and accuracy_drop(ir, default.model, validation) <= max_drop:
+    default = default or quantize_default(ir, calibration, **options)
+    if accuracy_drop(ir, default.model, validation) <= max_drop:
         return default
+    return restore_accuracy(
+        ir,
+        calibration,
+        validation,
+        max_drop=max_drop,
+        max_iterations=max_iterations,
+        **options,
+    )
+
+
+def restore_accuracy(
+    ir: ov.Model,
+    calibration: SampleSet,
+    validation: SampleSet,
+    *,
+    max_drop: float,
+    max_iterations: int,
+    preset: str = "mixed",
+    subset_size: int = 300,
+    bias_correction: str = "fast",
+    seed: int = 0,
+) -> Quantized:
+    """Run the whole of NNCF's quantization with accuracy control."""
     images = CalibrationImages(calibration, seed)
     with quiet_nncf() as nncf:
         advanced, fast = _bias_correction(nncf, bias_correction)

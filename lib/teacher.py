@@ -8,8 +8,11 @@ import torch
 from torch.nn.functional import one_hot
 
 from lib.checkpoint import fill_module, load_weights, save_weights
+from lib.download import cache_folder, download
 from lib.errors import StudyError
 from lib.images import to_uint8
+from lib.network_pickle import OFFICIAL_CIFAR10, load_network
+from lib.paths import resolve
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
 from lib.stylegan2 import Generator
@@ -17,7 +20,7 @@ from lib.stylegan2 import Generator
 Reader = Callable[[Path], tuple[dict[str, torch.Tensor], dict]]
 # Each reader returns the state dict of the averaged generator and a record: `generator` (the
 # constructor's arguments), `class_names` and `data`.
-READERS: dict[str, Reader] = {".safetensors": load_weights}
+READERS: dict[str, Reader] = {".safetensors": load_weights, ".pkl": lambda path: read_pickle(path)}
 LATENTS = {"normal": torch.randn, "uniform": torch.rand}
 
 
@@ -31,6 +34,28 @@ def open_teacher(path: Path | str, device: str = "cpu") -> tuple[Generator, dict
         raise StudyError(f"{path} holds no teacher: give the file that teacher training wrote")
     generator = fill_module(Generator(**record["generator"]), state, path)
     return generator.to(device).eval().requires_grad_(False), record
+
+
+def read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Read an official network pickle, without executing what it holds (`lib.network_pickle`).
+
+    These files name neither classes nor data: the record's `class_names` is empty.
+    """
+    generator = load_network(path)
+    return generator.state_dict(), {"generator": generator.config, "class_names": [], "data": ""}
+
+
+def teacher_file(teacher: str) -> Path:
+    """Return the file that the parameter `teacher` means.
+
+    `official` is NVIDIA's CIFAR-10 network (NVIDIA Source Code License: research and evaluation
+    only), downloaded once into the user's cache folder.
+    """
+    if teacher != "official":
+        return resolve(teacher)
+    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
+    download(OFFICIAL_CIFAR10, target)
+    return target
 
 
 def load_teacher(path: Path | str, device: str = "cpu") -> Generator:
@@ -137,7 +162,9 @@ def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:
     return [torch_generator(seed, "teacher noise", index) for index in range(start, stop)]
 
 
-def adopt_teacher(out: Path, *, source: Path, sha256: str, class_names: list[str], data: str) -> None:
+def adopt_teacher(
+    out: Path, *, source: Path, sha256: str, class_names: list[str], data: str
+) -> None:
     """Write the generator of the teacher file `source` as `out/teacher.safetensors`.
 
     `sha256` is that of the file. Where the file names no classes (NVIDIA's do not), it takes
