@@ -26,7 +26,6 @@ BATCH_SIZE = 64
 CHECK_IMAGES = 64
 TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 IR
 AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
-CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
 
 
 def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
@@ -162,17 +161,6 @@ def measure_speeds(
 def measure_speed(xml: Path, images: np.ndarray, *, repeats: int = 5) -> dict[str, float]:
     """Measure one network as `measure_speeds` does."""
     return measure_speeds({"model": xml}, images, repeats=repeats)["model"]
-
-
-def cpu_flags() -> list[str]:
-    """Name the instruction sets of this CPU that decide how INT8 networks are computed."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return []
-    lines = [line for line in text.splitlines() if line.startswith("flags")]
-    present = set(lines[0].split()) if lines else set()
-    return [flag for flag in CPU_FLAGS if flag in present]
 
 
 def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:

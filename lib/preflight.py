@@ -16,7 +16,7 @@ BASE_BYTES = 200_000_000
 
 
 def check(params: Params, notebooks: list[Path]) -> None:
-    """Raise `StudyError` for a fault in declarations, output folder, disk, data, earlier artifacts."""
+    """Raise `StudyError` for the first fault that would spoil the run of `notebooks`."""
     check_declarations(params)
     folder = output_folder(params)
     check_writable(folder)

@@ -15,8 +15,6 @@ from lib.classifiers import NormalizedClassifier
 from lib.errors import StudyError
 from lib.grid import load_results, make_cells, run_grid, time_grid
 from lib.openvino_models import (
-    CPU_FLAGS,
-    cpu_flags,
     export_ir,
     predict_ir,
     read_ir,
@@ -397,7 +395,3 @@ def test_divergence_by_hand():
     expected = 0.5 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3))
     assert cell.divergence(reference, other) == pytest.approx(expected)
     assert cell.divergence(reference, reference + 7) == pytest.approx(0)
-
-
-def test_cpu_flags_are_known_ones():
-    assert set(cpu_flags()) <= set(CPU_FLAGS)
