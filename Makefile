@@ -7,6 +7,9 @@ PYTHON ?= python3.11
 PROFILE ?= params/digits.yaml
 ARGS ?=
 BIN := .venv/bin
+# Threads that wait give way: on a machine that does something else, too, training by OpenMP's
+# default is several times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
 .PHONY: study test lint lab clean

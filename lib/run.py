@@ -98,6 +98,7 @@ def execute(path: Path, values: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     running, failed = folder / f".{path.stem}.ipynb", folder / f"{path.stem}.failed.ipynb"
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give way to others
     declared = declared_parameters(path)
     try:
         papermill.execute_notebook(

@@ -15,6 +15,7 @@ from lib.errors import StudyError
 from lib.files import hash_tree
 from lib.sampleset import SampleSet, read_shard
 from lib.teacher import load_teacher, open_teacher, sample_latents, sample_teacher
+from lib.teacher_batches import Batches
 from lib.teacher_training import TeacherTrainer, interleave, train_teacher
 
 OPTIONS = dict(
@@ -24,6 +25,8 @@ OPTIONS = dict(
     z_dim=8,
     w_dim=8,
     mapping_layers=2,
+    mapping_lr_multiplier=0.1,
+    label_lr_multiplier=1.0,
     channel_base=64,
     channel_max=8,
     learning_rate=0.002,
@@ -215,17 +218,46 @@ def test_divergence_stops_and_keeps_the_checkpoint(real, tmp_path, monkeypatch):
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
+def test_learning_rates_of_the_mappings_are_set_apart(real):
+    trainer = TeacherTrainer(SampleSet.load(real), dict(OPTIONS), "cpu")
+    assert trainer.generator.mapping.fc0.bias_gain == 0.1
+    assert trainer.discriminator.mapping.fc0.bias_gain == 1.0
+
+
 def test_an_odd_batch_is_refused(real, tmp_path):
     with pytest.raises(StudyError, match="batch_size 6"):
         train_teacher(tmp_path, real=real, **OPTIONS | {"batch_size": 6})
 
 
-def test_each_epoch_shows_every_image_once(real):
-    trainer = TeacherTrainer(SampleSet.load(real), dict(OPTIONS), "cpu")
-    shown = torch.cat([trainer.batches.real(step)[0] for step in range(5)]).flatten(1)
-    epochs = [set(map(tuple, shown[i : i + 20, :50].tolist())) for i in (0, 20)]
-    assert len(epochs[0]) == 20 and epochs[0] == epochs[1]
-    assert not torch.equal(shown[:20], shown[20:])
+def test_each_class_shows_every_image_once_an_epoch(real):
+    batches = Batches(SampleSet.load(real), seed=0, batch_size=8, z_dim=4, device="cpu")
+    images, labels = zip(*(batches.real(step) for step in range(11)), strict=True)
+    images, labels = torch.cat(images), torch.cat(labels).argmax(dim=1)
+    for label, members in enumerate(batches.members):
+        shown = images[labels == label].flatten(1)
+        assert len(shown) > len(members)
+        distances = torch.cdist(shown, shown)
+        assert (distances < 1e-3).sum(dim=1).max() <= -(-len(shown) // len(members)) + 1
+        assert len(shown.unique(dim=0)) == len(members)
+
+
+def test_groups_share_a_class_and_classes_are_balanced(real):
+    batches = Batches(SampleSet.load(real), seed=0, batch_size=8, z_dim=4, device="cpu")
+    counts = torch.zeros(3)
+    for step in range(6):
+        (images, labels), (z, fake_labels) = batches.real(step), batches.fake(step)
+        assert images.shape == (8, 3, 32, 32) and z.shape == (8, 4)
+        assert torch.equal(labels, fake_labels)
+        assert torch.equal(labels.view(4, 2, 3), labels[:2].expand(4, 2, 3))
+        counts += labels.sum(dim=0)
+    assert counts.tolist() == [16, 16, 16]
+
+
+def test_a_class_without_images_is_refused():
+    info = {"class_names": ["a", "b"], "data": "blobs"}
+    one = SampleSet(np.zeros((4, 3, 32, 32), np.uint8), np.zeros(4, np.int64), None, info)
+    with pytest.raises(StudyError, match="lack a class"):
+        Batches(one, 0, 4, 4, "cpu")
 
 
 def test_real_and_fake_share_no_group():
