@@ -12,12 +12,21 @@ from lib import teacher_training
 from lib.augment import AdaptiveProbability, Augment, grid_sample
 from lib.checkpoint import load_tensors, save_tensors
 from lib.errors import StudyError
-from lib.files import hash_tree
+from lib.files import hash_tree, sha256_file
+from lib.paths import ROOT
 from lib.sampleset import SampleSet, read_shard
-from lib.teacher import load_teacher, open_teacher, sample_latents, sample_teacher
+from lib.teacher import (
+    adopt_teacher,
+    load_teacher,
+    open_teacher,
+    sample_latents,
+    sample_teacher,
+    teacher_file,
+)
 from lib.teacher_batches import Batches
 from lib.teacher_training import TeacherTrainer, interleave, train_teacher
 
+OFFICIAL_LAYOUT = ROOT / "tests" / "data" / "stylegan2" / "tiny_p4.pkl"
 OPTIONS = dict(
     seed=3,
     kimg=0.048,
@@ -351,3 +360,30 @@ def test_sampling_options_matter(trained, tmp_path):
     for name, value in [("seed", 6), ("truncation", 0.3), ("latent_distribution", "uniform")]:
         other = sample(trained, tmp_path / name, **{name: value})
         assert not np.array_equal(other.images, base.images), name
+
+
+def test_official_pickle_becomes_a_teacher_of_named_classes(tmp_path):
+    names = [f"class {k}" for k in range(10)]
+    sha256 = sha256_file(OFFICIAL_LAYOUT)
+    options = {"source": OFFICIAL_LAYOUT, "sha256": sha256, "data": "test"}
+    adopt_teacher(tmp_path, class_names=names, **options)
+    generator, record = open_teacher(tmp_path / "teacher.safetensors")
+    assert record["class_names"] == names
+    assert record["sha256"] == sha256
+    expected = load_teacher(OFFICIAL_LAYOUT)
+    z, c = torch.randn(2, generator.z_dim, generator=draws()), torch.eye(10)[:2]
+    torch.testing.assert_close(
+        generator(z, c, noise_mode="const"), expected(z, c, noise_mode="const"), rtol=0, atol=0
+    )
+    with pytest.raises(StudyError, match="trained for 10 classes, the data have 3"):
+        adopt_teacher(tmp_path, class_names=names[:3], **options)
+
+
+def test_teacher_file_resolves_paths_and_the_official_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+    monkeypatch.setattr("lib.teacher.download", lambda url, target: asked.append((url, target)))
+    path = teacher_file("official")
+    assert path.is_relative_to(tmp_path)
+    assert asked[0][1] == path and asked[0][0].endswith("cifar10.pkl")
+    assert teacher_file("models/mine.safetensors") == ROOT / "models" / "mine.safetensors"
