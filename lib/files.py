@@ -1,5 +1,6 @@
 """Atomic writes and content hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -26,14 +27,19 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC
+    except Exception as error:
+        if is_disk_full(error):
             raise StudyError(
                 f"disk full while writing {path}: free some space and run the same command again"
             ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Tell whether an error means a full disk; safetensors says so in words alone."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
 
 
 def write_text(path: Path | str, text: str) -> None:

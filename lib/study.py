@@ -1,6 +1,5 @@
 """A profile's output folder: artifacts that are made once, tables, figures and the manifest."""
 
-import errno
 import fcntl
 import os
 import shutil
@@ -19,6 +18,7 @@ from lib.errors import StudyError
 from lib.files import (
     atomic_path,
     hash_tree,
+    is_disk_full,
     read_json,
     replace_folder,
     sha256_file,
@@ -283,7 +283,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _file_error(error: OSError, folder: Path) -> StudyError:
-    if error.errno == errno.ENOSPC:
+    if is_disk_full(error):
         return StudyError(
             f"disk full at {folder}: free some space, then run the same command again"
         )
