@@ -17,6 +17,9 @@ from lib.statistics import bootstrap_interval, holm, mcnemar_test, tost_test
 REAL, ALL_MODELS = "real", "all"
 SETTING = ["engine", "method", "calibration_size"]
 Predictions = dict[str, np.ndarray]
+VALIDATION = (
+    "With every set, the drop was judged on real validation images, which are needed still."
+)
 CLAIMS = {
     "equivalent": "equivalent to real images within ±{margin:g} points",
     "worse": "worse than real images",
@@ -25,10 +28,11 @@ CLAIMS = {
     "not measured": "not measured, as no cell succeeded",
 }
 STUDENT = {
-    "equivalent": "So the student's images can replace real data here.",
-    "worse": "So the student's images cannot replace real data here.",
-    "better": "So the student's images can replace real data here.",
-    "inconclusive": "So it stays open whether the student's images can replace real data here.",
+    "equivalent": "So the student's images can replace real calibration images here.",
+    "worse": "So the student's images cannot replace real calibration images here.",
+    "better": "So the student's images can replace real calibration images here.",
+    "inconclusive": "So it stays open whether the student's images can replace real calibration "
+    "images here.",
     "not measured": "So nothing is known about the student's images.",
 }
 
@@ -77,9 +81,9 @@ def versus_real(
 
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
     with its bootstrap interval; cells are paired by model, setting and seed. `tost_p` tests
-    equivalence within ±`margin_pp`; `mcnemar_p` tests for any difference, `holm_p` corrects it
-    among the pooled rows and among the others. `agreement_pp` and its interval compare the
-    agreement with FP32 in the same way.
+    equivalence within ±`margin_pp`; `mcnemar_p` tests for any difference; `tost_holm_p` and
+    `holm_p` correct the two among the pooled rows and among the others. `agreement_pp` and its
+    interval compare the agreement with FP32 in the same way.
     """
     rows = []
     int8 = _int8(table)
@@ -135,7 +139,7 @@ def claim(row: dict, *, confidence: float = 0.95) -> str:
     alpha = 1 - confidence
     if not row["pairs"]:
         return "not measured"
-    if row["tost_p"] < alpha:
+    if row["tost_holm_p"] < alpha:
         return "equivalent"
     if row["holm_p"] < alpha and (row["high_pp"] < 0 or row["low_pp"] > 0):
         return "worse" if row["high_pp"] < 0 else "better"
@@ -150,6 +154,8 @@ def _paragraph(
     title = f"**{_upper(method.replace('_', '-'))} quantization** ({engine}, {size} images)."
     sentences = [title, _real_words(losses, margin_pp), *_claim_words(claims, margin_pp)]
     sentences += [_overall_words(claims), _order_words(losses), STUDENT.get(claims.get("student"))]
+    if method == "accuracy_aware":
+        sentences.append(VALIDATION)
     bullets = [_bullet(row, claims[row["calibration_set"]], confidence) for row in rows]
     return "\n".join([" ".join(filter(None, sentences)), "", *bullets])
 
@@ -278,9 +284,10 @@ def _tests(gains: list[np.ndarray], margin_pp: float) -> dict[str, float]:
 def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
-    table["holm_p"] = float("nan")
+    table[["tost_holm_p", "holm_p"]] = float("nan")
     pooled = table["model"] == ALL_MODELS
     for family in (pooled, ~pooled):
         tested = family & table["mcnemar_p"].notna()
-        table.loc[tested, "holm_p"] = holm(table.loc[tested, "mcnemar_p"].to_numpy())
+        for corrected, p in (("tost_holm_p", "tost_p"), ("holm_p", "mcnemar_p")):
+            table.loc[tested, corrected] = holm(table.loc[tested, p].to_numpy())
     return table

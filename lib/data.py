@@ -163,7 +163,9 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
         load_cifar10(data_dir)
     folder = Path(data_dir)
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")
+    files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
+    for path in sorted(files):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

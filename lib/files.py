@@ -26,6 +26,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # safetensors makes files that only their owner may read
         os.replace(temporary, path)
     except Exception as error:
         if is_disk_full(error):

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 LIB = Path(__file__).resolve().parent
+# Read when this module is imported: what runs is the code of that moment, whatever follows.
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in LIB.glob("*.py")}
 WITHOUT_EFFECT = {"errors", "progress"}
 
 
@@ -34,7 +36,7 @@ def _closure(start: str) -> set[str]:
 
 @cache
 def _tree(name: str) -> ast.Module:
-    tree = ast.parse((LIB / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(SOURCES[name])
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _drop_docstring(node)

@@ -34,6 +34,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
+DIGITS = 1797  # images in scikit-learn's set
 PowerOfTwo = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 
@@ -155,15 +156,33 @@ class Params(BaseModel):
             raise ValueError(
                 f"no set is called {', '.join(unknown)}: known are {', '.join(CALIBRATION_SETS)}"
             )
+        if len(names) < 2:
+            raise ValueError("name real and at least one set to compare it with")
         if "real" not in names:
             raise ValueError("real must be among the sets: the others are compared with it")
         return names
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Params":
-        if self.data == "digits" and self.test_images == 0:
-            raise ValueError("test_images must be 10 or more for digits, which come unsplit")
+        if self.data == "digits":
+            self._digits_suffice()
+        made = self.sampling_per_class
+        for key in ("evaluation_per_class", "calibration_per_class"):
+            if getattr(self, key) > made:
+                raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
+        if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
+            raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
         return self
+
+    def _digits_suffice(self) -> None:
+        if self.test_images == 0:
+            raise ValueError("test_images must be 10 or more for digits, which come unsplit")
+        train = DIGITS - self.test_images - self.validation_images
+        if 10 * self.calibration_per_class > train - 40:  # the classes differ by a few images
+            raise ValueError(
+                f"calibration_per_class must not exceed {max(train - 40, 0) // 10}: digits have "
+                f"{train} training images with these test_images and validation_images"
+            )
 
     def group(self, prefix: str) -> dict[str, Any]:
         """Return the parameters that start with `prefix_`, without that prefix."""

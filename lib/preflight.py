@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import torch
+
 from lib.data import SPLITS, read_image
 from lib.errors import StudyError
 from lib.files import read_json
@@ -21,6 +23,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
     folder = output_folder(params)
     check_writable(folder)
     check_disk(params, folder)
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise StudyError("parameter device: cuda is not available here, choose cpu")
     check_earlier(params, folder, notebooks[0].stem)
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)

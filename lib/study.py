@@ -39,6 +39,7 @@ RUN_ONLY = {
     "teacher_checkpoint_kimg",
     "student_checkpoint_updates",
 }
+SECTIONS = ("artifacts", "reports", "measured_artifacts", "measured_reports")
 SECONDS_TO_WAIT = 30
 References = str | list[str] | dict[str, str]
 
@@ -68,6 +69,7 @@ class Study:
         values = read_profile(ROOT / "params" / "digits.yaml") | given
         study = cls(validate(values), notebook, set(given))
         check_writable(study.folder)
+        write_json(touched_file(study.folder, notebook), [])
         return study
 
     def make(
@@ -115,7 +117,7 @@ class Study:
             raise StudyError(
                 f"artifact {name} is missing in {self.folder}: run the notebooks before"
             )
-        fault = self._fault(name, entry) or self._outdated(entry)
+        fault = self._fault(name, entry) or self._outdated(entry) or self._other_inputs(entry)
         if fault:
             number = entry["notebook"][:2]
             raise StudyError(f"artifact {name}: {fault}; run the study again --from {number}")
@@ -146,16 +148,16 @@ class Study:
 
     def _build(self, name: str, fingerprint: str, build: Callable[[Path], None]) -> None:
         work = self.folder / "work" / f"{name}-{fingerprint[:16]}"
-        work.mkdir(parents=True, exist_ok=True)
-        for stray in work.rglob(".*.tmp*"):
-            stray.unlink()
         try:
+            work.mkdir(parents=True, exist_ok=True)
+            for stray in work.rglob(".*"):  # what a killed write has left; no builder makes such
+                stray.unlink(missing_ok=True)
             build(work)
+            replace_folder(work, self.folder / "artifacts" / name)
+            for old in work.parent.glob(f"{name}-" + "[0-9a-f]" * 16):
+                shutil.rmtree(old)
         except OSError as error:
             raise _file_error(error, self.folder) from error
-        replace_folder(work, self.folder / "artifacts" / name)
-        for old in work.parent.glob(f"{name}-" + "[0-9a-f]" * 16):
-            shutil.rmtree(old)
 
     def _fingerprint(self, build: Callable, inputs: dict[str, References], options: dict) -> str:
         return sha256_json(
@@ -192,8 +194,11 @@ class Study:
 
     def _hash(self, reference: str) -> str:
         self.path(reference)
+        return self._content(self._entry_of(reference.partition("/")[0]), reference)
+
+    def _content(self, entry: dict, reference: str) -> str:
         name, _, part = reference.partition("/")
-        files = self._entry_of(name)["files"]
+        files = entry["files"]
         chosen = {k: v for k, v in files.items() if not part or f"{k}/".startswith(f"{part}/")}
         if not chosen:
             raise StudyError(f"artifact {name} holds no {part}")
@@ -214,6 +219,17 @@ class Study:
         now = self.params.model_dump(include=self.given)
         return changed_parameter(entry["parameters"], now)
 
+    def _other_inputs(self, entry: dict) -> str | None:
+        """Say which input has changed since, followed back to what no notebook made."""
+        for references in entry["inputs"].values():
+            for reference, then in references.items():
+                source = self._entry_of(reference.partition("/")[0])
+                if source is None or self._content(source, reference) != then:
+                    return f"made from another {reference} than there is now"
+                if fault := self._other_inputs(source):
+                    return fault
+        return None
+
     def _own_parameters(self) -> dict[str, Any]:
         values = self.params.model_dump()
         return {key: values[key] for key in self.declared if key not in RUN_ONLY}
@@ -225,15 +241,13 @@ class Study:
     def _manifest(self) -> dict:
         path = self.folder / "manifest.json"
         empty = {"profile": self.params.profile, "parameters": {}, "environment": {}}
-        sections = {
-            "artifacts": {},
-            "reports": {},
-            "measured_artifacts": {},
-            "measured_reports": {},
-        }
+        sections = {section: {} for section in SECTIONS}
         return empty | sections | (read_json(path) if path.exists() else {})
 
     def _record(self, section: str, name: str, entry: dict) -> None:
+        touched = touched_file(self.folder, self.notebook)
+        if touched.exists():
+            write_json(touched, sorted({*read_json(touched), name}))
         manifest = self._manifest()
         manifest[section][name] = entry
         manifest["parameters"] |= {k: self.params.model_dump()[k] for k in self.declared}
@@ -255,6 +269,26 @@ class Study:
                         ) from None
                     time.sleep(0.2)
             yield
+
+
+def touched_file(folder: Path, notebook: str) -> Path:
+    """Return where the names that a notebook's last run has made or reused are noted."""
+    return folder / f".{notebook}.touched.json"
+
+
+def forget_untouched(folder: Path, notebook: str) -> None:
+    """Drop from the manifest what `notebook` made in earlier runs, but not in its last one.
+
+    Such entries are of parameters that are no longer in force; their files stay.
+    """
+    touched, path = touched_file(folder, notebook), folder / "manifest.json"
+    if not (touched.exists() and path.exists()):
+        return
+    manifest, kept = read_json(path), set(read_json(touched))
+    for section in SECTIONS:
+        entries = manifest.get(section, {}).items()
+        manifest[section] = {k: v for k, v in entries if v["notebook"] != notebook or k in kept}
+    write_json(path, manifest)
 
 
 def changed_parameter(then: dict[str, Any], now: dict[str, Any]) -> str | None:

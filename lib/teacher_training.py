@@ -65,7 +65,9 @@ def train_teacher(
     One kimg is a thousand real images shown. Killed and started again, it continues from its
     last checkpoint and ends in the same bytes.
     """
-    options = {k: v for k, v in locals().items() if k not in ("out", "real", "device")}
+    options = {
+        k: v for k, v in locals().items() if k not in ("out", "real", "device", "checkpoint_kimg")
+    }
     trainer = TeacherTrainer(SampleSet.load(real), options, device)
     checkpoint = Path(out) / "checkpoint.safetensors"
     first = trainer.resume(checkpoint)

@@ -105,7 +105,7 @@ def test_all_equal():
     text = words(EQUAL)
     assert "Teacher, student, fractal and noise are equivalent to real images within ±0.5" in text
     assert "Accuracy does not tell the sets apart" in text
-    assert "student's images can replace real data" in text
+    assert "student's images can replace real calibration images" in text
     assert text.count("+0.00 points against real (95 % interval +0.00 to +0.00)") == 4
 
 
@@ -113,7 +113,7 @@ def test_synthetic_sets_fail():
     text = words(EQUAL | {"student": 200, "fractal": 400, "noise": 1900})
     assert "Teacher is equivalent to real images" in text
     assert "Student, fractal and noise are worse than real images." in text
-    assert "student's images cannot replace real data" in text
+    assert "student's images cannot replace real calibration images" in text
     assert "- student: -4.80 points against real" in text
     assert "does not tell the sets apart" not in text
 
@@ -138,12 +138,12 @@ def test_an_undecided_set_is_called_so():
     """As many images gained as lost, but many: neither equivalence nor a difference is shown."""
     text = words({"real": 104, "student": 104}, shift={"student": 700})
     assert "Student is neither shown to be equivalent to real images nor to differ" in text
-    assert "it stays open whether the student's images can replace real data" in text
+    assert "it stays open whether the student's images can replace real calibration images" in text
     assert "+0.00 points against real (95 % interval -1." in text
 
 
 def test_claims_need_the_corrected_test():
-    row = {"pairs": 1, "tost_p": 0.4, "low_pp": -2.0, "high_pp": -0.1}
+    row = {"pairs": 1, "tost_holm_p": 0.4, "low_pp": -2.0, "high_pp": -0.1}
     assert claim(row | {"holm_p": 0.04}) == "worse"
     assert claim(row | {"holm_p": 0.06}) == "inconclusive"
     assert claim(row | {"holm_p": 0.06}, confidence=0.9) == "worse"

@@ -51,8 +51,10 @@ def test_notebooks_declare_the_default_profile():
         ({"classifiers": ["resnet21"]}, "parameter classifiers.*resnet21"),
         ({"classifiers": ["resnet20", "resnet20"]}, "parameter classifiers.*twice"),
         ({"calibration_sets": ["real", "dreams"]}, "parameter calibration_sets.*dreams"),
-        ({"calibration_sets": ["noise"]}, "real must be among"),
+        ({"calibration_sets": ["noise", "grey"]}, "real must be among"),
         ({"profile": "../elsewhere"}, "parameter profile"),
+        ({"calibration_sets": ["real"]}, "at least one set"),
+        ({"calibration_per_class": 99}, "calibration_per_class must not exceed"),
         ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
     ],
 )

@@ -15,7 +15,7 @@ from lib.errors import StudyError
 from lib.files import hash_tree, read_json, sha256_file
 from lib.fingerprint import code_fingerprint
 from lib.paths import ROOT
-from lib.study import Study
+from lib.study import Study, forget_untouched
 
 TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
 
@@ -168,6 +168,49 @@ def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):
     assert not list((tmp_path / "out" / "tiny" / "work").iterdir())
 
 
+def test_what_safetensors_leaves_behind_when_killed_does_not_stay(open_study):
+    study = open_study()
+
+    def interrupted(out, *, text):
+        (out / ".tmpXyZ").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.make("first", interrupted, options={"text": "a"})
+    work = next((study.folder / "work").iterdir())
+    finished = study.folder / "work" / work.name
+    assert (finished / ".tmpXyZ").exists()
+
+    def finishes(out, *, text):
+        (out / "text.txt").write_text(text)
+
+    finishes.__qualname__ = interrupted.__qualname__
+    path = study.make("first", finishes, options={"text": "a"})
+    assert [file.name for file in path.iterdir()] == ["text.txt"]
+
+
+def test_results_made_from_other_inputs_are_refused(open_study):
+    study = open_study("04_calibration_sets")
+    study.make("first", build_text, options={"text": "a"})
+    inputs = {"source": "first/text.txt"}
+    later = open_study("05_quantization")
+    later.make("second", build_text, inputs=inputs, options={"text": "x"})
+    open_study("06_comparison").path("second")
+    study.make("first", build_text, options={"text": "b"})
+    with pytest.raises(StudyError, match="second: made from another first/text.txt.*--from 05"):
+        open_study("06_comparison").path("second")
+
+
+def test_entries_of_parameters_no_longer_in_force_are_forgotten(open_study):
+    study = open_study()
+    for name in ("first", "second"):
+        study.make(name, build_text, options={"text": name})
+    again = open_study()
+    again.make("second", build_text, options={"text": "second"})
+    forget_untouched(again.folder, again.notebook)
+    assert list(read_json(again.folder / "manifest.json")["artifacts"]) == ["second"]
+
+
 def test_second_run_in_the_same_folder_is_refused(open_study, monkeypatch):
     study, other = open_study(), open_study()
     monkeypatch.setattr(study_module, "SECONDS_TO_WAIT", 0)
@@ -210,14 +253,11 @@ def test_names_in_a_notebook_that_are_no_parameters_are_refused(tmp_path):
     assert Study.open("04_calibration_sets", namespace).params.seed == 2
 
 
-def test_code_fingerprint_follows_code_not_comments(tmp_path, monkeypatch):
+def test_code_fingerprint_follows_code_not_comments(monkeypatch):
     from lib import fingerprint
 
-    monkeypatch.setattr(fingerprint, "LIB", tmp_path)
-
     def fingerprint_of(a, b):
-        (tmp_path / "a.py").write_text(a)
-        (tmp_path / "b.py").write_text(b)
+        monkeypatch.setattr(fingerprint, "SOURCES", {"a": a, "b": b})
         fingerprint._tree.cache_clear()
         build_text.__module__ = "lib.a"
         return code_fingerprint(build_text)
