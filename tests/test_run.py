@@ -68,6 +68,7 @@ def test_full_disk_is_noticed_before_work_starts(monkeypatch, tmp_path, capsys):
 def write_notebook(folder: Path, source: str) -> Path:
     parameters = nbformat.v4.new_code_cell("seed = 1", metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     path = folder / "90_test.ipynb"
     nbformat.write(notebook, path)
     return path
