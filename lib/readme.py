@@ -20,9 +20,9 @@ def results_section(folder: Path) -> str:
     manifest = read_json(folder / "manifest.json")
     degradation = pd.read_csv(folder / "tables" / "06_degradation.csv")
     versus = pd.read_csv(folder / "tables" / "06_versus_real.csv")
-    environment = manifest["environment"]
+    environment = manifest["artifacts"]["quantization"]["made_with"]
     versions = environment["versions"]
-    relative = folder.relative_to(ROOT).as_posix()
+    relative = f"outputs/{folder.name}"
     parts = [
         headline_table(degradation, versus),
         f"*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over "
