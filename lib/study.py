@@ -334,9 +334,10 @@ def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:
     some of them to parameters: the `parameters` cell and the one that papermill injects.
     Elsewhere they are all public plain values.
     """
-    if "In" in namespace:
+    if "In" in namespace:  # empty where the history is not kept, as under nbval
         cells = [assigned_literals(source) or {} for source in namespace["In"]]
         names = {name for cell in cells if Params.model_fields.keys() & cell for name in cell}
+        names |= Params.model_fields.keys()
         return {name: namespace[name] for name in names if name in namespace}
     plain = str | int | float | bool | list | dict | None
     return {k: v for k, v in namespace.items() if not k.startswith("_") and isinstance(v, plain)}

@@ -251,6 +251,8 @@ def test_names_in_a_notebook_that_are_no_parameters_are_refused(tmp_path):
     namespace |= {"In": cells, "seed": 2, "output_dir": str(tmp_path)}
     cells.append("output_dir = 'x'\nseed = 2")
     assert Study.open("04_calibration_sets", namespace).params.seed == 2
+    without_history = {"In": [""], "seed": 3, "output_dir": str(tmp_path), "os": os}
+    assert Study.open("04_calibration_sets", without_history).params.seed == 3
 
 
 def test_code_fingerprint_follows_code_not_comments(monkeypatch):
