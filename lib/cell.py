@@ -103,7 +103,8 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
     """Run cells that differ in their method alone, unless they are finished; return their rows.
 
     A finished cell is one file with its row and predictions. What an engine raises becomes the
-    row's error, and no file is written, so that the cell is tried again next time.
+    row's error, and no file is written, so that the cell is tried again next time. A full disk and
+    the like are no fault of the cell: they end the run, which resumes once they are mended.
     """
     default = None
     rows = []
@@ -113,6 +114,8 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
                 quantized = _quantize(cell, grid, default)
                 default = quantized if cell["method"] == "default" else default
                 _finish(cell, grid, quantized)
+            except (OSError, MemoryError):
+                raise
             except Exception as error:
                 status = "skipped" if isinstance(error, Skipped) else "error"
                 text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,10 +8,11 @@ import torch
 from lib.data import SPLITS, read_image
 from lib.errors import StudyError
 from lib.files import read_json
+from lib.manifest import changed_parameter
 from lib.notebooks import declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import resolve
-from lib.study import changed_parameter, check_writable, output_folder
+from lib.study import check_writable, output_folder
 from lib.teacher import load_teacher, teacher_file
 
 BASE_BYTES = 200_000_000

@@ -93,9 +93,9 @@ def execute(path: Path, values: dict, folder: Path) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    from lib.manifest import Manifest
     from lib.notebooks import declared_parameters
     from lib.paths import NOTEBOOKS
-    from lib.study import forget_untouched
 
     print(f"\n=== {path.stem}", flush=True)
     started = time.monotonic()
@@ -116,7 +116,7 @@ def execute(path: Path, values: dict, folder: Path) -> None:
             extra_arguments=["--log-level=ERROR"],
         )
         os.replace(running, folder / path.name)
-        forget_untouched(folder.parent, path.stem)
+        Manifest(folder.parent).forget_untouched(path.stem)
     except papermill.PapermillExecutionError as error:
         os.replace(running, failed)
         raise StudyError(_explain(error, path, failed)) from error

@@ -19,14 +19,13 @@ from lib.files import (
     atomic_path,
     hash_tree,
     is_disk_full,
-    read_json,
     replace_folder,
     sha256_file,
     sha256_json,
-    write_json,
     write_text,
 )
 from lib.fingerprint import code_fingerprint
+from lib.manifest import Manifest, changed_parameter
 from lib.notebooks import assigned_literals, declared_parameters
 from lib.params import Params, read_profile, validate
 from lib.paths import NOTEBOOKS, ROOT, resolve
@@ -39,7 +38,6 @@ RUN_ONLY = {
     "teacher_checkpoint_kimg",
     "student_checkpoint_updates",
 }
-SECTIONS = ("artifacts", "reports", "measured_artifacts", "measured_reports")
 SECONDS_TO_WAIT = 30
 References = str | list[str] | dict[str, str]
 
@@ -55,6 +53,7 @@ class Study:
         self.params, self.notebook = params, notebook
         self.given = set(Params.model_fields) if given is None else given
         self.folder = output_folder(params)
+        self.manifest = Manifest(self.folder)
         self.declared = sorted(declared_parameters(NOTEBOOKS / f"{notebook}.ipynb"))
         self.environment = describe_environment()
 
@@ -69,7 +68,7 @@ class Study:
         values = read_profile(ROOT / "params" / "digits.yaml") | given
         study = cls(validate(values), notebook, set(given))
         check_writable(study.folder)
-        write_json(touched_file(study.folder, notebook), [])
+        study.manifest.begin(notebook)
         return study
 
     def make(
@@ -92,9 +91,9 @@ class Study:
         inputs, options = inputs or {}, options or {}
         with self._locked():
             fingerprint = self._fingerprint(build, inputs, options)
-            entry = self._entry_of(name)
+            entry = self.manifest.entry(name)
             target = self.folder / "artifacts" / name
-            if entry and entry["fingerprint"] == fingerprint and not self._fault(name, entry):
+            if entry and entry["fingerprint"] == fingerprint and not self.manifest.damage(name):
                 print(f"{name}: unchanged, reused")
             else:
                 print(f"{name}: making", flush=True)
@@ -112,12 +111,13 @@ class Study:
         It must be there, unharmed, and made with the parameters that are in force now.
         """
         name, _, part = reference.partition("/")
-        entry = self._entry_of(name)
+        entry = self.manifest.entry(name)
         if entry is None:
             raise StudyError(
                 f"artifact {name} is missing in {self.folder}: run the notebooks before"
             )
-        fault = self._fault(name, entry) or self._outdated(entry) or self._other_inputs(entry)
+        fault = self.manifest.damage(name) or self._outdated(entry)
+        fault = fault or self.manifest.changed_input(name)
         if fault:
             number = entry["notebook"][:2]
             raise StudyError(f"artifact {name}: {fault}; run the study again --from {number}")
@@ -190,28 +190,9 @@ class Study:
     def _hashes(self, value: References) -> dict[str, str]:
         references = value.values() if isinstance(value, dict) else value
         references = [value] if isinstance(value, str) else list(references)
-        return {reference: self._hash(reference) for reference in references}
-
-    def _hash(self, reference: str) -> str:
-        self.path(reference)
-        return self._content(self._entry_of(reference.partition("/")[0]), reference)
-
-    def _content(self, entry: dict, reference: str) -> str:
-        name, _, part = reference.partition("/")
-        files = entry["files"]
-        chosen = {k: v for k, v in files.items() if not part or f"{k}/".startswith(f"{part}/")}
-        if not chosen:
-            raise StudyError(f"artifact {name} holds no {part}")
-        return sha256_json(chosen)
-
-    def _fault(self, name: str, entry: dict) -> str | None:
-        folder = self.folder / "artifacts" / name
-        for relative, expected in entry["files"].items():
-            if not (folder / relative).is_file():
-                return f"{folder / relative} is missing"
-            if sha256_file(folder / relative) != expected:
-                return f"{folder / relative} is damaged or was changed"
-        return None
+        for reference in references:
+            self.path(reference)  # there, unharmed and of these parameters
+        return {reference: self.manifest.hash(reference) for reference in references}
 
     def _outdated(self, entry: dict) -> str | None:
         if entry["notebook"] == self.notebook:
@@ -219,40 +200,14 @@ class Study:
         now = self.params.model_dump(include=self.given)
         return changed_parameter(entry["parameters"], now)
 
-    def _other_inputs(self, entry: dict) -> str | None:
-        """Say which input has changed since, followed back to what no notebook made."""
-        for references in entry["inputs"].values():
-            for reference, then in references.items():
-                source = self._entry_of(reference.partition("/")[0])
-                if source is None or self._content(source, reference) != then:
-                    return f"made from another {reference} than there is now"
-                if fault := self._other_inputs(source):
-                    return fault
-        return None
-
     def _own_parameters(self) -> dict[str, Any]:
         values = self.params.model_dump()
         return {key: values[key] for key in self.declared if key not in RUN_ONLY}
 
-    def _entry_of(self, name: str) -> dict | None:
-        manifest = self._manifest()
-        return (manifest["artifacts"] | manifest["measured_artifacts"]).get(name)
-
-    def _manifest(self) -> dict:
-        path = self.folder / "manifest.json"
-        empty = {"profile": self.params.profile, "parameters": {}, "environment": {}}
-        sections = {section: {} for section in SECTIONS}
-        return empty | sections | (read_json(path) if path.exists() else {})
-
     def _record(self, section: str, name: str, entry: dict) -> None:
-        touched = touched_file(self.folder, self.notebook)
-        if touched.exists():
-            write_json(touched, sorted({*read_json(touched), name}))
-        manifest = self._manifest()
-        manifest[section][name] = entry
-        manifest["parameters"] |= {k: self.params.model_dump()[k] for k in self.declared}
-        manifest["environment"] = self.environment
-        write_json(self.folder / "manifest.json", manifest)
+        values = self.params.model_dump()
+        parameters = {key: values[key] for key in self.declared}
+        self.manifest.record(section, name, entry, parameters, self.environment)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -269,34 +224,6 @@ class Study:
                         ) from None
                     time.sleep(0.2)
             yield
-
-
-def touched_file(folder: Path, notebook: str) -> Path:
-    """Return where the names that a notebook's last run has made or reused are noted."""
-    return folder / f".{notebook}.touched.json"
-
-
-def forget_untouched(folder: Path, notebook: str) -> None:
-    """Drop from the manifest what `notebook` made in earlier runs, but not in its last one.
-
-    Such entries are of parameters that are no longer in force; their files stay.
-    """
-    touched, path = touched_file(folder, notebook), folder / "manifest.json"
-    if not (touched.exists() and path.exists()):
-        return
-    manifest, kept = read_json(path), set(read_json(touched))
-    for section in SECTIONS:
-        entries = manifest.get(section, {}).items()
-        manifest[section] = {k: v for k, v in entries if v["notebook"] != notebook or k in kept}
-    write_json(path, manifest)
-
-
-def changed_parameter(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Say which parameter an artifact was made with that has another value now, if any."""
-    for key, value in then.items():
-        if key in now and now[key] != value:
-            return f"made with {key} = {value!r}, now {now[key]!r}"
-    return None
 
 
 def output_folder(params: Params) -> Path:

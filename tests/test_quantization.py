@@ -1,5 +1,6 @@
 """Export, prediction, quantization and the grid, with a small network in OpenVINO."""
 
+import errno
 import hashlib
 import logging
 
@@ -348,6 +349,16 @@ def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, mon
     assert table["error"].tolist()[2:4] == ["RuntimeError: no luck", "Skipped: Python is too new"]
     assert table["accuracy"].notna().tolist() == [True, True, False, False, False]
     assert len(predictions) == 2
+
+
+def test_a_full_disk_is_no_fault_of_the_cell(models, sets, data, tmp_path, monkeypatch):
+    def full(task):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", full)
+    with pytest.raises(OSError, match="No space left"):
+        start(tmp_path, models, sets, data, cells())
+    assert not (tmp_path / "results.csv").exists()
 
 
 def test_other_content_is_another_cell(models, sets, data, tmp_path):

@@ -15,7 +15,7 @@ from lib.errors import StudyError
 from lib.files import hash_tree, read_json, sha256_file
 from lib.fingerprint import code_fingerprint
 from lib.paths import ROOT
-from lib.study import Study, forget_untouched
+from lib.study import Study
 
 TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
 
@@ -207,7 +207,7 @@ def test_entries_of_parameters_no_longer_in_force_are_forgotten(open_study):
         study.make(name, build_text, options={"text": name})
     again = open_study()
     again.make("second", build_text, options={"text": "second"})
-    forget_untouched(again.folder, again.notebook)
+    again.manifest.forget_untouched(again.notebook)
     assert list(read_json(again.folder / "manifest.json")["artifacts"]) == ["second"]
 
 
