@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lib.sampleset import SampleSet
 
@@ -136,7 +137,8 @@ def intervals(
 ) -> Figure:
     """Draw point estimates with their intervals, one panel a value of `panel`.
 
-    `margin` shades the zone of equivalence, ± that many units around zero.
+    `margin` shades the zone of equivalence, ± that many units around zero; the axis is linear
+    within it and logarithmic beyond, so that small and large differences can both be read.
     """
     panels = list(dict.fromkeys(table[panel]))
     rows = list(dict.fromkeys(table[row]))
@@ -144,6 +146,7 @@ def intervals(
         1,
         len(panels),
         figsize=(max(4.2 * len(panels), 6), 0.45 * len(rows) + 1.5),
+        sharex=margin is not None,
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -154,13 +157,32 @@ def intervals(
         axis.errorbar(part[value], range(len(rows)), xerr=error, fmt="o", capsize=3)
         axis.axvline(0, color="black", lw=0.8)
         if margin is not None:
-            axis.axvspan(-margin, margin, color="tab:green", alpha=0.12, lw=0)
-        axis.set(title=str(name), xlabel=x_label, yticks=range(len(rows)), yticklabels=rows)
+            zone = f"margin of equivalence, ±{margin:g}"
+            axis.axvspan(-margin, margin, color="tab:green", alpha=0.12, lw=0, label=zone)
+            _linear_within(axis, margin)
+        for y, number in enumerate(part[value]):
+            axis.annotate(
+                f"{number:+.2f}", (number, y), (0, 6), textcoords="offset points", ha="center"
+            )
+        axis.set(title=str(name).replace("_", "-"), xlabel=x_label, xmargin=0.1)
+        axis.set_yticks(range(len(rows)), rows)
         axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.7)
+    if margin is not None:
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", fontsize="small")
     figure.suptitle(title)
     plt.close(figure)
     return figure
+
+
+def _linear_within(axis: Axes, margin: float) -> None:
+    """Scale the x axis linearly up to ±`margin`, logarithmically beyond, with plain ticks."""
+    axis.set_xscale("symlog", linthresh=margin)
+    ticks = [0, *(sign * margin * factor for factor in (1, 10, 100) for sign in (-1, 1))]
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def heatmap(table: pd.DataFrame, title: str, x_label: str, y_label: str, unit: str) -> Figure:
