@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import MobileNetV2, ShuffleNetV2
-from torchvision.models.vgg import VGG, cfgs, make_layers
 
 from lib.errors import StudyError
 from lib.repvgg import RepVGG, fuse_repvgg
@@ -42,22 +40,6 @@ NAME = re.compile(
 )
 MAX_WIDTH = 4.0
 
-VGG_LAYERS = {"vgg11_bn": "A", "vgg13_bn": "B", "vgg16_bn": "D", "vgg19_bn": "E"}
-MOBILENETV2_STAGES = [  # expansion, channels, blocks, stride (ImageNet's second stage has stride 2)
-    [1, 16, 1, 1],
-    [6, 24, 2, 1],
-    [6, 32, 3, 2],
-    [6, 64, 4, 2],
-    [6, 96, 3, 1],
-    [6, 160, 3, 2],
-    [6, 320, 1, 1],
-]
-SHUFFLENETV2_WIDTHS = {  # channels of stages 2 to 4 and of the last convolution
-    0.5: (48, 96, 192, 1024),
-    1.0: (116, 232, 464, 1024),
-    1.5: (176, 352, 704, 1024),
-    2.0: (244, 488, 976, 2048),
-}
 REPVGG_WIDTHS = {
     "repvgg_a0": (48, 48, 96, 192, 1280),
     "repvgg_a1": (64, 64, 128, 256, 1280),
@@ -75,47 +57,22 @@ def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
     size, width = _parse(name)
     if num_classes < 1:
         raise StudyError(f"{name}: num_classes must be at least 1, not {num_classes}")
-    if size == "mobilenetv2":
-        return _mobilenetv2(width, num_classes)
-    if size == "shufflenetv2":
-        return _shufflenetv2(width, num_classes)
-    if size in VGG_LAYERS:
-        return CifarVGG(VGG_LAYERS[size], width, num_classes)
     if size in REPVGG_WIDTHS:
-        widths = tuple(_scaled(c, width) for c in REPVGG_WIDTHS[size])
+        widths = tuple(scaled(c, width) for c in REPVGG_WIDTHS[size])
         return RepVGG((2, 4, 14, 1), widths, num_classes)
+    if not size.startswith("resnet"):
+        # torchvision takes seconds to import: not before it is needed
+        from lib.torchvision_classifiers import build
+
+        return build(size, width, num_classes)
     blocks = (int(size.removeprefix("resnet")) - 2) // 6
-    return ResNet(blocks, tuple(_scaled(c, width) for c in (16, 32, 64)), num_classes)
+    return ResNet(blocks, tuple(scaled(c, width) for c in (16, 32, 64)), num_classes)
 
 
 def family(name: str) -> str:
     """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
     size, _ = _parse(name)
     return next(f for f in FAMILIES if size.startswith(f))
-
-
-class CifarVGG(VGG):
-    """torchvision's VGG with batch normalisation and a small classifier after a 1x1 map."""
-
-    def __init__(self, layers: str, width: float, num_classes: int) -> None:
-        nn.Module.__init__(self)  # VGG's own constructor would draw 120 million unused weights
-        config = [c if c == "M" else _scaled(c, width) for c in cfgs[layers]]
-        hidden = _scaled(512, width)
-        self.features = make_layers(config, batch_norm=True)
-        self.avgpool = nn.Identity()
-        self.classifier = nn.Sequential(
-            nn.Linear(hidden, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(hidden, num_classes),
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
 
 
 class NormalizedClassifier(nn.Module):
@@ -181,22 +138,6 @@ def _parse(name: str) -> tuple[str, float]:
     return match["size"], width
 
 
-def _scaled(channels: int, width: float) -> int:
+def scaled(channels: int, width: float) -> int:
     """Multiply channels by a width, to the nearest multiple of 8 and at least 8."""
     return max(8, 8 * round(channels * width / 8))
-
-
-def _mobilenetv2(width: float, num_classes: int) -> MobileNetV2:
-    model = MobileNetV2(num_classes, width, MOBILENETV2_STAGES)
-    model.features[0][0].stride = (1, 1)
-    return model
-
-
-def _shufflenetv2(width: float, num_classes: int) -> ShuffleNetV2:
-    """Build torchvision's network; widths that nobody published scale those of x1_0."""
-    stage2 = _scaled(116, width)
-    widths = SHUFFLENETV2_WIDTHS.get(width, (stage2, 2 * stage2, 4 * stage2, 1024))
-    model = ShuffleNetV2([4, 8, 4], [24, *widths], num_classes)
-    model.conv1[0].stride = (1, 1)
-    model.maxpool = nn.Identity()
-    return model

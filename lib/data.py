@@ -1,4 +1,7 @@
-"""The real data: handwritten digits, CIFAR-10, or any `ImageFolder` tree, as SampleSets."""
+"""The real data: handwritten digits, CIFAR-10, or any `ImageFolder` tree, as SampleSets.
+
+scikit-learn and torchvision take seconds to import and are imported where they are needed.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -6,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from torchvision.datasets import CIFAR10, ImageFolder
 
 from lib.errors import StudyError
 from lib.progress import progress
@@ -55,6 +55,8 @@ def load_digits_32(test_images: int = 600) -> tuple[SampleSet, SampleSet]:
     The 8×8 scans (values 0 … 16) are enlarged by bicubic interpolation; the three channels are
     equal. The split is stratified and fixed: it does not depend on the study's seed.
     """
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     scans = np.clip(digits.images * (255 / 16), 0, 255).round().astype(np.uint8)
     large = [Image.fromarray(scan).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for scan in scans]
@@ -70,6 +72,8 @@ def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
     torchvision compares each file with a known MD5 sum before it opens it. Offline, an error says
     where the files belong.
     """
+    from torchvision.datasets import CIFAR10
+
     try:
         splits = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
@@ -102,6 +106,8 @@ def read_image_folder(folder: Path) -> SampleSet:
     """Read `folder/<class>/<image>`: classes and images in sorted order, each 32×32 pixels."""
     if not folder.is_dir():
         raise StudyError(f"{folder} is missing: data_dir needs train/<class>/ and test/<class>/")
+    from torchvision.datasets import ImageFolder
+
     try:
         tree = ImageFolder(str(folder))
     except FileNotFoundError as error:
@@ -139,6 +145,8 @@ def check_classes(train: SampleSet, test: SampleSet) -> None:
 
 def stratified_split(samples: SampleSet, n: int, seed: int) -> tuple[SampleSet, SampleSet]:
     """Split off `n` samples with the same share of each class; return (rest, split off)."""
+    from sklearn.model_selection import train_test_split
+
     classes = len(np.unique(samples.labels))
     if not classes <= n <= len(samples) - classes:
         raise StudyError(

@@ -1,11 +1,10 @@
 """What the notebooks of the study are and which parameters each declares."""
 
 import ast
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import nbformat
 
 from lib.paths import NOTEBOOKS
 
@@ -18,9 +17,9 @@ def notebook_paths() -> list[Path]:
 @cache
 def declared_parameters(path: Path) -> dict[str, Any]:
     """Return names and default values in a notebook's cell tagged `parameters`."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return assigned_literals(cell.source) or {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            return assigned_literals("".join(cell["source"])) or {}
     return {}
 
 

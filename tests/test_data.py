@@ -75,7 +75,7 @@ def test_cifar10_that_cannot_be_had_says_where_to_put_it(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr("lib.data.CIFAR10", offline)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", offline)
     with pytest.raises(StudyError, match="put the folder cifar-10-batches-py"):
         prepare_real(
             tmp_path, validation_images=2, **(OPTIONS | {"data": "cifar10", "data_dir": "d"})
