@@ -24,6 +24,7 @@ Reader = Callable[[Path], tuple[dict[str, Tensor], dict]]
 # constructor's arguments), `class_names` and `data`.
 READERS: dict[str, Reader] = {".safetensors": load_weights, ".pkl": lambda path: read_pickle(path)}
 Renderer = Callable[[Tensor, Tensor, list[torch.Generator]], Tensor]
+BACKENDS = ("openvino", "torch")
 LATENTS = {"normal": torch.randn, "uniform": torch.rand}
 
 
@@ -152,13 +153,13 @@ def choose_backend(
     """
     device = next(generator.parameters()).device
     set_precision(generator, precision, device)
+    if backend not in BACKENDS:
+        raise StudyError(f"sampling_backend {backend!r} is unknown: choose one of {BACKENDS}")
     if backend == "openvino":
         if device.type != "cpu":
             raise StudyError("sampling_backend openvino computes on the CPU: choose torch")
         options = dict(truncation=truncation, noise_mode=noise_mode, batch_size=batch_size)
         return OpenVinoGenerator(generator, **options)
-    if backend != "torch":
-        raise StudyError(f"sampling_backend {backend!r} is unknown: choose openvino or torch")
 
     @torch.inference_mode()
     def render(z: Tensor, c: Tensor, noise: list[torch.Generator] | None = None) -> Tensor:
