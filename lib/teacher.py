@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lib.checkpoint import fill_module, load_weights, save_weights
-from lib.download import cache_folder, download
+from lib.checkpoint import fill_module, load_weights
 from lib.errors import StudyError
 from lib.images import to_uint8
-from lib.network_pickle import OFFICIAL_CIFAR10, load_network
-from lib.paths import resolve
+from lib.network_pickle import load_network
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
 from lib.stylegan2 import Generator, SynthesisBlock
@@ -47,19 +45,6 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict]:
     """
     generator = load_network(path)
     return generator.state_dict(), {"generator": generator.config, "class_names": [], "data": ""}
-
-
-def teacher_file(teacher: str) -> Path:
-    """Return the file that the parameter `teacher` means.
-
-    `official` is NVIDIA's CIFAR-10 network (NVIDIA Source Code License: research and evaluation
-    only), downloaded once into the user's cache folder.
-    """
-    if teacher != "official":
-        return resolve(teacher)
-    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
-    download(OFFICIAL_CIFAR10, target)
-    return target
 
 
 def load_teacher(path: Path | str, device: str = "cpu") -> Generator:
@@ -191,22 +176,3 @@ def set_precision(generator: Generator, precision: str, device: torch.device) ->
 def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:
     """Return a source of noise for each image: the same however the images are batched."""
     return [torch_generator(seed, "teacher noise", index) for index in range(start, stop)]
-
-
-def adopt_teacher(
-    out: Path, *, source: Path, sha256: str, class_names: list[str], data: str
-) -> None:
-    """Write the generator of the teacher file `source` as `out/teacher.safetensors`.
-
-    `sha256` is that of the file. Where the file names no classes (NVIDIA's do not), it takes
-    `class_names` and the name `data`; their number must be that of the labels it takes.
-    """
-    generator, record = open_teacher(source)
-    names = record["class_names"] or class_names
-    if len(names) != len(class_names) or generator.c_dim != len(names):
-        raise StudyError(
-            f"{source} was trained for {generator.c_dim} classes, the data have "
-            f"{len(class_names)}: choose a teacher of the same data"
-        )
-    record = record | {"class_names": names, "data": record["data"] or data, "sha256": sha256}
-    save_weights(out / "teacher.safetensors", generator, record)
