@@ -26,7 +26,7 @@ class OpenVinoGenerator:
     def __init__(
         self, generator: Generator, *, truncation: float, noise_mode: str, batch_size: int
     ):
-        self.batch_size = batch_size
+        self.batch_size, self.classes = batch_size, max(generator.c_dim, 1)
         self.sides = noise_sides(generator) if noise_mode == "random" else []
         traced = _Traced(generator, truncation, noise_mode)
         self.request = _compile(traced, self._example(generator)).create_infer_request()
@@ -37,10 +37,11 @@ class OpenVinoGenerator:
     ) -> Tensor:
         """Return images `(n, img_channels, res, res) float32`, about [-1, 1].
 
-        `z (n, z_dim)`, `c (n, c_dim)` one-hot, `noise` one generator an image where the noise
-        mode is random; n is at most the batch size.
+        `z (n, z_dim)`, `c (n, c_dim)` one-hot (one column of anything where there are no labels),
+        `noise` one generator an image where the noise mode is random; n is at most the batch size.
         """
         drawn = [draw_noise(len(z), side, noise) for side in self.sides]
+        c = c[:, : self.classes]  # where there are no labels, one column that nothing reads
         padded = [_pad(part.numpy(), self.batch_size) for part in (z, c, *drawn)]
         return torch.from_numpy(self.request.infer(padded)[0][: len(z)].copy())
 
@@ -48,7 +49,7 @@ class OpenVinoGenerator:
         n, draws = self.batch_size, torch.Generator().manual_seed(0)
         shapes = [(n, generator.z_dim)] + [(n, 1, side, side) for side in self.sides]
         z, *noise = (torch.randn(shape, generator=draws) for shape in shapes)
-        c = torch.eye(max(generator.c_dim, 1))[torch.arange(n) % max(generator.c_dim, 1)]
+        c = torch.eye(self.classes)[torch.arange(n) % self.classes]
         return [z, c, *noise]
 
     @torch.inference_mode()
