@@ -22,6 +22,7 @@ from lib.stylegan2_layers import (
     activate,
     activation_gain,
     check_activation,
+    scaled,
     split_gain,
 )
 
@@ -113,7 +114,7 @@ class SynthesisLayer(nn.Module):
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv_resample(x, weight.to(x.dtype), self.resample_filter, self.up)
         before, after = split_gain(self.activation, activation_gain(self.activation) * gain)
-        x = x * (scale * before).to(x.dtype)[:, :, None, None]
+        x = scaled(x, (scale * before).to(x.dtype)[:, :, None, None])
         x = x.add_((self.bias * before).to(x.dtype).view(1, -1, 1, 1))
         if self.use_noise and noise_mode != "none":
             noise = self._noise(len(x), noise_mode, noise_generator) * before

@@ -21,7 +21,7 @@ Reader = Callable[[Path], tuple[dict[str, Tensor], dict]]
 # Each reader returns the state dict of the averaged generator and a record: `generator` (the
 # constructor's arguments), `class_names` and `data`.
 READERS: dict[str, Reader] = {".safetensors": load_weights, ".pkl": lambda path: read_pickle(path)}
-Renderer = Callable[[Tensor, Tensor, list[torch.Generator]], Tensor]
+Renderer = Callable[..., Tensor]
 BACKENDS = ("openvino", "torch")
 LATENTS = {"normal": torch.randn, "uniform": torch.rand}
 

@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import pickle
+import resource
 import sys
 import tracemalloc
 import types
@@ -428,6 +429,52 @@ def test_claimed_sizes_allocate_nothing(load, body):
     finally:
         tracemalloc.stop()
     assert peak < 64 * 2**20
+
+
+def hostile_files(victim: Path) -> list[bytes]:
+    """Return files that would run a command, read outside of a storage or fill the memory."""
+    touch = f"touch {victim}"
+    evil = f"__import__('os').system({touch!r})"
+    poison = pickle.dumps(Call(os.system, touch), 2)
+    start = storage_bytes().index(b"\x80\x02(X\x07\x00\x00\x00storage")
+    content = [
+        Call(os.system, touch),
+        Call(eval, evil),
+        tensor_call(storage_bytes()[:start] + poison),
+        tensor_call(storage_bytes(), 0, (2, 2), (10**9, 1)),
+        tensor_call(storage_bytes(), 0, (10**5, 10**5), (0, 0)),
+    ]
+    dotted = b"\x80\x04" + text("os") + text("path.os.system") + pickle.STACK_GLOBAL
+    dotted += text(touch) + pickle.TUPLE1 + pickle.REDUCE + pickle.STOP
+    claim = b"\x80\x05" + pickle.BINBYTES8[:1] + (10**10).to_bytes(8, "little")[:7]
+    sizes = [("z_dim", 10**9), ("w_dim", 10**6), ("img_channels", 2**16), ("img_resolution", 1024)]
+    files = [small_network(set_argument(key, value=value)) for key, value in sizes]
+    files += [small_network(set_argument("synthesis_kwargs", "channel_max", value=10**9))]
+    files += [b"\x80\x05" + pickle.BINBYTES8 + (10**10).to_bytes(8, "little"), dotted, claim]
+    return files + [pickle.dumps({"G_ema": thing}, protocol=4) for thing in content]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux limits the memory")
+def test_hostile_files_under_a_limit_of_memory(tmp_path):
+    """In a process that may take 256 MB more than it has, each is refused, and nothing is done."""
+    paths = [tmp_path / f"{i}.pkl" for i in range(len(hostile_files(tmp_path)))]
+    for path, data in zip(paths, hostile_files(tmp_path / "victim"), strict=True):
+        path.write_bytes(data)
+    child = os.fork()
+    if child == 0:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGE_SIZE") + 2**28
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        refused = 0
+        try:
+            for path in paths:
+                with pytest.raises(StudyError):
+                    load_network(path)
+                refused += 1
+        finally:  # the child must not go on with the tests
+            os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(paths) == 13
+    assert not (tmp_path / "victim").exists()
 
 
 def test_a_text_converted_again_and_again_is_refused():
