@@ -60,7 +60,13 @@ class PlainProgress:
             print(self.line(now - self.started), flush=True)
 
     def close(self) -> None:
-        """End the display, as a bar must be."""
+        """Print how long the steps took."""
+        seconds, steps = time.monotonic() - self.started, self.done - self.initial
+        if steps:
+            rate = steps / max(seconds, 1e-9)
+            print(
+                f"{self.desc}: {steps:,} {self.unit} in {seconds:.0f} s, {rate:.3g}/s", flush=True
+            )
 
     def line(self, seconds: float) -> str:
         """Return the line after `seconds` of work."""

@@ -55,6 +55,8 @@ def test_notebooks_declare_the_default_profile():
         ({"profile": "../elsewhere"}, "parameter profile"),
         ({"calibration_sets": ["real"]}, "at least one set"),
         ({"calibration_per_class": 99}, "calibration_per_class must not exceed"),
+        ({"device": "cuda"}, "sampling_backend openvino computes on the CPU: choose torch"),
+        ({"sampling_precision": "float16"}, "sampling_precision float16 needs device: cuda"),
         ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
     ],
 )

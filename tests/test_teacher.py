@@ -408,7 +408,8 @@ def test_progress_of_sampling_is_in_images(trained, tmp_path, monkeypatch, capsy
     monkeypatch.setattr("lib.progress.SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr("lib.progress.person_watches", lambda: False)
     sample(trained, tmp_path / "x")
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("x: 21 images in ") and last.endswith("/s")
     assert [line.split(",")[0] for line in lines] == [f"x: {n}/21 images" for n in PROGRESS]
     assert all("/s, " in line and line.endswith(" s left") for line in lines)
 
