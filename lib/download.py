@@ -63,14 +63,20 @@ def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time work in `folder`; the system frees the lock of a killed one."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process downloads into {folder}: waiting for it", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def _wait_for_lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another process downloads into {folder}: waiting for it", flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a file system without locks, such as some network shares
 
 
 def _beside(target: Path, suffix: str) -> Path:

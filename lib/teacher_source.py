@@ -38,9 +38,13 @@ def recorded_official(manifest: Path | None) -> str | None:
     return options.get("sha256") if options.get("origin") == "official" else None
 
 
-def source_sha256(source: Path) -> str:
-    """Return the SHA-256 of a file, or one of all files of a folder and their names."""
-    return sha256_json(hash_tree(source)) if source.is_dir() else sha256_file(source)
+def source_record(teacher: str, source: Path) -> dict[str, str]:
+    """Return what the record keeps of the parameter `teacher` and its file or folder `source`.
+
+    `origin` is `official` or the name; `sha256` that of a file, or of a folder's files and names.
+    """
+    sha256 = sha256_json(hash_tree(source)) if source.is_dir() else sha256_file(source)
+    return {"origin": teacher if teacher == "official" else source.name, "sha256": sha256}
 
 
 def check_source(source: Path) -> None:
@@ -53,7 +57,7 @@ def adopt_teacher(
 ) -> None:
     """Write `out/teacher.safetensors`, or a sample set where `source` is a folder of samples.
 
-    `origin` and `sha256` name the source in the record. Where it names no classes (NVIDIA's file
+    `origin` and `sha256` name the source (`source_record`). Where it names no classes (NVIDIA's file
     and folders of samples do not), it takes `class_names` and the name `data`; their number must
     be that of the labels it takes.
     """

@@ -18,7 +18,7 @@ from lib.teacher_source import (
     latent_distribution,
     licence_note,
     make_teacher_samples,
-    source_sha256,
+    source_record,
 )
 
 OFFICIAL_LAYOUT = ROOT / "tests" / "data" / "stylegan2" / "tiny_p4.pkl"
@@ -51,8 +51,8 @@ def samples_folder(tmp_path):
 
 
 def adopt(out, source, origin, names=NAMES):
-    about = {"origin": origin, "sha256": source_sha256(source), "data": "test"}
-    adopt_teacher(out, source=source, class_names=names, **about)
+    about = source_record(origin, source) | {"class_names": names, "data": "test"}
+    adopt_teacher(out, source=source, **about)
 
 
 def test_a_folder_of_samples_stands_in_for_a_teacher(samples_folder, tmp_path):
@@ -90,11 +90,11 @@ def test_unfit_folders_of_samples_are_named(samples_folder, tmp_path):
 
 
 def test_the_hash_of_a_folder_is_that_of_its_content(samples_folder):
-    before = source_sha256(samples_folder)
-    assert before == source_sha256(samples_folder)
+    before = source_record("x", samples_folder)
+    assert before == source_record("x", samples_folder) and before["origin"] == "published"
     path = samples_folder / "class_0" / "image_0.png"
     path.rename(path.with_name("image_9.png"))
-    assert source_sha256(samples_folder) != before
+    assert source_record("x", samples_folder)["sha256"] != before["sha256"]
 
 
 def test_latent_distributions_are_recognised():
@@ -126,8 +126,8 @@ def test_official_pickle_becomes_a_teacher_of_named_classes(tmp_path):
 
 def test_licence_of_other_teachers(tmp_path):
     names = [f"class {k}" for k in range(10)]
-    adopt(tmp_path / "a", OFFICIAL_LAYOUT, "mine.pkl", names)
-    assert "file mine.pkl" in licence_note(tmp_path / "a")
+    adopt(tmp_path / "a", OFFICIAL_LAYOUT, "tiny", names)
+    assert "file tiny_p4.pkl" in licence_note(tmp_path / "a")
 
 
 @pytest.fixture
