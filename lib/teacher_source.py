@@ -57,9 +57,9 @@ def adopt_teacher(
 ) -> None:
     """Write `out/teacher.safetensors`, or a sample set where `source` is a folder of samples.
 
-    `origin` and `sha256` name the source (`source_record`). Where it names no classes (NVIDIA's file
-    and folders of samples do not), it takes `class_names` and the name `data`; their number must
-    be that of the labels it takes.
+    `origin` and `sha256` are those of `source_record`. Where the source names no classes (NVIDIA's
+    file and folders of samples do not), it takes `class_names` and the name `data`; their number
+    must be that of the labels it takes.
     """
     about = {"class_names": class_names, "data": data, "origin": origin, "sha256": sha256}
     if source.is_dir():
