@@ -1,11 +1,13 @@
 """Downloads a file once: resumed after interruptions, verified by its SHA-256, kept."""
 
 import errno
+import fcntl
 import math
 import os
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -33,26 +35,48 @@ def download(url: str, target: Path | str, sha256: str | None = None) -> str:
 
     A file that is there, put by hand or by an earlier call, is verified and not fetched again: its
     hash must be `sha256`, if given, and the one that `<target>.sha256` has recorded. A transfer
-    that breaks off is resumed from `<target>.part`, now or by the next call. Every failure is a
-    `StudyError` that says what to do.
+    that breaks off is resumed from `<target>.part`, now or by the next call. Of several processes
+    one fetches and the others wait for it. Every failure is a `StudyError` that says what to do.
     """
     target = Path(target)
     if urlsplit(url).scheme not in ("http", "https"):
         raise StudyError(f"{url} is no http or https address")
     try:
-        if target.is_file():
-            return _verified(target, target, sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = _beside(target, ".part")
-        _fetch(url, target, part)
-        found = _verified(part, target, sha256)
-        os.replace(part, target)
-        _notes(part).unlink(missing_ok=True)
-        return found
+        with _locked(target.parent):
+            if target.is_file():
+                return _verified(target, target, sha256)
+            part = _beside(target, ".part")
+            _fetch(url, target, part)
+            found = _verified(part, target, sha256)
+            os.replace(part, target)
+            _notes(part).unlink(missing_ok=True)
+            return found
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "disk full" if full else error.strerror or error
         raise StudyError(f"cannot write {target} ({reason}): free space or mend the path") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in `folder`; the system frees the lock of a killed one."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _wait_for_lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_for_lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another process downloads into {folder}: waiting for it", flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a file system without locks, such as some network shares
 
 
 def _beside(target: Path, suffix: str) -> Path:

@@ -61,11 +61,7 @@ def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSe
     files are `StudyError`s that name them.
     """
     folder = Path(folder)
-    pairs = [_class_pairs(folder / f"class_{k}") for k in range(len(class_names))]
-    strays = {path.name for path in folder.glob("class_*") if path.is_dir()}
-    strays -= {f"class_{k}" for k in range(len(class_names))}
-    if strays:
-        raise StudyError(f"{folder / min(strays)} belongs to none of {len(class_names)} classes")
+    pairs = sample_pairs(folder, len(class_names))
     flat = [pair for pairs_of_class in pairs for pair in pairs_of_class]
     images, latents = [], []
     for image, noise in progress(flat, f"reading {folder.name}", unit="image"):
@@ -77,6 +73,22 @@ def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSe
     labels = np.repeat(np.arange(len(pairs), dtype=np.int64), [len(part) for part in pairs])
     info = {"data": folder.name, "class_names": list(class_names), "maker": "imported"}
     return SampleSet(np.stack(images), labels, np.stack(latents), info)
+
+
+def sample_pairs(folder: Path, classes: int | None = None) -> list[list[tuple[Path, Path]]]:
+    """Return the (image, noise) files of each class of a folder in the original's layout.
+
+    Without a number of classes there are as many as folders `class_<k>`, two at least.
+    """
+    names = {path.name for path in folder.glob("class_*") if path.is_dir()}
+    if classes is None and len(names) < 2:
+        raise StudyError(f"{folder} has no folders class_0, class_1 …: it is no folder of samples")
+    wanted = [f"class_{k}" for k in range(len(names) if classes is None else classes)]
+    pairs = [_class_pairs(folder / name) for name in wanted]
+    if names - set(wanted):
+        stray = folder / min(names - set(wanted))
+        raise StudyError(f"{stray} belongs to none of {len(wanted)} classes")
+    return pairs
 
 
 def read_noise(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lib.errors import StudyError
+from lib.network_arguments import check_arguments
 from lib.pickled_arrays import NumpyArray
 from lib.pickled_tensors import STAND_INS, StoredTensor, empty_dictionary
 from lib.safe_pickle import SafeUnpickler, StandIns, shown
@@ -100,6 +101,9 @@ def rebuild(stored: StoredNetwork) -> nn.Module:
         if not tensors[name].storage.dtype.is_floating_point:
             raise StudyError(f"tensor {shown(name)} holds {tensors[name].storage.dtype}")
     state = {name: stored.tensor().to(expected[name].dtype) for name, stored in tensors.items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise StudyError(f"tensor {shown(name)} holds numbers that are not finite")
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -127,7 +131,7 @@ def collect_tensors(state: dict[str, Any]) -> dict[str, StoredTensor]:
 
 
 def constructor_arguments(stored: StoredNetwork) -> dict[str, Any]:
-    """Return the plain arguments, by name, that the network was made with."""
+    """Return the plain arguments, by name and checked, that the network was made with."""
     counter = count()
     positional = _plain(stored.state.get("_init_args", ()), "_init_args", counter)
     named = _plain(stored.state.get("_init_kwargs"), "_init_kwargs", counter)
@@ -137,6 +141,7 @@ def constructor_arguments(stored: StoredNetwork) -> dict[str, Any]:
     if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
         raise StudyError("positional arguments (_init_args) are too many or given twice")
     named |= dict(zip(names, positional, strict=False))
+    check_arguments(stored.class_name, named)
     for group, unused in UNUSED.get(stored.class_name, {}).items():
         part = named.get(group) if group else named
         if type(part) is dict:

@@ -77,6 +77,8 @@ class Params(BaseModel):
     sampling_truncation: Annotated[Float, Field(ge=0, le=2)]
     sampling_noise_mode: Literal["const", "random", "none"]
     sampling_latent_distribution: Literal["normal", "uniform"]
+    sampling_backend: Literal["openvino", "torch"]
+    sampling_precision: Literal["float32", "float16"]
     sampling_batch_size: Count
     sampling_shard_size: Count
     # 02 distillation
@@ -166,6 +168,7 @@ class Params(BaseModel):
     def _sizes_fit(self) -> "Params":
         if self.data == "digits":
             self._digits_suffice()
+        self._sampling_fits_the_device()
         made = self.sampling_per_class
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
@@ -173,6 +176,12 @@ class Params(BaseModel):
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
         return self
+
+    def _sampling_fits_the_device(self) -> None:
+        if self.sampling_backend == "openvino" and self.device == "cuda":
+            raise ValueError("sampling_backend openvino computes on the CPU: choose torch for cuda")
+        if self.sampling_precision == "float16" and self.device == "cpu":
+            raise ValueError("sampling_precision float16 needs device: cuda; choose float32")
 
     def _digits_suffice(self) -> None:
         if self.test_images == 0:

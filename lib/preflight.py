@@ -13,7 +13,7 @@ from lib.notebooks import declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import resolve
 from lib.study import check_writable, output_folder
-from lib.teacher import load_teacher, teacher_file
+from lib.teacher_source import check_source, find_teacher
 
 BASE_BYTES = 200_000_000
 
@@ -30,7 +30,7 @@ def check(params: Params, notebooks: list[Path]) -> None:
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)
         if params.teacher != "train":
-            load_teacher(teacher_file(params.teacher))
+            check_source(find_teacher(params.teacher, folder / "manifest.json"))
 
 
 def check_declarations(params: Params) -> None:

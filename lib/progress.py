@@ -18,10 +18,13 @@ def person_watches() -> bool:
     return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
 
 
-def progress(items: Iterable, desc: str, total: int | None = None, unit="it", initial: int = 0):
+def progress(
+    items: Iterable = (), desc: str = "", total: int | None = None, unit="it", initial: int = 0
+):
     """Iterate over `items` and show how far it got; `set_postfix_str` adds a text.
 
-    `total` counts all steps, `initial` those that an earlier run has already done.
+    `total` counts all steps, `initial` those that an earlier run has already done. Without items,
+    `update(n)` says that n more steps are done.
     """
     if person_watches():
         return tqdm(items, desc=desc, total=total, unit=unit, initial=initial)
@@ -36,20 +39,34 @@ class PlainProgress:
         self.total = len(items) if total is None and hasattr(items, "__len__") else total
         self.done = self.initial = initial
         self.text = ""
+        self.started = self.last = time.monotonic()
 
     def set_postfix_str(self, text: str) -> None:
         """Set the text at the end of the next line."""
         self.text = text
 
     def __iter__(self) -> Iterator:
-        started = last = time.monotonic()
+        self.started = self.last = time.monotonic()
         for item in self.items:
             yield item
-            self.done += 1
-            now = time.monotonic()
-            if now - last >= SECONDS_BETWEEN_LINES:
-                last = now
-                print(self.line(now - started), flush=True)
+            self.update(1)
+
+    def update(self, n: int) -> None:
+        """Count `n` more steps; print a line if the last one was long ago."""
+        self.done += n
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = now
+            print(self.line(now - self.started), flush=True)
+
+    def close(self) -> None:
+        """Print how long the steps took."""
+        seconds, steps = time.monotonic() - self.started, self.done - self.initial
+        if steps:
+            rate = steps / max(seconds, 1e-9)
+            print(
+                f"{self.desc}: {steps:,} {self.unit} in {seconds:.0f} s, {rate:.3g}/s", flush=True
+            )
 
     def line(self, seconds: float) -> str:
         """Return the line after `seconds` of work."""

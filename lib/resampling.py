@@ -49,6 +49,12 @@ class LinearMap(Function):
         return LinearMap.apply(gradient, *ctx.maps), None, None
 
 
+def linear_map(x: Tensor, apply: Callable, transpose: Callable) -> Tensor:
+    """Return `apply(x)`, differentiable by `transpose` where gradients are asked for."""
+    wanted = x.requires_grad and torch.is_grad_enabled()
+    return LinearMap.apply(x, apply, transpose) if wanted else apply(x)
+
+
 def fir(x: Tensor, kernel: Tensor, pad: tuple[int, int], down: int = 1, gain: float = 1) -> Tensor:
     """Filter `(n, c, h, w)` padded by `pad` (before, after; negative crops), keep every `down`."""
     if pad[0] != pad[1] or pad[0] < 0:
@@ -63,7 +69,7 @@ def fir(x: Tensor, kernel: Tensor, pad: tuple[int, int], down: int = 1, gain: fl
     def transpose(y: Tensor) -> Tensor:
         return F.conv_transpose2d(y, weight, output_padding=rest, **options)
 
-    return LinearMap.apply(x, apply, transpose)
+    return linear_map(x, apply, transpose)
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
     def transpose(y: Tensor) -> Tensor:
         return F.conv2d(y, weight, **options)
 
-    x = LinearMap.apply(x, apply, transpose)
+    x = linear_map(x, apply, transpose)
     crop = (inside - before, inside - after)
     return x if crop == (0, 0) else F.pad(x, crop * 2)
 

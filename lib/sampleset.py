@@ -7,9 +7,10 @@ images `(n, 3, 32, 32) uint8`, labels `(n,) int64` and, for generated images, la
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -82,26 +83,43 @@ def write_shards(
     folder: Path | str,
     n: int,
     shard_size: int,
-    draw: Callable[[int, int, int], Arrays],
+    draw: Callable[[int, int, int], Arrays | Iterable[Arrays]],
     info: dict,
     show: bool = True,
 ) -> None:
     """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards there.
 
-    `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`. It must depend
-    on its arguments alone: then an interrupted run, started again, ends in the same bytes.
+    `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`, whole or in
+    successive batches. It must depend on its arguments alone: then an interrupted run, started
+    again, ends in the same bytes.
     """
     folder = Path(folder)
     starts = range(0, n, shard_size)
-    names = [f"shard-{index:05d}.safetensors" for index in range(len(starts))]
-    shards = list(enumerate(zip(names, starts, strict=True)))
-    for index, (name, start) in progress(shards, folder.name, unit="shard") if show else shards:
-        if not _intact(folder / name):
-            arrays = draw(index, start, min(start + shard_size, n))
-            write_shard(folder / name, arrays)
-    for stray in set(folder.glob("shard-*.safetensors")) - {folder / name for name in names}:
+    paths = [folder / f"shard-{index:05d}.safetensors" for index in range(len(starts))]
+    missing = [index for index, path in enumerate(paths) if not _intact(path)]
+    left = sum(min(shard_size, n - starts[index]) for index in missing)
+    bar = progress(desc=folder.name, total=n, unit="images", initial=n - left) if show else None
+    for index in missing:
+        drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
+        write_shard(paths[index], _join(_counted(drawn, bar)))
+    if bar is not None:
+        bar.close()
+    for stray in set(folder.glob("shard-*.safetensors")) - set(paths):
         stray.unlink()
-    write_json(folder / RECORD, {"n": n, "shards": names, "info": info})
+    write_json(folder / RECORD, {"n": n, "shards": [path.name for path in paths], "info": info})
+
+
+def _counted(drawn: Arrays | Iterable[Arrays], bar: Any) -> Iterator[Arrays]:
+    """Yield the batches of a shard, each counted on the bar when it has been drawn."""
+    for batch in [drawn] if isinstance(drawn, dict) else drawn:
+        yield batch
+        if bar is not None:
+            bar.update(len(batch["labels"]))
+
+
+def _join(batches: Iterable[Arrays]) -> Arrays:
+    batches = list(batches)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def write_shard(path: Path, arrays: Arrays) -> None:

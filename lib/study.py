@@ -80,13 +80,15 @@ class Study:
         options: dict[str, Any] | None = None,
         run_options: dict[str, Any] | None = None,
         measured: bool = False,
+        mend: bool = False,
     ) -> Path:
         """Return the artifact `name`, made by `build` unless an equal one is there already.
 
         `build(folder, **inputs as paths, **options, **run_options)` writes files into `folder`,
         which survives an interruption. Equal means: the same builder and `lib` code, the same
         options, the same content of the inputs. `run_options` change how, not what, it makes.
-        `measured` artifacts hold timings, which vary; the manifest lists them apart.
+        `measured` artifacts hold timings, which vary; the manifest lists them apart. `mend`: the
+        builder makes each file by itself, so that a damaged artifact keeps those that are not.
         """
         inputs, options = inputs or {}, options or {}
         with self._locked():
@@ -97,6 +99,8 @@ class Study:
                 print(f"{name}: unchanged, reused")
             else:
                 print(f"{name}: making", flush=True)
+                if mend and entry and entry["fingerprint"] == fingerprint:
+                    self._keep_intact(name, entry)
                 paths = {key: self._paths(value) for key, value in inputs.items()}
                 arguments = paths | options | (run_options or {})
                 self._build(name, fingerprint, partial(build, **arguments))
@@ -147,7 +151,7 @@ class Study:
         return thing
 
     def _build(self, name: str, fingerprint: str, build: Callable[[Path], None]) -> None:
-        work = self.folder / "work" / f"{name}-{fingerprint[:16]}"
+        work = self._work(name, fingerprint)
         try:
             work.mkdir(parents=True, exist_ok=True)
             for stray in work.rglob(".*"):  # what a killed write has left; no builder makes such
@@ -158,6 +162,18 @@ class Study:
                 shutil.rmtree(old)
         except OSError as error:
             raise _file_error(error, self.folder) from error
+
+    def _keep_intact(self, name: str, entry: dict) -> None:
+        """Hand a damaged artifact back to its builder, without the files that are damaged."""
+        artifact, work = self.folder / "artifacts" / name, self._work(name, entry["fingerprint"])
+        for relative, expected in entry["files"].items():
+            path = artifact / relative
+            if path.is_file() and sha256_file(path) == expected:
+                (work / relative).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, work / relative)
+
+    def _work(self, name: str, fingerprint: str) -> Path:
+        return self.folder / "work" / f"{name}-{fingerprint[:16]}"
 
     def _fingerprint(self, build: Callable, inputs: dict[str, References], options: dict) -> str:
         return sha256_json(

@@ -7,7 +7,7 @@ faster. Feature maps are kept channels-last.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,13 @@ from lib.stylegan2_layers import (
     activate,
     activation_gain,
     check_activation,
+    scaled,
     split_gain,
 )
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 NOISE_MODES = ("const", "random", "none")
-NoiseSource = torch.Generator | Sequence[torch.Generator] | None
+NoiseSource = torch.Generator | Sequence[torch.Generator] | Iterator[Tensor] | None
 
 
 def block_resolutions(img_resolution: int) -> list[int]:
@@ -58,7 +59,12 @@ def limit_range(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_noise(n: int, side: int, source: NoiseSource) -> Tensor:
-    """Return standard normal `(n, 1, side, side)` from one generator or from one an image."""
+    """Return standard normal `(n, 1, side, side)` from one generator or from one an image.
+
+    An iterator gives noise that was drawn before, layer by layer.
+    """
+    if isinstance(source, Iterator):
+        return next(source)
     if isinstance(source, Sequence):
         return torch.cat([draw_noise(1, side, generator) for generator in source])
     device = None if source is None else source.device
@@ -108,7 +114,7 @@ class SynthesisLayer(nn.Module):
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv_resample(x, weight.to(x.dtype), self.resample_filter, self.up)
         before, after = split_gain(self.activation, activation_gain(self.activation) * gain)
-        x = x * (scale * before).to(x.dtype)[:, :, None, None]
+        x = scaled(x, (scale * before).to(x.dtype)[:, :, None, None])
         x = x.add_((self.bias * before).to(x.dtype).view(1, -1, 1, 1))
         if self.use_noise and noise_mode != "none":
             noise = self._noise(len(x), noise_mode, noise_generator) * before
@@ -203,7 +209,7 @@ class SynthesisBlock(nn.Module):
 
     def _features(self, x: Tensor | None, ws: Tensor, dtype: torch.dtype, noise: dict) -> Tensor:
         if self.in_channels == 0:
-            x = self.const.to(dtype).expand(len(ws), *self.const.shape)
+            x = self.const.to(dtype).expand(ws.shape[0], *self.const.shape)
             x = x.contiguous(memory_format=torch.channels_last)
             return self.conv1(x, ws[:, 0], **noise)
         x = x.to(dtype)
@@ -312,9 +318,15 @@ class Generator(nn.Module):
 
         `z (n, z_dim)` is standard normal, `c (n, c_dim)` one-hot. `noise_mode` is `const` (the
         stored noise: an image depends on z and c alone), `random` (from `noise_generator`, one or
-        one an image, by default the global one) or `none`.
+        one an image, by default the global one, or the noise itself, layer by layer) or `none`.
         """
         if noise_mode not in NOISE_MODES:
             raise StudyError(f"noise_mode {noise_mode!r} is unknown: choose one of {NOISE_MODES}")
         ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
         return self.synthesis(ws, noise_mode=noise_mode, noise_generator=noise_generator)
+
+
+def noise_sides(generator: Generator) -> list[int]:
+    """Return the sides of the noise maps that a generator draws, in their order."""
+    layers = [part for part in generator.modules() if isinstance(part, SynthesisLayer)]
+    return [layer.resolution for layer in layers if layer.use_noise]

@@ -43,8 +43,15 @@ def activation_gain(name: str) -> float:
 def activate(x: Tensor, name: str, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     """Apply an activation, then `gain`, then a clamp to ±`clamp`; `x` may be overwritten."""
     x = ACTIVATIONS[name][0](x)
-    x = x if gain == 1 else x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    x = x if gain == 1 else scaled(x, gain)
+    if clamp is None:
+        return x
+    return x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
+
+
+def scaled(x: Tensor, scale: Tensor | float) -> Tensor:
+    """Return `x * scale`; `x` is overwritten where no gradient needs it, which saves a pass."""
+    return x * scale if x.requires_grad else x.mul_(scale)
 
 
 def split_gain(name: str, gain: float) -> tuple[float, float]:

@@ -1,26 +1,28 @@
 """Load a teacher and draw sample sets from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lib.checkpoint import fill_module, load_weights, save_weights
-from lib.download import cache_folder, download
+from lib.checkpoint import fill_module, load_weights
 from lib.errors import StudyError
 from lib.images import to_uint8
-from lib.network_pickle import OFFICIAL_CIFAR10, load_network
-from lib.paths import resolve
+from lib.network_pickle import load_network
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
-from lib.stylegan2 import Generator
+from lib.stylegan2 import Generator, SynthesisBlock
+from lib.teacher_openvino import OpenVinoGenerator
 
-Reader = Callable[[Path], tuple[dict[str, torch.Tensor], dict]]
+Reader = Callable[[Path], tuple[dict[str, Tensor], dict]]
 # Each reader returns the state dict of the averaged generator and a record: `generator` (the
 # constructor's arguments), `class_names` and `data`.
 READERS: dict[str, Reader] = {".safetensors": load_weights, ".pkl": lambda path: read_pickle(path)}
+Renderer = Callable[..., Tensor]
+BACKENDS = ("openvino", "torch")
 LATENTS = {"normal": torch.randn, "uniform": torch.rand}
 
 
@@ -36,26 +38,13 @@ def open_teacher(path: Path | str, device: str = "cpu") -> tuple[Generator, dict
     return generator.to(device).eval().requires_grad_(False), record
 
 
-def read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Read an official network pickle, without executing what it holds (`lib.network_pickle`).
 
     These files name neither classes nor data: the record's `class_names` is empty.
     """
     generator = load_network(path)
     return generator.state_dict(), {"generator": generator.config, "class_names": [], "data": ""}
-
-
-def teacher_file(teacher: str) -> Path:
-    """Return the file that the parameter `teacher` means.
-
-    `official` is NVIDIA's CIFAR-10 network (NVIDIA Source Code License: research and evaluation
-    only), downloaded once into the user's cache folder.
-    """
-    if teacher != "official":
-        return resolve(teacher)
-    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
-    download(OFFICIAL_CIFAR10, target)
-    return target
 
 
 def load_teacher(path: Path | str, device: str = "cpu") -> Generator:
@@ -65,7 +54,7 @@ def load_teacher(path: Path | str, device: str = "cpu") -> Generator:
 
 def sample_latents(
     n: int, z_dim: int, seed: int, shard: int, distribution: str = "normal"
-) -> torch.Tensor:
+) -> Tensor:
     """Return latents `(n, z_dim) float32` that depend on (seed, shard) alone.
 
     StyleGAN2 expects `normal`, N(0, 1); `uniform`, [0, 1), is what the original study drew.
@@ -89,37 +78,36 @@ def sample_teacher(
     latent_distribution: str,
     batch_size: int,
     shard_size: int,
+    backend: str = "openvino",
+    precision: str = "float32",
     device: str = "cpu",
 ) -> None:
     """Draw `per_class` images of each class into the sample set `out`, shard by shard.
 
     Labels cycle through the classes, so that every shard is balanced. An interrupted run keeps
-    its finished shards and ends in the same bytes; `batch_size` changes no more than rounding.
+    its finished shards and ends in the same bytes; `batch_size` and `backend` (`openvino` or
+    `torch`) change no more than rounding.
     """
     generator, record = open_teacher(teacher, device)
     classes = len(record["class_names"])
     if generator.c_dim != classes:
         raise StudyError(f"{teacher} takes {generator.c_dim} labels for {classes} class names")
+    n = per_class * classes
+    batch_size = min(batch_size, shard_size, n)
+    options = dict(truncation=truncation, noise_mode=noise_mode, batch_size=batch_size)
+    render = choose_backend(generator, backend, precision, **options)
 
-    def draw(shard: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        n = stop - start
-        labels = torch.arange(start, stop) % classes
-        latents = sample_latents(n, generator.z_dim, seed, shard, latent_distribution)
-        batches = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
-        images = [
-            generate(
-                generator,
-                latents[batch],
-                labels[batch],
-                truncation=truncation,
-                noise_mode=noise_mode,
-                noise=noise_sources(seed, start + batch.start, start + batch.stop),
+    def draw(shard: int, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        latents = sample_latents(stop - start, generator.z_dim, seed, shard, latent_distribution)
+        for first in range(start, stop, batch_size):
+            last = min(first + batch_size, stop)
+            labels = torch.arange(first, last) % classes
+            z = latents[first - start : last - start]
+            c = one_hot(labels, classes).float()
+            images = render(z, c, noise_sources(seed, first, last))
+            yield dict(
+                images=to_uint8(images).cpu().numpy(), labels=labels.numpy(), latents=z.numpy()
             )
-            for batch in batches
-        ]
-        return dict(
-            images=torch.cat(images).numpy(), labels=labels.numpy(), latents=latents.numpy()
-        )
 
     info = dict(
         maker="teacher",
@@ -130,52 +118,61 @@ def sample_teacher(
         noise_mode=noise_mode,
         seed=seed,
     )
-    write_shards(out, per_class * classes, shard_size, draw, info)
+    write_shards(out, n, shard_size, draw, info)
 
 
-@torch.no_grad()
-def generate(
+def choose_backend(
     generator: Generator,
-    latents: torch.Tensor,
-    labels: torch.Tensor,
+    backend: str,
+    precision: str = "float32",
+    *,
     truncation: float = 1.0,
     noise_mode: str = "const",
-    noise: list[torch.Generator] | None = None,
-) -> torch.Tensor:
-    """Return images `(n, 3, 32, 32) uint8` (on the CPU) of latents `(n, z_dim)`, labels `(n,)`.
+    batch_size: int,
+) -> Renderer:
+    """Return a function of `z (n, z_dim)`, one-hot `c (n, c_dim)` and one noise source an image.
 
-    `noise` are the sources of the noise mode `random`, one an image.
+    It gives images `(n, img_channels, res, res) float32`, about [-1, 1]; n is at most
+    `batch_size`. `openvino` computes on the CPU, `torch` where the generator is; the precision
+    `float16` is that of the blocks which the network marks for it, on a GPU.
     """
     device = next(generator.parameters()).device
-    images = generator(
-        latents.to(device),
-        one_hot(labels, generator.c_dim).float().to(device),
-        truncation_psi=truncation,
-        noise_mode=noise_mode,
-        noise_generator=noise,
-    )
-    return to_uint8(images).cpu()
+    set_precision(generator, precision, device)
+    if backend not in BACKENDS:
+        raise StudyError(f"sampling_backend {backend!r} is unknown: choose one of {BACKENDS}")
+    if backend == "openvino":
+        if device.type != "cpu":
+            raise StudyError("sampling_backend openvino computes on the CPU: choose torch")
+        options = dict(truncation=truncation, noise_mode=noise_mode, batch_size=batch_size)
+        return OpenVinoGenerator(generator, **options)
+
+    @torch.inference_mode()
+    def render(z: Tensor, c: Tensor, noise: list[torch.Generator] | None = None) -> Tensor:
+        return generator(
+            z.to(device),
+            c.to(device),
+            truncation_psi=truncation,
+            noise_mode=noise_mode,
+            noise_generator=noise,
+        )
+
+    return render
+
+
+def set_precision(generator: Generator, precision: str, device: torch.device) -> None:
+    """Let a generator compute in `float32`, or in `float16` in the blocks that it marks for it."""
+    blocks = [part for part in generator.modules() if isinstance(part, SynthesisBlock)]
+    if precision == "float32":
+        for block in blocks:
+            block.use_fp16 = False
+    elif precision != "float16":
+        raise StudyError(f"sampling_precision {precision!r} is unknown: choose float32 or float16")
+    elif device.type != "cuda":
+        raise StudyError("sampling_precision float16 needs device: cuda; choose float32")
+    elif not any(block.use_fp16 for block in blocks):
+        raise StudyError("this teacher marks no blocks for float16: choose float32")
 
 
 def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:
     """Return a source of noise for each image: the same however the images are batched."""
     return [torch_generator(seed, "teacher noise", index) for index in range(start, stop)]
-
-
-def adopt_teacher(
-    out: Path, *, source: Path, sha256: str, class_names: list[str], data: str
-) -> None:
-    """Write the generator of the teacher file `source` as `out/teacher.safetensors`.
-
-    `sha256` is that of the file. Where the file names no classes (NVIDIA's do not), it takes
-    `class_names` and the name `data`; their number must be that of the labels it takes.
-    """
-    generator, record = open_teacher(source)
-    names = record["class_names"] or class_names
-    if len(names) != len(class_names) or generator.c_dim != len(names):
-        raise StudyError(
-            f"{source} was trained for {generator.c_dim} classes, the data have "
-            f"{len(class_names)}: choose a teacher of the same data"
-        )
-    record = record | {"class_names": names, "data": record["data"] or data, "sha256": sha256}
-    save_weights(out / "teacher.safetensors", generator, record)

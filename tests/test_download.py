@@ -168,6 +168,20 @@ def test_offline_says_where_to_put_the_file(tmp_path, monkeypatch):
         download(f"http://127.0.0.1:{port}/x", tmp_path / "x")
 
 
+def test_of_several_downloads_one_fetches(server, tmp_path):
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(download(server.url, tmp_path / "x")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [SHA] * 4 and len(server.requests) == 1
+    assert names(tmp_path) == ["x", "x.sha256"]
+
+
 def test_missing_page_and_unsafe_redirects(server, tmp_path):
     with pytest.raises(StudyError, match=r"HTTP 404.*put the file at"):
         download(server.url + "s", tmp_path / "x")

@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import pickle
+import resource
 import sys
 import tracemalloc
 import types
@@ -430,6 +431,52 @@ def test_claimed_sizes_allocate_nothing(load, body):
     assert peak < 64 * 2**20
 
 
+def hostile_files(victim: Path) -> list[bytes]:
+    """Return files that would run a command, read outside of a storage or fill the memory."""
+    touch = f"touch {victim}"
+    evil = f"__import__('os').system({touch!r})"
+    poison = pickle.dumps(Call(os.system, touch), 2)
+    start = storage_bytes().index(b"\x80\x02(X\x07\x00\x00\x00storage")
+    content = [
+        Call(os.system, touch),
+        Call(eval, evil),
+        tensor_call(storage_bytes()[:start] + poison),
+        tensor_call(storage_bytes(), 0, (2, 2), (10**9, 1)),
+        tensor_call(storage_bytes(), 0, (10**5, 10**5), (0, 0)),
+    ]
+    dotted = b"\x80\x04" + text("os") + text("path.os.system") + pickle.STACK_GLOBAL
+    dotted += text(touch) + pickle.TUPLE1 + pickle.REDUCE + pickle.STOP
+    claim = b"\x80\x05" + pickle.BINBYTES8[:1] + (10**10).to_bytes(8, "little")[:7]
+    sizes = [("z_dim", 10**9), ("w_dim", 10**6), ("img_channels", 2**16), ("img_resolution", 1024)]
+    files = [small_network(set_argument(key, value=value)) for key, value in sizes]
+    files += [small_network(set_argument("synthesis_kwargs", "channel_max", value=10**9))]
+    files += [b"\x80\x05" + pickle.BINBYTES8 + (10**10).to_bytes(8, "little"), dotted, claim]
+    return files + [pickle.dumps({"G_ema": thing}, protocol=4) for thing in content]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux limits the memory")
+def test_hostile_files_under_a_limit_of_memory(tmp_path):
+    """In a process that may take 256 MB more than it has, each is refused, and nothing is done."""
+    paths = [tmp_path / f"{i}.pkl" for i in range(len(hostile_files(tmp_path)))]
+    for path, data in zip(paths, hostile_files(tmp_path / "victim"), strict=True):
+        path.write_bytes(data)
+    child = os.fork()
+    if child == 0:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGE_SIZE") + 2**28
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        refused = 0
+        try:
+            for path in paths:
+                with pytest.raises(StudyError):
+                    load_network(path)
+                refused += 1
+        finally:  # the child must not go on with the tests
+            os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(paths) == 13
+    assert not (tmp_path / "victim").exists()
+
+
 def test_a_text_converted_again_and_again_is_refused():
     body = b"X" + (2**16).to_bytes(4, "little") + b"a" * 2**16 + b"q\x00"
     body += b"c_codecs\nencode\nq\x01" + text("latin1") + b"q\x02"
@@ -547,7 +594,29 @@ def shared_storage(network):
         (set_argument("img_resolution", value=12), "power of two"),
         (set_argument("img_resolution", value=16), "tensor 'synthesis.b16"),
         (set_argument("z_dim", value=5), "mapping.fc0.weight' has shape"),
-        (set_argument("w_dim", value=2**20), "has shape"),
+        (set_argument("z_dim", value=10**9), "z_dim"),
+        (set_argument("z_dim", value=-4), "z_dim = -4"),
+        (set_argument("z_dim", value=4.0), "z_dim = 4.0"),
+        (set_argument("c_dim", value=True), "c_dim = True"),
+        (set_argument("img_resolution", value=2048), "img_resolution = 2048"),
+        (set_argument("img_channels", value=0), "img_channels = 0"),
+        (set_argument("synthesis_kwargs", "conv_clamp", value="x"), "synthesis_kwargs.conv_clamp"),
+        (set_argument("synthesis_kwargs", "conv_clamp", value=float("nan")), "conv_clamp = nan"),
+        (set_argument("synthesis_kwargs", "conv_clamp", value=-1), "conv_clamp = -1"),
+        (set_argument("synthesis_kwargs", "channel_max", value=10**12), "channel_max"),
+        (set_argument("synthesis_kwargs", "channel_max", value=-2), "channel_max = -2"),
+        (set_argument("synthesis_kwargs", "channel_base", value="9" * 999), "channel_base"),
+        (set_argument("synthesis_kwargs", "use_noise", value="no"), "use_noise"),
+        (set_argument("synthesis_kwargs", "kernel_size", value=2), "kernel_size = 2.*odd"),
+        (set_argument("synthesis_kwargs", "architecture", value="dense"), "architecture"),
+        (set_argument("synthesis_kwargs", "up", value=2), "synthesis_kwargs.up"),
+        (set_argument("synthesis_kwargs", "resample_filter", value=["a"]), "resample_filter"),
+        (set_argument("mapping_kwargs", "lr_multiplier", value=0), "lr_multiplier = 0"),
+        (set_argument("mapping_kwargs", "w_avg_beta", value=2), "w_avg_beta"),
+        (set_argument("mapping_kwargs", "layer_features", value=10**6), "layer_features"),
+        (lambda network: network._init_kwargs.pop("z_dim"), "z_dim.*required"),
+        (lambda n: n.mapping.fc0.weight.fill_(float("inf")), "fc0.weight' holds .* not finite"),
+        (set_argument("w_dim", value=2**20), "w_dim = 1048576"),
         (set_argument("mapping_kwargs", "num_layers", value=2**19), "num_layers"),
         (set_argument("mapping_kwargs", "num_layers", value=2), "mapping.fc1"),
         (set_argument("synthesis_kwargs", "num_fp16_res", value=-(10**12)), "num_fp16_res"),

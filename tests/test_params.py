@@ -54,7 +54,9 @@ def test_notebooks_declare_the_default_profile():
         ({"calibration_sets": ["noise", "grey"]}, "real must be among"),
         ({"profile": "../elsewhere"}, "parameter profile"),
         ({"calibration_sets": ["real"]}, "at least one set"),
-        ({"calibration_per_class": 99}, "calibration_per_class must not exceed"),
+        ({"calibration_per_class": 999}, "calibration_per_class must not exceed"),
+        ({"device": "cuda"}, "sampling_backend openvino computes on the CPU: choose torch"),
+        ({"sampling_precision": "float16"}, "sampling_precision float16 needs device: cuda"),
         ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
     ],
 )

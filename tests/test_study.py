@@ -74,6 +74,28 @@ def test_changed_code_makes_an_artifact_again(open_study, monkeypatch):
     assert CALLS == ["a", "a"]
 
 
+def build_parts(out: Path, *, names: str) -> None:
+    for name in names:
+        if not (out / name).exists():
+            (out / name).write_text(name * 3)
+            CALLS.append(name)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("x")])
+def test_mending_makes_damaged_files_alone(open_study, damage):
+    study = open_study()
+    make = dict(options={"names": "abc"}, mend=True)
+    path = study.make("parts", build_parts, **make)
+    before = hash_tree(path)
+    damage(path / "b")
+    study.make("parts", build_parts, **make)
+    assert CALLS == ["a", "b", "c", "b"]
+    assert hash_tree(path) == before
+    assert not list((study.folder / "work").glob("parts*"))
+    study.make("parts", build_parts, options={"names": "abcd"}, mend=True)
+    assert CALLS[4:] == ["a", "b", "c", "d"]  # other options: nothing is kept
+
+
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("x")])
 def test_damaged_artifact_is_made_again_and_refused_as_input(open_study, damage):
     study = open_study()

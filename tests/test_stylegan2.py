@@ -366,6 +366,83 @@ def test_r1_gradient_equals_finite_differences():
     torch.testing.assert_close((gradient * direction).sum(), expected, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("architecture", ["orig", "resnet", "skip"])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_discriminator_equals_the_textbook(architecture, classes):
+    torch.manual_seed(0)
+    options = {"architecture": architecture, "channel_base": 200, "channel_max": 13}
+    options |= {"conv_clamp": 2.0, "epilogue_kwargs": {"mbstd_group_size": 2}}
+    if classes:
+        options["mapping_kwargs"] = {"num_layers": 2}
+    network = Discriminator(classes, 16, 3, **options).requires_grad_(False)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_(std=0.2)
+    images = 3 * torch.randn(4, 3, 16, 16)
+    labels = torch.eye(3)[torch.arange(4) % 3] if classes else None
+    expected = slow_logits(network, images, labels)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(network(images, labels), expected, rtol=1e-4, atol=1e-5)
+
+
+def slow_logits(network, image, labels):
+    """Judge images in the textbook way: filter everything, keep every second sample."""
+    x = None
+    for resolution in network.block_resolutions:
+        block = getattr(network, f"b{resolution}")
+        if hasattr(block, "fromrgb"):
+            y = slow_conv(block.fromrgb, image)
+            x = y if x is None else x + y
+        if block.architecture == "skip":
+            image = slow_filter(image, block.resample_filter, 0)[:, :, ::2, ::2]
+        gain = 0.5**0.5 if block.architecture == "resnet" else 1.0
+        main = slow_conv(block.conv1, slow_conv(block.conv0, x), gain)
+        x = main + slow_conv(block.skip, x, gain) if hasattr(block, "skip") else main
+    last = network.b4
+    x = x + slow_conv(last.fromrgb, image) if hasattr(last, "fromrgb") else x
+    pairs = x.view(2, 2, *x.shape[1:])  # image i and image i + 2 are one group of two
+    spread = (pairs.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[1, 2, 3])
+    x = torch.cat([x, spread.repeat(2).view(4, 1, 1, 1).expand(-1, 1, 4, 4)], dim=1)
+    x = slow_conv(last.conv, x).flatten(1)
+    x = F.leaky_relu(x @ last.fc.weight.T / x.shape[1] ** 0.5 + last.fc.bias, 0.2) * 2**0.5
+    x = x @ last.out.weight.T / x.shape[1] ** 0.5 + last.out.bias
+    if labels is None:
+        return x
+    w = labels @ network.mapping.embed.weight.T / labels.shape[1] ** 0.5
+    w = w + network.mapping.embed.bias
+    w = w / (w.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    for layer in (network.mapping.fc0, network.mapping.fc1):
+        w = 0.01 * (w @ layer.weight.T / w.shape[1] ** 0.5 + layer.bias)
+        w = F.leaky_relu(w, 0.2) * 2**0.5
+    return (x * w).sum(dim=1, keepdim=True) / w.shape[1] ** 0.5
+
+
+def slow_conv(layer, x, gain=1.0):
+    fan_in = layer.weight[0].numel()
+    size = layer.weight.shape[-1]
+    if layer.down == 2:
+        x = F.conv2d(slow_filter(x, layer.resample_filter, size // 2), layer.weight / fan_in**0.5)
+        x = x[:, :, ::2, ::2]
+    else:
+        x = F.conv2d(x, layer.weight / fan_in**0.5, padding=size // 2)
+    if layer.bias is not None:
+        x = x + layer.bias[:, None, None]
+    if layer.activation == "lrelu":
+        x = F.leaky_relu(x, 0.2) * 2**0.5
+    x = x * gain
+    limit = None if layer.conv_clamp is None else layer.conv_clamp * gain
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def slow_filter(x, kernel, margin):
+    """Filter so that every second sample, from the first on, is the halved image."""
+    before, after = margin + (kernel.shape[-1] - 1) // 2, margin + (kernel.shape[-1] - 2) // 2
+    n, c, h, w = x.shape
+    x = F.pad(x, (before, after, before, after)).flatten(0, 1)[:, None]
+    x = F.conv2d(x, kernel.flip([0, 1])[None, None])
+    return x.view(n, c, *x.shape[2:])
+
+
 def test_discriminator_depends_on_the_label():
     torch.manual_seed(0)
     discriminator = Discriminator(10, 16, 3, channel_base=256, channel_max=16)

@@ -3,6 +3,10 @@
 import csv
 import io
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,16 +16,16 @@ from lib import teacher_training
 from lib.augment import AdaptiveProbability, Augment, grid_sample
 from lib.checkpoint import load_tensors, save_tensors
 from lib.errors import StudyError
-from lib.files import hash_tree, sha256_file
+from lib.files import hash_tree
 from lib.paths import ROOT
 from lib.sampleset import SampleSet, read_shard
 from lib.teacher import (
-    adopt_teacher,
+    choose_backend,
     load_teacher,
     open_teacher,
     sample_latents,
     sample_teacher,
-    teacher_file,
+    set_precision,
 )
 from lib.teacher_batches import Batches
 from lib.teacher_training import TeacherTrainer, interleave, train_teacher
@@ -52,9 +56,11 @@ SAMPLING = dict(
     truncation=0.9,
     noise_mode="const",
     latent_distribution="normal",
+    backend="torch",
     batch_size=4,
     shard_size=9,
 )
+PROGRESS = [4, 8, 9, 13, 17, 18, 21]  # of 21 images in shards of 9 and batches of 4
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -362,28 +368,87 @@ def test_sampling_options_matter(trained, tmp_path):
         assert not np.array_equal(other.images, base.images), name
 
 
-def test_official_pickle_becomes_a_teacher_of_named_classes(tmp_path):
-    names = [f"class {k}" for k in range(10)]
-    sha256 = sha256_file(OFFICIAL_LAYOUT)
-    options = {"source": OFFICIAL_LAYOUT, "sha256": sha256, "data": "test"}
-    adopt_teacher(tmp_path, class_names=names, **options)
-    generator, record = open_teacher(tmp_path / "teacher.safetensors")
-    assert record["class_names"] == names
-    assert record["sha256"] == sha256
-    expected = load_teacher(OFFICIAL_LAYOUT)
-    z, c = torch.randn(2, generator.z_dim, generator=draws()), torch.eye(10)[:2]
-    torch.testing.assert_close(
-        generator(z, c, noise_mode="const"), expected(z, c, noise_mode="const"), rtol=0, atol=0
+def test_sampling_survives_a_kill(trained, tmp_path):
+    """Kill -9 in the middle of sampling, sample again: the bytes of one uninterrupted run."""
+    options = SAMPLING | {"per_class": 30}
+    teacher = trained / "teacher.safetensors"
+    script = (
+        "import sys, time; from pathlib import Path; import lib.teacher as t; f = t.sample_latents;"
+        "t.sample_latents = lambda *a: time.sleep(0.5) or f(*a);"
+        f"t.sample_teacher(Path(sys.argv[1]), teacher=Path(sys.argv[2]), **{options!r})"
     )
-    with pytest.raises(StudyError, match="trained for 10 classes, the data have 3"):
-        adopt_teacher(tmp_path, class_names=names[:3], **options)
+    command = [sys.executable, "-c", script, str(tmp_path / "a"), str(teacher)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        while not (tmp_path / "a" / "shard-00001.safetensors").exists():
+            assert process.poll() is None, "sampling ended before it was killed"
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    kept = hash_tree(tmp_path / "a")
+    assert process.returncode == -signal.SIGKILL and "samples.json" not in kept
+    for folder in ("a", "b"):
+        sample_teacher(tmp_path / folder, teacher=teacher, **options)
+    found = hash_tree(tmp_path / "a")
+    assert found == hash_tree(tmp_path / "b") and len(found) == 11
+    assert {k: v for k, v in kept.items() if not k.startswith(".")}.items() <= found.items()
 
 
-def test_teacher_file_resolves_paths_and_the_official_name(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    asked = []
-    monkeypatch.setattr("lib.teacher.download", lambda url, target: asked.append((url, target)))
-    path = teacher_file("official")
-    assert path.is_relative_to(tmp_path)
-    assert asked[0][1] == path and asked[0][0].endswith("cifar10.pkl")
-    assert teacher_file("models/mine.safetensors") == ROOT / "models" / "mine.safetensors"
+def test_a_sample_takes_few_bytes_beside_its_numbers(trained, tmp_path):
+    """50,000 samples with latents of 512 numbers must fit into 300 MB."""
+    sample(trained, tmp_path, per_class=3000, shard_size=4500, batch_size=500)
+    disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+    overhead = disk / 9000 - (3 * 32 * 32 + 8 + 4 * 8)
+    assert overhead < 1
+    assert 50_000 * (3 * 32 * 32 + 8 + 4 * 512 + overhead) < 300e6
+
+
+def test_progress_of_sampling_is_in_images(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lib.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("lib.progress.person_watches", lambda: False)
+    sample(trained, tmp_path / "x")
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("x: 21 images in ") and last.endswith("/s")
+    assert [line.split(",")[0] for line in lines] == [f"x: {n}/21 images" for n in PROGRESS]
+    assert all("/s, " in line and line.endswith(" s left") for line in lines)
+
+
+def test_backends_make_the_same_images(trained, tmp_path):
+    one = sample(trained, tmp_path / "a", backend="openvino")
+    made = hash_tree(tmp_path / "a")
+    (tmp_path / "a" / "shard-00001.safetensors").write_bytes(b"damaged")
+    sample(trained, tmp_path / "a", backend="openvino")
+    assert hash_tree(tmp_path / "a") == made
+    two = sample(trained, tmp_path / "b", backend="torch")
+    assert np.array_equal(one.latents, two.latents) and one.info == two.info
+    assert np.abs(one.images.astype(int) - two.images.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "message"),
+    [
+        ("jax", "float32", "sampling_backend 'jax' is unknown"),
+        ("torch", "float16", "float16 needs device: cuda"),
+        ("openvino", "float16", "float16 needs device: cuda"),
+        ("torch", "bfloat16", "sampling_precision 'bfloat16' is unknown"),
+    ],
+)
+def test_unfit_backends_are_refused(trained, backend, precision, message):
+    generator = load_teacher(trained / "teacher.safetensors")
+    with pytest.raises(StudyError, match=message):
+        choose_backend(generator, backend, precision, batch_size=4)
+
+
+def test_half_precision_is_where_the_network_marks_it():
+    generator = load_teacher(OFFICIAL_LAYOUT)
+    blocks = [getattr(generator.synthesis, f"b{side}") for side in (4, 8, 16, 32)]
+    marked = [block.use_fp16 for block in blocks]
+    gpu = torch.device("cuda")
+    set_precision(generator, "float16", gpu)
+    types = [block.dtype(gpu) for block in blocks]
+    assert types == [torch.float16 if mark else torch.float32 for mark in marked]
+    set_precision(generator, "float32", gpu)
+    assert {block.dtype(gpu) for block in blocks} == {torch.float32}
+    with pytest.raises(StudyError, match="marks no blocks"):
+        set_precision(generator, "float16", gpu)

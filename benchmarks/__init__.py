@@ -1,0 +1,1 @@
+"""Measurements of speed, apart from the study: `make bench` or `python -m benchmarks`."""
