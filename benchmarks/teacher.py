@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     versions = {name: about["versions"][name] for name in ("torch", "openvino")}
     facts = {"cpu": about["cpu"], "threads": torch.get_num_threads(), **versions}
     facts |= {"batch_size": options.batch_size, "turns": options.turns}
-    print(table.round(4).to_string(index=False, na_rep=""))
+    print(table.to_string(index=False, na_rep="", float_format="{:.3g}".format))
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     write_text(ROOT / "outputs/bench/teacher.csv", table.assign(**facts).to_csv(index=False))
 
