@@ -21,17 +21,26 @@ from lib.checkpoint import (
     save_weights,
 )
 from lib.diffaugment import draw_augmentation
-from lib.distillation_data import DistillationData
+from lib.distillation_data import Batch, DistillationData
 from lib.distillation_losses import original_pixel_weight, scheduled_pixel_weight
-from lib.distillation_steps import STEPS, Networks, Weights, update_average
+from lib.distillation_steps import (
+    Losses,
+    Networks,
+    Weights,
+    one_pass_step,
+    original_step,
+    update_average,
+)
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
 from lib.files import write_text
 from lib.progress import progress
+from lib.recipes import parse_recipe
 from lib.seeds import derive_seed, torch_generator
 from lib.student import ProjectionDiscriminator, build_student, generate
 
-DISCRIMINATORS = {"default": ProjectionDiscriminator, "original": Discriminator}
+ORIGINAL_PIXEL_WEIGHT = 0.2
+ORIGINAL_ADVERSARIAL = (0.01, 10)  # weight, and updates between adversarial losses
 BETAS = (0.5, 0.999)
 CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
 AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
@@ -49,13 +58,13 @@ LOG_COLUMNS = (
 class Options:
     """What a distillation depends on besides its two sets of images.
 
-    recipe: "default" or "original"; epochs: passes over the teacher's images; batch_size: pairs
+    recipe: see `lib.recipes`; epochs: passes over the teacher's images; batch_size: pairs
     an update; ngf, ndf, project_dim: widths of generator, discriminator and their projections;
     learning_rate: Adam's, of both networks; pixel_weight: of the L1 of pixels, which falls
     linearly to 0 within pixel_epochs; adversarial_weight: of the hinge terms, which the generator
     sees every adversarial_interval-th update; ema_kimg: half-life of the generator's running
-    average in thousands of images; augment: see `lib.diffaugment`; residual: residual blocks in
-    the generator. The recipe "original" ignores pixel_epochs, ema_kimg and augment.
+    average in thousands of images; augment: see `lib.diffaugment`. The latter six belong to changes
+    of the recipe: "original", which makes none, has its own weights and intervals.
     """
 
     seed: int
@@ -72,7 +81,6 @@ class Options:
     adversarial_interval: int
     ema_kimg: float
     augment: str
-    residual: bool = False
 
 
 def distill(
@@ -93,8 +101,7 @@ def distill(
         StudyError: the sets do not fit, or a loss is no longer finite.
     """
     chosen = Options(**options)
-    if chosen.recipe not in STEPS:
-        raise StudyError(f"recipe: '{chosen.recipe}' is unknown; choose from {', '.join(STEPS)}")
+    parse_recipe(chosen.recipe)
     data = DistillationData(samples, real, chosen.batch_size, chosen.seed, device)
     Distillation(out, data, chosen).run(checkpoint_updates)
 
@@ -104,6 +111,7 @@ class Distillation:
 
     def __init__(self, out: Path, data: DistillationData, options: Options) -> None:
         self.out, self.data, self.options = out, data, options
+        self.changes = parse_recipe(options.recipe)
         self.total = options.epochs * data.updates_per_epoch
         self.log_interval = -(-self.total // LOG_ROWS)
         renders = min(RENDERS, options.epochs + 1)
@@ -143,28 +151,37 @@ class Distillation:
         rate, weights = self.schedule(update)
         for optimizer in self.networks.optimizers.values():
             optimizer.param_groups[0]["lr"] = rate
-        generator = torch_generator(self.options.seed, "distillation augment", update)
-        draws = draw_augmentation(self.options.augment, 2 * self.options.batch_size, generator)
-        step = STEPS[self.options.recipe]
-        losses = step(self.networks, self.data.batch(update), draws, weights, update)
+        losses = self._train(self.data.batch(update), weights, update)
         self._note(update, losses, {"learning_rate": rate, "pixel_weight": weights.pixel})
         update_average(self.networks.average, self.networks.generator, self.decay(update))
 
+    def _train(self, batch: Batch, weights: Weights, update: int) -> Losses:
+        draws = {}
+        if "augment" in self.changes:
+            generator = torch_generator(self.options.seed, "distillation augment", update)
+            draws = draw_augmentation(self.options.augment, len(batch.images), generator)
+        if "one_pass" in self.changes:
+            return one_pass_step(self.networks, batch, weights, update, draws)
+        return original_step(self.networks, batch, weights, update, draws, self.changes)
+
     def schedule(self, update: int) -> tuple[float, Weights]:
         """Return the learning rate and the weights of the losses at `update`."""
-        o = self.options
+        o, changes = self.options, self.changes
         rate, share = o.learning_rate, update / self.total
-        if o.recipe == "original":
-            pixel = original_pixel_weight(o.pixel_weight, update)
-        else:
+        if "rate_decay" in changes:
+            rate *= min(1.0, (1 - share) / (1 - CONSTANT_SHARE))
+        pixel = original_pixel_weight(ORIGINAL_PIXEL_WEIGHT, update)
+        if "pixel_epochs" in changes:
             epoch = update / self.data.updates_per_epoch
             pixel = scheduled_pixel_weight(o.pixel_weight, epoch, o.pixel_epochs)
-            rate *= min(1.0, (1 - share) / (1 - CONSTANT_SHARE))
-        return rate, Weights(pixel, o.adversarial_weight, o.adversarial_interval)
+        adversarial = ORIGINAL_ADVERSARIAL
+        if "adversarial" in changes:
+            adversarial = o.adversarial_weight, o.adversarial_interval
+        return rate, Weights(pixel, *adversarial)
 
     def decay(self, update: int) -> float:
-        """Return the running average's factor after `update`; 0 in the original, which has none."""
-        if self.options.recipe == "original":
+        """Return the running average's factor after `update`; 0 without the change "average"."""
+        if "average" not in self.changes:
             return 0.0
         seen = (update + 1) * self.options.batch_size
         half_life = min(self.options.ema_kimg * 1000, seen * AVERAGE_RAMP)
@@ -224,7 +241,7 @@ def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
     return sizes | {
         "ngf": options.ngf,
         "project_dim": options.project_dim,
-        "residual": options.residual,
+        "residual": "residual" in parse_recipe(options.recipe),
         "recipe": options.recipe,
         "class_names": data.class_names,
         "data": data.info["data"],
@@ -234,12 +251,12 @@ def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
 
 def build_networks(config: dict[str, Any], options: Options, device: str) -> Networks:
     """Build both networks from the seed, alike on every device, and their optimizers."""
+    changes = parse_recipe(options.recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(options.seed, "distillation weights"))
         generator = build_student(config)
-        discriminator = DISCRIMINATORS[options.recipe](
-            options.ndf, config["c_dim"], options.project_dim, config["nc"]
-        )
+        kind = ProjectionDiscriminator if "projection" in changes else Discriminator
+        discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
     layout = torch.channels_last if device == "cuda" else torch.contiguous_format
     generator = generator.to(device, memory_format=layout)
     discriminator = discriminator.to(device, memory_format=layout)

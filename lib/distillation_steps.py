@@ -1,4 +1,4 @@
-"""One update of discriminator and generator: the study's own recipe and the original's."""
+"""One update of discriminator and generator: the study's own and the original's."""
 
 from dataclasses import dataclass
 
@@ -43,8 +43,12 @@ class Weights:
     adversarial_interval: int
 
 
-def default_step(
-    networks: Networks, batch: Batch, draws: Draws, weights: Weights, update: int
+def one_pass_step(
+    networks: Networks,
+    batch: Batch,
+    weights: Weights,
+    update: int,
+    draws: Draws | None = None,
 ) -> Losses:
     """Train both networks once on images that the generator makes once.
 
@@ -53,7 +57,7 @@ def default_step(
     """
     n = len(batch.images) // 2
     fakes = networks.generator(batch.latents, batch.labels)
-    shown_images, shown_fakes = augment_images(batch.images, draws), augment_images(fakes, draws)
+    shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
     losses = _train_discriminator(networks, shown_images, shown_fakes.detach(), batch.labels)
 
     judge = networks.discriminator.eval().requires_grad_(False)
@@ -84,21 +88,28 @@ def _train_discriminator(
 
 
 def original_step(
-    networks: Networks, batch: Batch, draws: Draws, weights: Weights, update: int
+    networks: Networks,
+    batch: Batch,
+    weights: Weights,
+    update: int,
+    draws: Draws | None = None,
+    changes: frozenset[str] = frozenset(),
 ) -> Losses:
-    """Train both networks once as the original did; it knows no augmentation (`draws` is unused).
+    """Train both networks once as the original did.
 
     Every image is made twice; at the start of a later epoch the generator is still in eval mode
     when the discriminator sees it; the teacher's features are older than the student's by one
-    update of the discriminator.
+    update of the discriminator. `changes` may hold "train_mode" and "one_state", which mend the
+    latter two (see `lib.recipes`); `draws` augment what the discriminator sees.
     """
     n = len(batch.images) // 2
     generator, judge = networks.generator, networks.discriminator.train().requires_grad_(True)
-    generator.train(not batch.new_epoch)
-    (teacher, real), (z, fresh) = batch.images.split(n), batch.latents.split(n)
-    labels, real_labels = batch.labels.split(n)
+    generator.train("train_mode" in changes or not batch.new_epoch)
+    (z, fresh), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
+    teacher, real = _show(batch.images, draws).split(n)
     with torch.no_grad():
-        student, random = generator(z, labels), generator(fresh, real_labels)
+        fakes = torch.cat([generator(z, labels), generator(fresh, real_labels)])
+    student, random = _show(fakes, draws).split(n)
     target, teacher_logits = judge(teacher, labels)
     losses = discriminator_loss(
         teacher_logits,
@@ -110,13 +121,16 @@ def original_step(
 
     generator.train()
     judge.requires_grad_(False)
+    if "one_state" in changes:
+        target, _ = judge.eval()(teacher, labels)
     student = generator(z, labels)
-    features, logits = judge(student, labels)
+    features, logits = judge(_show(student, draws, slice(n)), labels)
     adversarial = None
     if adversarial_due(update, weights.adversarial_interval):
-        adversarial = logits, judge(generator(fresh, real_labels), real_labels)[1]
+        random = _show(generator(fresh, real_labels), draws, slice(n, None))
+        adversarial = logits, judge(random, real_labels)[1]
     losses |= generator_loss(
-        F.l1_loss(student, teacher),
+        F.l1_loss(student, batch.images[:n]),
         feature_loss(features, [feature.detach() for feature in target]),
         weights.pixel,
         adversarial,
@@ -124,6 +138,11 @@ def original_step(
     )
     descend(networks.optimizers["generator"], losses["g_total"])
     return losses
+
+
+def _show(images: torch.Tensor, draws: Draws | None, rows: slice = slice(None)) -> torch.Tensor:
+    """Return what the discriminator sees of the images, which are these rows of the batch."""
+    return augment_images(images, {name: draw[rows] for name, draw in (draws or {}).items()})
 
 
 def descend(optimizer: Optimizer, loss: torch.Tensor) -> None:
@@ -144,6 +163,3 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             mean.lerp_(new, 1 - decay)
         else:
             mean.copy_(new)
-
-
-STEPS = {"default": default_step, "original": original_step}

@@ -17,6 +17,7 @@ from pydantic import (
 from lib.calibration import CALIBRATION_SETS
 from lib.classifiers import family
 from lib.errors import StudyError
+from lib.recipes import parse_recipe
 
 
 def _number(value: Any) -> Any:
@@ -80,7 +81,7 @@ class Params(BaseModel):
     sampling_batch_size: Count
     sampling_shard_size: Count
     # 02 distillation
-    student_recipe: Literal["default", "original"]
+    student_recipe: str
     student_epochs: Count
     student_batch_size: Annotated[int, Field(ge=2)]
     student_ngf: PowerOfTwo
@@ -129,6 +130,9 @@ class Params(BaseModel):
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
     comparison_bootstrap: Annotated[int, Field(ge=100)]
+    # A1 distillation ablation
+    ablation_epochs: Count
+    ablation_seeds: Count
 
     @field_validator("classifiers", "calibration_sets", "quantization_methods")
     @classmethod
@@ -147,6 +151,15 @@ class Params(BaseModel):
             except StudyError as error:
                 raise ValueError(str(error)) from error
         return names
+
+    @field_validator("student_recipe")
+    @classmethod
+    def _known_recipe(cls, recipe: str) -> str:
+        try:
+            parse_recipe(recipe)
+        except StudyError as error:
+            raise ValueError(str(error)) from error
+        return recipe
 
     @field_validator("calibration_sets")
     @classmethod

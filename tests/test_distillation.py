@@ -12,9 +12,10 @@ from lib.checkpoint import load_tensors, save_weights
 from lib.diffaugment import augment_images, draw_augmentation
 from lib.distillation import Distillation, Options, distill
 from lib.distillation_data import DistillationData
-from lib.distillation_steps import STEPS, Weights, update_average
+from lib.distillation_steps import Weights, one_pass_step, original_step, update_average
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
+from lib.recipes import CHANGES, parse_recipe
 from lib.sampleset import SampleSet
 from lib.student import (
     ProjectionDiscriminator,
@@ -188,7 +189,7 @@ def test_identical_pair_has_no_feature_loss(tmp_path, sets):
         fakes = training.networks.generator(batch.latents, batch.labels)
     perfect = replace(batch, images=torch.cat([fakes[:n], batch.images[n:]]))
     draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
-    losses = STEPS["default"](training.networks, perfect, draws, Weights(0.2, 0.1, 1), 0)
+    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1, 1), 0, draws)
     assert losses["g_features"].item() == 0
     assert losses["g_pixels"].item() == 0
 
@@ -199,12 +200,43 @@ def test_original_step_sees_eval_images_at_a_new_epoch(tmp_path, sets):
     training.networks.generator.register_forward_hook(
         lambda module, *_: modes.append(module.training)
     )
+    weights = Weights(0.2, 0.01, 2)
     for update in range(4):  # three updates an epoch, every second one adversarial
-        training.step(update)
+        original_step(training.networks, training.data.batch(update), weights, update)
         modes.append(None)
     without, with_hinge = [True] * 3 + [None], [True] * 4 + [None]
     assert modes[:13] == without + with_hinge + without
     assert modes[13:] == [False, False, True, True, None]
+
+
+def test_recipes_are_sets_of_changes():
+    assert parse_recipe("original") == set()
+    assert parse_recipe("original + projection+average") == {"projection", "average"}
+    assert parse_recipe("default") >= {"projection", "one_pass"}
+    assert "average" not in parse_recipe("default-average")
+
+
+def trace(sets: dict[str, Path], out: Path, recipe: str) -> torch.Tensor:
+    """Return the generator's weights after six updates, three of them an epoch."""
+    training = start(out, sets, replace(OPTIONS, recipe=recipe, ema_kimg=1e-3))
+    for update in range(6):
+        training.step(update)
+    network = training.networks.average if "average" in recipe else training.networks.generator
+    return values(network)
+
+
+@pytest.mark.parametrize("change", sorted(set(CHANGES) - {"one_pass"}))
+def test_each_change_alone_changes_the_training(tmp_path, sets, change):
+    original, changed = (trace(sets, tmp_path, r) for r in ("original", f"original+{change}"))
+    assert len(original) != len(changed) or not torch.equal(original, changed)
+
+
+def test_original_recipe_has_its_own_weights(tmp_path, sets):
+    training = start(tmp_path, sets, replace(OPTIONS, recipe="original"))
+    for update in (0, 7, 8):
+        rate, weights = training.schedule(update)
+        assert rate == OPTIONS.learning_rate
+        assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.01, 10)
 
 
 def test_running_average_halves_its_distance_at_half_life(tmp_path, sets):
@@ -273,7 +305,7 @@ def test_no_augmentation_and_unknown_ones():
 
 
 def test_residual_student_keeps_its_shape_and_reloads(tmp_path, sets):
-    run(tmp_path, sets, replace(OPTIONS, epochs=1, residual=True))
+    run(tmp_path, sets, replace(OPTIONS, epochs=1, recipe="default+residual"))
     student = load_student(tmp_path / "student.safetensors")
     plain = build_student(student.config | {"residual": False})
     assert len(values(student)) > len(values(plain))
@@ -344,8 +376,14 @@ def test_wrong_inputs_are_named(tmp_path, sets):
         run(tmp_path, {"samples": sets["real"], "real": sets["real"]})
     with pytest.raises(StudyError, match="has 14 images: batch_size must be lower"):
         run(tmp_path, sets, replace(OPTIONS, batch_size=15))
-    with pytest.raises(StudyError, match="recipe: 'best' is unknown"):
-        run(tmp_path, sets, replace(OPTIONS, recipe="best"))
+    for recipe, message in (
+        ("best", "recipe: 'best' is unknown"),
+        ("default-colour", "change 'colour' is unknown; there are projection"),
+        ("original+one_pass", "one_pass needs one_state and train_mode"),
+        ("default-one_state", "one_pass needs"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            run(tmp_path, sets, replace(OPTIONS, recipe=recipe))
     with pytest.raises(StudyError, match="augment: 'flip' is unknown"):
         run(tmp_path, sets, replace(OPTIONS, augment="flip"))
     real = SampleSet.load(sets["real"])
