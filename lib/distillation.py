@@ -5,7 +5,7 @@
 """
 
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,18 @@ from lib.checkpoint import (
 )
 from lib.diffaugment import draw_augmentation
 from lib.distillation_data import Batch, DistillationData
-from lib.distillation_losses import original_pixel_weight, scheduled_pixel_weight
+from lib.distillation_losses import (
+    adversarial_due,
+    original_learning_rate,
+    scheduled_pixel_weight,
+)
 from lib.distillation_steps import (
     Losses,
     Networks,
     Weights,
     one_pass_step,
     original_step,
+    original_weights,
     update_average,
 )
 from lib.distylegan import Discriminator
@@ -39,8 +44,6 @@ from lib.recipes import parse_recipe
 from lib.seeds import derive_seed, torch_generator
 from lib.student import ProjectionDiscriminator, build_student, generate
 
-ORIGINAL_PIXEL_WEIGHT = 0.2
-ORIGINAL_ADVERSARIAL = (0.01, 10)  # weight, and updates between adversarial losses
 BETAS = (0.5, 0.999)
 CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
 AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
@@ -161,23 +164,25 @@ class Distillation:
             generator = torch_generator(self.options.seed, "distillation augment", update)
             draws = draw_augmentation(self.options.augment, len(batch.images), generator)
         if "one_pass" in self.changes:
-            return one_pass_step(self.networks, batch, weights, update, draws)
-        return original_step(self.networks, batch, weights, update, draws, self.changes)
+            return one_pass_step(self.networks, batch, weights, draws)
+        return original_step(self.networks, batch, weights, draws, self.changes)
 
     def schedule(self, update: int) -> tuple[float, Weights]:
         """Return the learning rate and the weights of the losses at `update`."""
         o, changes = self.options, self.changes
-        rate, share = o.learning_rate, update / self.total
+        rate = original_learning_rate(o.learning_rate, update, self.total)
         if "rate_decay" in changes:
-            rate *= min(1.0, (1 - share) / (1 - CONSTANT_SHARE))
-        pixel = original_pixel_weight(ORIGINAL_PIXEL_WEIGHT, update)
+            left = 1 - update / self.total
+            rate = o.learning_rate * min(1.0, left / (1 - CONSTANT_SHARE))
+        weights = original_weights(update, self.data.updates_per_epoch)
         if "pixel_epochs" in changes:
             epoch = update / self.data.updates_per_epoch
             pixel = scheduled_pixel_weight(o.pixel_weight, epoch, o.pixel_epochs)
-        adversarial = ORIGINAL_ADVERSARIAL
+            weights = replace(weights, pixel=pixel)
         if "adversarial" in changes:
-            adversarial = o.adversarial_weight, o.adversarial_interval
-        return rate, Weights(pixel, *adversarial)
+            due = adversarial_due(update, o.adversarial_interval)
+            weights = replace(weights, adversarial=o.adversarial_weight if due else 0.0)
+        return rate, weights
 
     def decay(self, update: int) -> float:
         """Return the running average's factor after `update`; 0 without the change "average"."""

@@ -10,10 +10,12 @@ from torch.optim import Optimizer
 from lib.diffaugment import Draws, augment_images
 from lib.distillation_data import Batch
 from lib.distillation_losses import (
+    RANDOM_WEIGHT,
     adversarial_due,
     discriminator_loss,
     feature_loss,
     generator_loss,
+    original_pixel_weight,
 )
 
 Losses = dict[str, torch.Tensor]
@@ -36,19 +38,36 @@ class Networks:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of one update's losses."""
+    """The weights of one update's losses.
+
+    pixel: of the pixel loss; adversarial: of the generator's hinge terms, 0 in an update without
+    them; random: of the discriminator's pair of real images and fresh latents.
+    """
 
     pixel: float
     adversarial: float
-    adversarial_interval: int
+    random: float = RANDOM_WEIGHT
+
+
+def original_weights(
+    update: int,
+    updates_per_epoch: int,
+    pixel: float = 0.2,
+    adversarial: float = 0.01,
+    interval: int = 10,
+    random: float = RANDOM_WEIGHT,
+) -> Weights:
+    """Return the original's weights at the 0-based `update` of the whole training.
+
+    pixel, adversarial and random are its lambda_pixel, lambda_ganG and lambda_ganD; every
+    interval-th update of an epoch is adversarial.
+    """
+    due = adversarial_due(update % updates_per_epoch, interval)
+    return Weights(original_pixel_weight(pixel, update), adversarial if due else 0.0, random)
 
 
 def one_pass_step(
-    networks: Networks,
-    batch: Batch,
-    weights: Weights,
-    update: int,
-    draws: Draws | None = None,
+    networks: Networks, batch: Batch, weights: Weights, draws: Draws | None = None
 ) -> Losses:
     """Train both networks once on images that the generator makes once.
 
@@ -56,20 +75,21 @@ def one_pass_step(
     sees a pair under the same augmentation (`draws`, for the 2n rows of the batch).
     """
     n = len(batch.images) // 2
-    fakes = networks.generator(batch.latents, batch.labels)
+    fakes = networks.generator(batch.latents[: 2 * n], batch.labels)
     shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
-    losses = _train_discriminator(networks, shown_images, shown_fakes.detach(), batch.labels)
+    losses = _train_discriminator(
+        networks, shown_images, shown_fakes.detach(), batch.labels, weights.random
+    )
 
     judge = networks.discriminator.eval().requires_grad_(False)
-    due = adversarial_due(update, weights.adversarial_interval)
-    used = 2 * n if due else n
+    used = 2 * n if weights.adversarial else n
     target, _ = judge(shown_images[:n], batch.labels[:n])
     features, logits = judge(shown_fakes[:used], batch.labels[:used])
     losses |= generator_loss(
         F.l1_loss(fakes[:n], batch.images[:n]),
         feature_loss([feature[:n] for feature in features], target),
         weights.pixel,
-        logits.split(n) if due else None,
+        logits.split(n) if weights.adversarial else None,
         weights.adversarial,
     )
     descend(networks.optimizers["generator"], losses["g_total"])
@@ -77,12 +97,16 @@ def one_pass_step(
 
 
 def _train_discriminator(
-    networks: Networks, images: torch.Tensor, fakes: torch.Tensor, labels: torch.Tensor
+    networks: Networks,
+    images: torch.Tensor,
+    fakes: torch.Tensor,
+    labels: torch.Tensor,
+    random_weight: float,
 ) -> Losses:
     network = networks.discriminator.train().requires_grad_(True)
     _, logits = network(torch.cat([images, fakes]), labels.repeat(2, 1))
     teacher, real, student, random = logits.chunk(4)
-    losses = discriminator_loss(teacher, student, real, random)
+    losses = discriminator_loss(teacher, student, real, random, random_weight)
     descend(networks.optimizers["discriminator"], losses["d_total"])
     return losses
 
@@ -91,21 +115,21 @@ def original_step(
     networks: Networks,
     batch: Batch,
     weights: Weights,
-    update: int,
     draws: Draws | None = None,
     changes: frozenset[str] = frozenset(),
 ) -> Losses:
     """Train both networks once as the original did.
 
-    Every image is made twice; at the start of a later epoch the generator is still in eval mode
-    when the discriminator sees it; the teacher's features are older than the student's by one
-    update of the discriminator. `changes` may hold "train_mode" and "one_state", which mend the
-    latter two (see `lib.recipes`); `draws` augment what the discriminator sees.
+    Every image is made twice, in the generator's update from other fresh latents; at the start of
+    a later epoch the generator is still in eval mode when the discriminator sees it; the teacher's
+    features are older than the student's by one update of the discriminator. `changes` may hold
+    "train_mode" and "one_state", which mend the latter two (see `lib.recipes`); `draws` augment
+    what the discriminator sees.
     """
     n = len(batch.images) // 2
     generator, judge = networks.generator, networks.discriminator.train().requires_grad_(True)
-    generator.train("train_mode" in changes or not batch.new_epoch)
-    (z, fresh), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
+    generator.train("train_mode" in changes or batch.position > 0 or batch.epoch == 0)
+    (z, fresh, fresh_again), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
     teacher, real = _show(batch.images, draws).split(n)
     with torch.no_grad():
         fakes = torch.cat([generator(z, labels), generator(fresh, real_labels)])
@@ -116,6 +140,7 @@ def original_step(
         judge(student, labels)[1],
         judge(real, real_labels)[1],
         judge(random, real_labels)[1],
+        weights.random,
     )
     descend(networks.optimizers["discriminator"], losses["d_total"])
 
@@ -126,8 +151,8 @@ def original_step(
     student = generator(z, labels)
     features, logits = judge(_show(student, draws, slice(n)), labels)
     adversarial = None
-    if adversarial_due(update, weights.adversarial_interval):
-        random = _show(generator(fresh, real_labels), draws, slice(n, None))
+    if weights.adversarial:
+        random = _show(generator(fresh_again, real_labels), draws, slice(n, None))
         adversarial = logits, judge(random, real_labels)[1]
     losses |= generator_loss(
         F.l1_loss(student, batch.images[:n]),

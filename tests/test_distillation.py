@@ -12,7 +12,13 @@ from lib.checkpoint import load_tensors, save_weights
 from lib.diffaugment import augment_images, draw_augmentation
 from lib.distillation import Distillation, Options, distill
 from lib.distillation_data import DistillationData
-from lib.distillation_steps import Weights, one_pass_step, original_step, update_average
+from lib.distillation_steps import (
+    Weights,
+    one_pass_step,
+    original_step,
+    original_weights,
+    update_average,
+)
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
 from lib.recipes import CHANGES, parse_recipe
@@ -186,10 +192,10 @@ def test_identical_pair_has_no_feature_loss(tmp_path, sets):
     training = start(tmp_path, sets)
     batch, n = training.data.batch(0), OPTIONS.batch_size
     with torch.no_grad():
-        fakes = training.networks.generator(batch.latents, batch.labels)
+        fakes = training.networks.generator(batch.latents[: 2 * n], batch.labels)
     perfect = replace(batch, images=torch.cat([fakes[:n], batch.images[n:]]))
     draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
-    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1, 1), 0, draws)
+    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1), draws)
     assert losses["g_features"].item() == 0
     assert losses["g_pixels"].item() == 0
 
@@ -200,13 +206,13 @@ def test_original_step_sees_eval_images_at_a_new_epoch(tmp_path, sets):
     training.networks.generator.register_forward_hook(
         lambda module, *_: modes.append(module.training)
     )
-    weights = Weights(0.2, 0.01, 2)
     for update in range(4):  # three updates an epoch, every second one adversarial
-        original_step(training.networks, training.data.batch(update), weights, update)
+        weights = original_weights(update, 3, interval=2)
+        original_step(training.networks, training.data.batch(update), weights)
         modes.append(None)
     without, with_hinge = [True] * 3 + [None], [True] * 4 + [None]
     assert modes[:13] == without + with_hinge + without
-    assert modes[13:] == [False, False, True, True, None]
+    assert modes[13:] == [False, False, True, None]
 
 
 def test_recipes_are_sets_of_changes():
@@ -236,7 +242,9 @@ def test_original_recipe_has_its_own_weights(tmp_path, sets):
     for update in (0, 7, 8):
         rate, weights = training.schedule(update)
         assert rate == OPTIONS.learning_rate
-        assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.01, 10)
+        assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.0)
+    adversarial = [original_weights(update, 25).adversarial for update in range(50)]
+    assert [k for k, weight in enumerate(adversarial) if weight == 0.01] == [9, 19, 34, 44]
 
 
 def test_running_average_halves_its_distance_at_half_life(tmp_path, sets):
@@ -374,7 +382,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, sets, monkeypatc
 def test_wrong_inputs_are_named(tmp_path, sets):
     with pytest.raises(StudyError, match="real has no latents"):
         run(tmp_path, {"samples": sets["real"], "real": sets["real"]})
-    with pytest.raises(StudyError, match="has 14 images: batch_size must be lower"):
+    with pytest.raises(StudyError, match="has 14 images: batch_size must not exceed"):
         run(tmp_path, sets, replace(OPTIONS, batch_size=15))
     for recipe, message in (
         ("best", "recipe: 'best' is unknown"),
