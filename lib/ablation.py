@@ -1,7 +1,7 @@
 """Which change to the original distillation is worth what: the same data and updates for each.
 
-A run trains one variant with one seed and measures its student; its figures are kept in a small
-file, so that an interrupted ablation goes on with the next run.
+A run trains one variant and measures its student; its figures are kept in a small file, so that
+an interrupted ablation goes on with the next run.
 """
 
 import io
@@ -25,7 +25,7 @@ from lib.metrics import extract, frechet_distance
 from lib.progress import progress
 from lib.recipes import CHANGES
 from lib.sampleset import SampleSet
-from lib.seeds import derive_seed, torch_generator
+from lib.seeds import torch_generator
 from lib.student import generate, load_student
 
 NEVER = 10**9  # updates between checkpoints: a run is short
@@ -44,14 +44,14 @@ class Variant:
 
 def variants() -> dict[str, Variant]:
     """Return the variants by name: the two recipes, and each with one thing changed."""
-    augmented = {"augment": AUGMENT}
     found = {"original": Variant("original"), "default": Variant("default")}
     for name in CHANGES:
         recipe = "original+one_state+train_mode+" if name == "one_pass" else "original+"
-        found[f"original+{name}"] = Variant(recipe + name, augmented if name == "augment" else {})
+        found[f"original+{name}"] = Variant(
+            recipe + name, {"augment": AUGMENT} if name == "augment" else {}
+        )
     found["default+residual"] = Variant("default+residual")
-    found["default+augment"] = Variant("default", augmented)
-    for name in ("adversarial", "pixel_epochs", "projection", "average", "rate_decay", "one_pass"):
+    for name in ("adversarial", "projection", "average"):
         found[f"default-{name}"] = Variant(f"default-{name}")
     found["original, learning rate 0.0002"] = Variant("original", {"learning_rate": 2e-4})
     found["original, uniform latents"] = Variant("original", latents="uniform")
@@ -65,30 +65,26 @@ def run_ablation(
     real: Path,
     evaluator: Path,
     options: dict[str, Any],
-    seeds: int,
     per_class: int,
     seed: int,
     device: str = "cpu",
 ) -> None:
-    """Train and measure every variant with `seeds` seeds; write one file a run.
+    """Train every variant with one seed and measure `per_class` images a class; a file each.
 
     `samples` maps "normal" and "uniform" to the teacher's SampleSets from such latents; `options`
-    are those of `lib.distillation.Options` that all variants share. The order is all variants
-    with the first seed, then all with the second, …
+    are those of `lib.distillation.Options` that all variants share.
     """
     measure = Measure(samples["normal"], real, evaluator, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
-    queue = [(k, *item) for k in range(seeds) for item in variants().items()]
-    for repeat, name, variant in progress(queue, "ablation", unit="run"):
-        path = out / f"{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.{repeat}.json"
+    for name, variant in progress(list(variants().items()), "ablation", unit="variant"):
+        path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
         if path.exists():
             continue
-        run_seed = derive_seed(seed, "ablation", repeat)
-        chosen = options | variant.options | {"recipe": variant.recipe, "seed": run_seed}
+        chosen = options | variant.options | {"recipe": variant.recipe, "seed": seed}
         student = train(out / "run", samples[variant.latents], real, chosen, device)
-        figures = measure(load_student(student, device), run_seed)
+        figures = measure(load_student(student, device), seed)
         shutil.rmtree(out / "run")
-        write_json(path, {"variant": name, "seed": repeat} | figures)
+        write_json(path, {"variant": name, "seed": seed} | figures)
 
 
 def train(folder: Path, samples: Path, real: Path, options: dict[str, Any], device: str) -> Path:
@@ -161,14 +157,12 @@ class Measure:
         return {"teacher": figures} | counts
 
 
-def load_ablation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row a run, in the order of the variants, and the yardsticks."""
-    rows = pd.DataFrame([read_json(path) for path in sorted(folder.glob("*.[0-9]*.json"))])
-    order = {name: k for k, name in enumerate(variants())}
-    rows = rows.sort_values(
-        ["variant", "seed"], key=lambda c: c.map(order) if c.name == "variant" else c
-    )
-    return rows.reset_index(drop=True), read_json(folder / "yardsticks.json")
+    rows = [read_json(path) for folder in folders for path in sorted(folder.glob("run-*.json"))]
+    order = list(variants())
+    rows.sort(key=lambda row: order.index(row["variant"]))
+    return pd.DataFrame(rows), read_json(folders[0] / "yardsticks.json")
 
 
 def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -262,9 +262,8 @@ def build_networks(config: dict[str, Any], options: Options, device: str) -> Net
         generator = build_student(config)
         kind = ProjectionDiscriminator if "projection" in changes else Discriminator
         discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
-    layout = torch.channels_last if device == "cuda" else torch.contiguous_format
-    generator = generator.to(device, memory_format=layout)
-    discriminator = discriminator.to(device, memory_format=layout)
+    generator = generator.to(device, memory_format=torch.channels_last)
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)
     average = deepcopy(generator).eval().requires_grad_(False)
     optimizers = {
         "generator": Adam(generator.parameters(), options.learning_rate, BETAS),
