@@ -6,7 +6,6 @@
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen
 RENDERS = 24  # over the whole training, at most
 LOG_ROWS = 200  # over the whole training, at most
 GRID_IMAGES = 80
+DIVERGED = 1e4  # a loss beyond it has run away; they start below 10
 LOG_COLUMNS = (
     *("update", "epoch", "learning_rate", "pixel_weight"),
     *("d_total", "d_teacher", "d_student", "d_real", "d_random"),
@@ -143,9 +143,7 @@ class Distillation:
             if update + 1 in self.render_at:
                 self._render(update + 1)
             if (update + 1) % checkpoint_updates == 0:
-                save_checkpoint(
-                    checkpoint, self.networks.modules(), self.networks.optimizers, self.state
-                )
+                self._save_checkpoint(checkpoint)
         self._finish()
         checkpoint.unlink(missing_ok=True)
 
@@ -196,11 +194,8 @@ class Distillation:
         """Add to the running means; close a row of the log at the end of its interval."""
         values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
         for name, value in zip(losses, values, strict=True):
-            if not isfinite(value):
-                raise StudyError(
-                    f"distillation: {name} is {value} at update {update}: lower the learning rate"
-                    f" ({self.options.learning_rate:g}) and start again"
-                )
+            if not abs(value) < DIVERGED:
+                raise self._diverged(f"{name} is {value:g}", update)
             total, count = self.state["sums"].get(name, (0.0, 0))
             self.state["sums"][name] = (total + value, count + 1)
         if (update + 1) % self.log_interval == 0 or update + 1 == self.total:
@@ -208,6 +203,24 @@ class Distillation:
             epoch = (update + 1) / self.data.updates_per_epoch
             self.state["rows"].append({"update": update + 1, "epoch": epoch} | constants | means)
             self.state["sums"] = {}
+
+    def _diverged(self, what: str, update: int) -> StudyError:
+        return StudyError(
+            f"distillation: {what} at update {update}: lower the learning rate"
+            f" ({self.options.learning_rate:g}) and start again; the last good checkpoint is kept"
+        )
+
+    def _save_checkpoint(self, checkpoint: Path) -> None:
+        self._check_weights()
+        networks = self.networks
+        save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
+
+    def _check_weights(self) -> None:
+        """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
+        for name, module in self.networks.modules().items():
+            for key, tensor in module.state_dict().items():
+                if not tensor.isfinite().all():
+                    raise self._diverged(f"{name}'s {key} is not finite", self.state["update"])
 
     def _render(self, update: int) -> None:
         """Add the averaged generator's images of the fixed latents to progress.safetensors.
@@ -236,6 +249,7 @@ class Distillation:
         self.state = state
 
     def _finish(self) -> None:
+        self._check_weights()
         save_weights(self.out / "student.safetensors", self.networks.average, self.config)
         write_text(self.out / "log.csv", format_log(self.state["rows"]))
 

@@ -23,17 +23,38 @@ Losses = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Networks:
-    """The two networks in training, their optimizers and the generator's running average."""
+    """The two networks in training, their optimizers and the generator's running average.
+
+    On a GPU both compute in bfloat16 where autocast allows it; images and logits are float32.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
     average: nn.Module
     optimizers: dict[str, Optimizer]
 
+    def generate(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Make images `(n, nc, 32, 32)`."""
+        with mixed_precision(latents.device.type):
+            return self.generator(latents, labels).float()
+
+    def judge(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return the discriminator's four feature maps and its logits `(n, 1)`."""
+        with mixed_precision(images.device.type):
+            features, logits = self.discriminator(images, labels)
+            return features, logits.float()
+
     def modules(self) -> dict[str, nn.Module]:
         """Return the networks by name, for checkpoints."""
         names = ("generator", "discriminator", "average")
         return {name: getattr(self, name) for name in names}
+
+
+def mixed_precision(device: str) -> torch.autocast:
+    """Return the context of a forward pass: bfloat16 on a GPU, float32 elsewhere."""
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
 
 @dataclass(frozen=True)
@@ -75,16 +96,16 @@ def one_pass_step(
     sees a pair under the same augmentation (`draws`, for the 2n rows of the batch).
     """
     n = len(batch.images) // 2
-    fakes = networks.generator(batch.latents[: 2 * n], batch.labels)
+    fakes = networks.generate(batch.latents[: 2 * n], batch.labels)
     shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
     losses = _train_discriminator(
         networks, shown_images, shown_fakes.detach(), batch.labels, weights.random
     )
 
-    judge = networks.discriminator.eval().requires_grad_(False)
+    networks.discriminator.eval().requires_grad_(False)
     used = 2 * n if weights.adversarial else n
-    target, _ = judge(shown_images[:n], batch.labels[:n])
-    features, logits = judge(shown_fakes[:used], batch.labels[:used])
+    target, _ = networks.judge(shown_images[:n], batch.labels[:n])
+    features, logits = networks.judge(shown_fakes[:used], batch.labels[:used])
     losses |= generator_loss(
         F.l1_loss(fakes[:n], batch.images[:n]),
         feature_loss([feature[:n] for feature in features], target),
@@ -103,8 +124,8 @@ def _train_discriminator(
     labels: torch.Tensor,
     random_weight: float,
 ) -> Losses:
-    network = networks.discriminator.train().requires_grad_(True)
-    _, logits = network(torch.cat([images, fakes]), labels.repeat(2, 1))
+    networks.discriminator.train().requires_grad_(True)
+    _, logits = networks.judge(torch.cat([images, fakes]), labels.repeat(2, 1))
     teacher, real, student, random = logits.chunk(4)
     losses = discriminator_loss(teacher, student, real, random, random_weight)
     descend(networks.optimizers["discriminator"], losses["d_total"])
@@ -127,12 +148,13 @@ def original_step(
     what the discriminator sees.
     """
     n = len(batch.images) // 2
-    generator, judge = networks.generator, networks.discriminator.train().requires_grad_(True)
-    generator.train("train_mode" in changes or batch.position > 0 or batch.epoch == 0)
+    generate, judge = networks.generate, networks.judge
+    networks.discriminator.train().requires_grad_(True)
+    networks.generator.train("train_mode" in changes or batch.position > 0 or batch.epoch == 0)
     (z, fresh, fresh_again), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
     teacher, real = _show(batch.images, draws).split(n)
     with torch.no_grad():
-        fakes = torch.cat([generator(z, labels), generator(fresh, real_labels)])
+        fakes = torch.cat([generate(z, labels), generate(fresh, real_labels)])
     student, random = _show(fakes, draws).split(n)
     target, teacher_logits = judge(teacher, labels)
     losses = discriminator_loss(
@@ -144,15 +166,16 @@ def original_step(
     )
     descend(networks.optimizers["discriminator"], losses["d_total"])
 
-    generator.train()
-    judge.requires_grad_(False)
+    networks.generator.train()
+    networks.discriminator.requires_grad_(False)
     if "one_state" in changes:
-        target, _ = judge.eval()(teacher, labels)
-    student = generator(z, labels)
+        networks.discriminator.eval()
+        target, _ = judge(teacher, labels)
+    student = generate(z, labels)
     features, logits = judge(_show(student, draws, slice(n)), labels)
     adversarial = None
     if weights.adversarial:
-        random = _show(generator(fresh_again, real_labels), draws, slice(n, None))
+        random = _show(generate(fresh_again, real_labels), draws, slice(n, None))
         adversarial = logits, judge(random, real_labels)[1]
     losses |= generator_loss(
         F.l1_loss(student, batch.images[:n]),
