@@ -4,13 +4,11 @@
 `progress.safetensors` (the same latents rendered during the training).
 """
 
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Adam
 
 from lib.checkpoint import (
     load_checkpoint,
@@ -30,6 +28,7 @@ from lib.distillation_steps import (
     Losses,
     Networks,
     Weights,
+    make_networks,
     one_pass_step,
     original_step,
     original_weights,
@@ -43,7 +42,6 @@ from lib.recipes import parse_recipe
 from lib.seeds import derive_seed, torch_generator
 from lib.student import ProjectionDiscriminator, build_student, generate
 
-BETAS = (0.5, 0.999)
 CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
 AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
 RENDERS = 24  # over the whole training, at most
@@ -278,12 +276,7 @@ def build_networks(config: dict[str, Any], options: Options, device: str) -> Net
         discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
     generator = generator.to(device, memory_format=torch.channels_last)
     discriminator = discriminator.to(device, memory_format=torch.channels_last)
-    average = deepcopy(generator).eval().requires_grad_(False)
-    optimizers = {
-        "generator": Adam(generator.parameters(), options.learning_rate, BETAS),
-        "discriminator": Adam(discriminator.parameters(), options.learning_rate, BETAS),
-    }
-    return Networks(generator, discriminator, average, optimizers)
+    return make_networks(generator, discriminator, options.learning_rate)
 
 
 def fixed_grid(data: DistillationData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,11 +1,12 @@
 """One update of discriminator and generator: the study's own and the original's."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from lib.diffaugment import Draws, augment_images
 from lib.distillation_data import Batch
@@ -18,6 +19,7 @@ from lib.distillation_losses import (
     original_pixel_weight,
 )
 
+BETAS = (0.5, 0.999)
 Losses = dict[str, torch.Tensor]
 
 
@@ -25,7 +27,7 @@ Losses = dict[str, torch.Tensor]
 class Networks:
     """The two networks in training, their optimizers and the generator's running average.
 
-    On a GPU both compute in bfloat16 where autocast allows it; images and logits are float32.
+    On a GPU both compute in bfloat16 where autocast allows it; what comes out is float32.
     """
 
     generator: nn.Module
@@ -44,12 +46,30 @@ class Networks:
         """Return the discriminator's four feature maps and its logits `(n, 1)`."""
         with mixed_precision(images.device.type):
             features, logits = self.discriminator(images, labels)
-            return features, logits.float()
+            return [feature.float() for feature in features], logits.float()
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the networks by name, for checkpoints."""
         names = ("generator", "discriminator", "average")
         return {name: getattr(self, name) for name in names}
+
+
+def make_networks(
+    generator: nn.Module, discriminator: nn.Module, learning_rate: float = 2e-4
+) -> Networks:
+    """Give two networks their Adam optimizers and the generator a copy to be its average.
+
+    What the networks hold is kept, so that a training can start from given weights.
+    """
+    return Networks(
+        generator,
+        discriminator,
+        deepcopy(generator).eval().requires_grad_(False),
+        {
+            "generator": Adam(generator.parameters(), learning_rate, BETAS),
+            "discriminator": Adam(discriminator.parameters(), learning_rate, BETAS),
+        },
+    )
 
 
 def mixed_precision(device: str) -> torch.autocast:

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 
-def upsample_block(channels: int) -> nn.Sequential:
-    """Return nearest ×2, 3×3 convolution, BatchNorm, GLU: `(n, c, h, w)` to `(n, c/2, 2h, 2w)`."""
+def upsample_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Return nearest ×2, 3×3 convolution, BatchNorm, GLU: `(n, a, h, w)` to `(n, b, 2h, 2w)`."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
+        nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(2 * outputs),
         nn.GLU(1),
     )
 
@@ -52,9 +52,9 @@ class Generator(nn.Module):
         self.z_dim, self.c_dim, self.ngf = z_dim, c_dim, ngf
         self.project = dense_block(z_dim, project_dim)
         self.fc = dense_block(project_dim + c_dim, ngf * 16)
-        self.upsample1 = upsample_block(ngf)
-        self.upsample2 = upsample_block(ngf // 2)
-        self.upsample3 = upsample_block(ngf // 4)
+        self.upsample1 = upsample_block(ngf, ngf // 2)
+        self.upsample2 = upsample_block(ngf // 2, ngf // 4)
+        self.upsample3 = upsample_block(ngf // 4, ngf // 8)
         self.img = nn.Sequential(nn.Conv2d(ngf // 8, nc, 3, padding=1, bias=False), nn.Tanh())
         initialize(self)
 

@@ -36,7 +36,6 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 DIGITS = 1797  # images in scikit-learn's set
-PowerOfTwo = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 
 class Params(BaseModel):
@@ -84,7 +83,7 @@ class Params(BaseModel):
     student_recipe: str
     student_epochs: Count
     student_batch_size: Annotated[int, Field(ge=2)]
-    student_ngf: PowerOfTwo
+    student_ngf: Annotated[int, Field(ge=8)]
     student_ndf: Count
     student_project_dim: Count
     student_learning_rate: Positive

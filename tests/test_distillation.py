@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import distillation
+from lib import distillation, distillation_steps
 from lib.checkpoint import load_tensors, save_weights
 from lib.diffaugment import augment_images, draw_augmentation
 from lib.distillation import Distillation, Options, distill
@@ -377,6 +377,46 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, sets, monkeypatc
     monkeypatch.undo()
     run(tmp_path, sets, options)
     assert (tmp_path / "student.safetensors").exists()
+
+
+def test_a_bad_statistic_is_never_written(tmp_path, sets, monkeypatch):
+    step = Distillation.step
+
+    def spoiled(self, update):
+        step(self, update)
+        if update == 5:  # the checkpoint after this update must not be written
+            self.networks.generator.project[1].running_var.fill_(float("inf"))
+
+    monkeypatch.setattr(Distillation, "step", spoiled)
+    message = "generator's project.1.running_var is not finite at update 6"
+    with pytest.raises(StudyError, match=message):
+        run(tmp_path, sets)
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["state"]["update"] == 4
+
+
+@RECIPES
+def test_a_loss_that_runs_away_stops_the_run(tmp_path, sets, recipe):
+    options = replace(OPTIONS, recipe=recipe, learning_rate=1e4)
+    with pytest.raises(StudyError, match="lower the learning rate .* last good checkpoint is kept"):
+        run(tmp_path, sets, options)
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+@RECIPES
+def test_steps_run_in_mixed_precision(tmp_path, sets, monkeypatch, recipe):
+    monkeypatch.setattr(
+        distillation_steps, "mixed_precision", lambda device: torch.autocast(device, torch.bfloat16)
+    )
+    mixed = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    losses = mixed._train(mixed.data.batch(0), mixed.schedule(0)[1], 0)
+    monkeypatch.undo()
+    plain = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    expected = plain._train(plain.data.batch(0), plain.schedule(0)[1], 0)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert losses["d_total"].item() != expected["d_total"].item()
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), abs=0.05), name
+    assert all(p.dtype == torch.float32 for p in mixed.networks.generator.parameters())
 
 
 def test_wrong_inputs_are_named(tmp_path, sets):
