@@ -18,7 +18,7 @@ from lib.checkpoint import (
     save_weights,
 )
 from lib.diffaugment import draw_augmentation
-from lib.distillation_data import Batch, DistillationData
+from lib.distillation_data import Batch, DistillationData, share
 from lib.distillation_losses import (
     adversarial_due,
     original_learning_rate,
@@ -37,6 +37,7 @@ from lib.distillation_steps import (
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
 from lib.files import write_text
+from lib.processes import count, divide, launch, mean, rank, share_batch_norm, wait
 from lib.progress import progress
 from lib.recipes import parse_recipe
 from lib.seeds import derive_seed, torch_generator
@@ -91,18 +92,23 @@ def distill(
     real: Path,
     checkpoint_updates: int,
     device: str = "cpu",
+    num_processes: int = 1,
     **options: Any,
 ) -> None:
     """Train a student on the teacher's SampleSet `samples` and the real SampleSet `real`.
 
     `options` are the fields of `Options`. A run that was killed resumes from the last of its
-    checkpoints, one every `checkpoint_updates`, and ends in the same bytes.
+    checkpoints, one every `checkpoint_updates`, and ends in the same bytes. `num_processes` share
+    each batch on this machine; `accelerate launch` starts processes on several.
 
     Raises:
         StudyError: the sets do not fit, or a loss is no longer finite.
     """
     chosen = Options(**options)
     parse_recipe(chosen.recipe)
+    if num_processes > 1:
+        sets = {"samples": samples, "real": real, "checkpoint_updates": checkpoint_updates}
+        return launch(distill, num_processes, out, device=device, **sets, **options)
     data = DistillationData(samples, real, chosen.batch_size, chosen.seed, device)
     Distillation(out, data, chosen).run(checkpoint_updates)
 
@@ -131,6 +137,7 @@ class Distillation:
         checkpoint = self.out / "checkpoint.safetensors"
         if checkpoint.exists():
             self._resume(checkpoint)
+        wait()  # for all to have looked
         done = self.state["update"]
         if done == 0:
             self._render(0)
@@ -143,7 +150,9 @@ class Distillation:
             if (update + 1) % checkpoint_updates == 0:
                 self._save_checkpoint(checkpoint)
         self._finish()
-        checkpoint.unlink(missing_ok=True)
+        wait()
+        if rank() == 0:
+            checkpoint.unlink(missing_ok=True)
 
     def step(self, update: int) -> None:
         """Train on the batch of the 0-based `update`, average the weights, note the losses."""
@@ -159,6 +168,10 @@ class Distillation:
         if "augment" in self.changes:
             generator = torch_generator(self.options.seed, "distillation augment", update)
             draws = draw_augmentation(self.options.augment, len(batch.images), generator)
+        if count() > 1:
+            chosen = divide(self.options.batch_size, "batch_size")
+            batch = batch.share(chosen)
+            draws = {name: share(draw, 2, chosen) for name, draw in draws.items()}
         if "one_pass" in self.changes:
             return one_pass_step(self.networks, batch, weights, draws)
         return original_step(self.networks, batch, weights, draws, self.changes)
@@ -190,7 +203,7 @@ class Distillation:
 
     def _note(self, update: int, losses: dict[str, torch.Tensor], constants: dict) -> None:
         """Add to the running means; close a row of the log at the end of its interval."""
-        values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+        values = mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
         for name, value in zip(losses, values, strict=True):
             if not abs(value) < DIVERGED:
                 raise self._diverged(f"{name} is {value:g}", update)
@@ -211,7 +224,8 @@ class Distillation:
     def _save_checkpoint(self, checkpoint: Path) -> None:
         self._check_weights()
         networks = self.networks
-        save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
+        if rank() == 0:
+            save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
 
     def _check_weights(self) -> None:
         """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
@@ -225,6 +239,8 @@ class Distillation:
 
         Images of a killed run that lie after its last checkpoint are made again.
         """
+        if rank() > 0:
+            return
         path = self.out / "progress.safetensors"
         latents, labels = fixed_grid(self.data, self.options.seed)
         images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
@@ -248,6 +264,8 @@ class Distillation:
 
     def _finish(self) -> None:
         self._check_weights()
+        if rank() > 0:
+            return
         save_weights(self.out / "student.safetensors", self.networks.average, self.config)
         write_text(self.out / "log.csv", format_log(self.state["rows"]))
 
@@ -276,7 +294,7 @@ def build_networks(config: dict[str, Any], options: Options, device: str) -> Net
         discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
     generator = generator.to(device, memory_format=torch.channels_last)
     discriminator = discriminator.to(device, memory_format=torch.channels_last)
-    return make_networks(generator, discriminator, options.learning_rate)
+    return make_networks(share_batch_norm(generator), discriminator, options.learning_rate)
 
 
 def fixed_grid(data: DistillationData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

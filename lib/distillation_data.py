@@ -1,6 +1,6 @@
 """What the distillation trains on, batch by batch, drawn from (seed, name, update)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,20 @@ class Batch:
     latents: torch.Tensor
     epoch: int
     position: int
+
+    def share(self, chosen: slice) -> "Batch":
+        """Return the `chosen` pairs, real images and fresh latents, such as one process's."""
+        return replace(
+            self,
+            images=share(self.images, 2, chosen),
+            labels=share(self.labels, 2, chosen),
+            latents=share(self.latents, 3, chosen),
+        )
+
+
+def share(rows: torch.Tensor, parts: int, chosen: slice) -> torch.Tensor:
+    """Return the `chosen` rows of each of `parts` equal parts."""
+    return torch.cat([part[chosen] for part in rows.chunk(parts)])
 
 
 class DistillationData:

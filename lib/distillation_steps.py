@@ -18,6 +18,7 @@ from lib.distillation_losses import (
     generator_loss,
     original_pixel_weight,
 )
+from lib.processes import average_gradients
 
 BETAS = (0.5, 0.999)
 Losses = dict[str, torch.Tensor]
@@ -214,9 +215,10 @@ def _show(images: torch.Tensor, draws: Draws | None, rows: slice = slice(None)) 
 
 
 def descend(optimizer: Optimizer, loss: torch.Tensor) -> None:
-    """Take one step down the gradient of `loss`."""
+    """Take one step down the gradient of `loss`, its mean over the processes."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    average_gradients(optimizer.param_groups[0]["params"])
     optimizer.step()
 
 

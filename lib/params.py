@@ -48,6 +48,7 @@ class Params(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     output_dir: Annotated[str, Field(min_length=1)]
     device: Literal["cpu", "cuda"]
+    num_processes: Annotated[int, Field(ge=1, le=64)]
     jobs: Count
     # real data
     data: Literal["digits", "cifar10", "imagefolder"]
@@ -182,6 +183,8 @@ class Params(BaseModel):
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
                 raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
+        if self.student_batch_size % self.num_processes:
+            raise ValueError("student_batch_size must be a multiple of num_processes")
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
         return self

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from lib.errors import StudyError
 from lib.files import atomic_path, read_json, write_json
+from lib.processes import count, rank, wait
 from lib.progress import progress
 
 RECORD = "samples.json"
@@ -89,16 +90,20 @@ def write_shards(
     """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards there.
 
     `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`. It must depend
-    on its arguments alone: then an interrupted run, started again, ends in the same bytes.
+    on its arguments alone: then an interrupted run, started again, ends in the same bytes. Several
+    processes divide the shards among them.
     """
     folder = Path(folder)
     starts = range(0, n, shard_size)
     names = [f"shard-{index:05d}.safetensors" for index in range(len(starts))]
-    shards = list(enumerate(zip(names, starts, strict=True)))
+    shards = list(enumerate(zip(names, starts, strict=True)))[rank() :: count()]
     for index, (name, start) in progress(shards, folder.name, unit="shard") if show else shards:
         if not _intact(folder / name):
             arrays = draw(index, start, min(start + shard_size, n))
             write_shard(folder / name, arrays)
+    wait()
+    if rank() > 0:
+        return
     for stray in set(folder.glob("shard-*.safetensors")) - {folder / name for name in names}:
         stray.unlink()
     write_json(folder / RECORD, {"n": n, "shards": names, "info": info})

@@ -37,6 +37,7 @@ from lib.paths import NOTEBOOKS, ROOT, resolve
 RUN_ONLY = {
     "output_dir",
     "device",
+    "num_processes",
     "jobs",
     "teacher_checkpoint_kimg",
     "student_checkpoint_updates",

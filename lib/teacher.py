@@ -13,6 +13,7 @@ from lib.errors import StudyError
 from lib.images import to_uint8
 from lib.network_pickle import OFFICIAL_CIFAR10, load_network
 from lib.paths import resolve
+from lib.processes import launch
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
 from lib.stylegan2 import Generator
@@ -90,12 +91,19 @@ def sample_teacher(
     batch_size: int,
     shard_size: int,
     device: str = "cpu",
+    num_processes: int = 1,
 ) -> None:
     """Draw `per_class` images of each class into the sample set `out`, shard by shard.
 
     Labels cycle through the classes, so that every shard is balanced. An interrupted run keeps
     its finished shards and ends in the same bytes; `batch_size` changes no more than rounding.
+    Several processes divide the shards among them, which changes nothing in the set.
     """
+    if num_processes > 1:
+        given = {"teacher": teacher, "per_class": per_class, "seed": seed}
+        given |= {"truncation": truncation, "noise_mode": noise_mode, "device": device}
+        given |= {"latent_distribution": latent_distribution, "batch_size": batch_size}
+        return launch(sample_teacher, num_processes, out, shard_size=shard_size, **given)
     generator, record = open_teacher(teacher, device)
     classes = len(record["class_names"])
     if generator.c_dim != classes:
