@@ -1,6 +1,7 @@
 # make study   set up .venv and run the default profile end to end
 # make test    set up .venv and run all tests
 # make lab     open JupyterLab
+# make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
 PYTHON ?= python3.11
@@ -12,7 +13,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab clean
+.PHONY: study test lint lab export clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -28,6 +29,11 @@ lint: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+OUTPUT = outputs/$(basename $(notdir $(PROFILE)))
+
+export: $(READY)
+	$(BIN)/python -m lib.student_export $(OUTPUT)/artifacts/student/student.safetensors $(OUTPUT)/export
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

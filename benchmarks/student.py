@@ -26,7 +26,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 from lib.checkpoint import save_weights
 from lib.distillation import Distillation, Options
 from lib.distillation_data import Batch, DistillationData
-from lib.distillation_steps import Networks, make_networks, original_step, original_weights
+from lib.distillation_steps import make_networks, original_step, original_weights
 from lib.distylegan import Discriminator, Generator
 from lib.openvino_models import read_ir
 from lib.sampleset import SampleSet
@@ -71,7 +71,7 @@ def write_data(folder: Path) -> None:
         torch.save(torch.from_numpy(latents[k]), place / f"noise_{k}.pt")
 
 
-def plain_loop(folder: Path) -> Iterator[None]:
+def plain_loop(folder: Path) -> Iterator[object]:
     """Yield after every update of the plain loop."""
     torch.manual_seed(0)
     generator = Generator(**SIZES)
@@ -86,15 +86,11 @@ def plain_loop(folder: Path) -> Iterator[None]:
             _, image, rc = next(real)
             latents = torch.cat([z, torch.randn(2 * BATCH, SIZES["z_dim"])])
             batch = Batch(torch.cat([teacher, image]), torch.cat([c, rc]), latents, 0, position)
-            yield _plain_update(networks, batch, update, len(loader))
+            yield original_step(networks, batch, original_weights(update, len(loader)))
             update += 1
 
 
-def _plain_update(networks: Networks, batch: Batch, update: int, per_epoch: int) -> None:
-    original_step(networks, batch, original_weights(update, per_epoch))
-
-
-def study_loop(folder: Path, recipe: str) -> Iterator[None]:
+def study_loop(folder: Path, recipe: str) -> Iterator[object]:
     """Yield after every update of the study's loop."""
     options = Options(
         seed=0,
@@ -204,12 +200,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Run both measurements."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.student", description=__doc__)
     parser.add_argument("--turns", type=int, default=10, help="measured turns of each alternative")
-    turns = parser.parse_args(arguments).turns
+    parser.add_argument("--part", choices=("training", "sampling"), help="one measurement alone")
+    options, _ = parser.parse_known_args(arguments)
     print(f"torch {torch.__version__}, OpenVINO {ov.__version__}, {os.cpu_count()} CPUs", end=", ")
-    print(f"{torch.get_num_threads()} threads")
+    print(f"{torch.get_num_threads()} threads", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        measure_training(Path(folder), turns)
-        measure_sampling(Path(folder), turns)
+        if options.part != "sampling":
+            measure_training(Path(folder), options.turns)
+        if options.part != "training":
+            measure_sampling(Path(folder), options.turns)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
 """The distillation: its steps, resuming, the student's files and faults."""
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +26,7 @@ from lib.distillation_steps import (
 )
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
+from lib.paths import ROOT
 from lib.recipes import CHANGES, parse_recipe
 from lib.sampleset import SampleSet
 from lib.student import (
@@ -111,6 +117,29 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recip
         "log.csv",
         "progress.safetensors",
     }
+
+
+def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
+    options = replace(OPTIONS, epochs=30)
+    arguments = {name: str(path) for name, path in sets.items()} | vars(options)
+    program = (
+        "import json, sys, torch; from pathlib import Path; from lib.distillation import distill;"
+        "torch.set_num_threads(1); a = json.loads(sys.argv[2]);"
+        "sets = {k: Path(a.pop(k)) for k in ('samples', 'real')};"
+        "distill(Path(sys.argv[1]), **sets, checkpoint_updates=5, **a)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "parts"), json.dumps(arguments)]
+    checkpoint = tmp_path / "parts" / "checkpoint.safetensors"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        while process.poll() is None and not checkpoint.exists():
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    done = load_tensors(checkpoint)[1]["state"]["update"]
+    assert 0 < done < 90
+    run(tmp_path / "parts", sets, options, every=5)
+    run(tmp_path / "whole", sets, options, every=5)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkeypatch):
