@@ -1,8 +1,9 @@
 """Train a profile's student from the command line, in one process or in many.
 
-`python -m lib.train_student params/cifar10.yaml OUT`, or on several machines that share OUT,
-`accelerate launch --num_machines 2 … -m lib.train_student params/cifar10.yaml OUT`. It reads the
-artifacts `teacher_samples` and `real` that the notebooks before have made.
+`python -m lib.train_student params/cifar10.yaml OUT`, or on several machines that share OUT
+`accelerate launch --multi_gpu --num_machines 2 … -m lib.train_student params/cifar10.yaml OUT`;
+without GPUs `torchrun --nnodes 2 …`, since `accelerate launch` starts one process there. It reads
+the artifacts `teacher_samples` and `real` that the notebooks before have made.
 """
 
 import argparse
