@@ -2,6 +2,7 @@
 # make test    set up .venv and run all tests
 # make lab     open JupyterLab
 # make bench   measure speeds (minutes); tables in outputs/bench
+# make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
 PYTHON ?= python3.11
@@ -13,7 +14,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab bench clean
+.PHONY: study test lint lab bench export clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -32,6 +33,11 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+OUTPUT = outputs/$(basename $(notdir $(PROFILE)))
+
+export: $(READY)
+	$(BIN)/python -m lib.student_export $(OUTPUT)/artifacts/student/student.safetensors $(OUTPUT)/export
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

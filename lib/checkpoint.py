@@ -91,8 +91,18 @@ def load_checkpoint(
         for key, value in _below(tensors, f"optimizer/{name}/").items():
             index, field = key.split("/")
             entries.setdefault(int(index), {})[field] = value
+        _take_layout(entries, optimizer)
         optimizer.load_state_dict({"state": entries, "param_groups": config["groups"][name]})
     return config["state"]
+
+
+def _take_layout(entries: dict[int, dict], optimizer: Optimizer) -> None:
+    """Give the moments the memory layout of their parameters, as an unbroken run has it."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, entry in entries.items():
+        for field, value in entry.items():
+            if value.shape == parameters[index].shape:
+                entry[field] = torch.empty_like(parameters[index]).copy_(value).detach()
 
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -4,14 +4,11 @@
 `progress.safetensors` (the same latents rendered during the training).
 """
 
-from copy import deepcopy
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Adam
 
 from lib.checkpoint import (
     load_checkpoint,
@@ -21,23 +18,37 @@ from lib.checkpoint import (
     save_weights,
 )
 from lib.diffaugment import draw_augmentation
-from lib.distillation_data import DistillationData
-from lib.distillation_losses import original_pixel_weight, scheduled_pixel_weight
-from lib.distillation_steps import STEPS, Networks, Weights, update_average
+from lib.distillation_data import Batch, DistillationData, share
+from lib.distillation_losses import (
+    adversarial_due,
+    original_learning_rate,
+    scheduled_pixel_weight,
+)
+from lib.distillation_steps import (
+    Losses,
+    Networks,
+    Weights,
+    make_networks,
+    one_pass_step,
+    original_step,
+    original_weights,
+    update_average,
+)
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
 from lib.files import write_text
+from lib.processes import count, divide, launch, mean, rank, share_batch_norm, wait
 from lib.progress import progress
+from lib.recipes import parse_recipe
 from lib.seeds import derive_seed, torch_generator
 from lib.student import ProjectionDiscriminator, build_student, generate
 
-DISCRIMINATORS = {"default": ProjectionDiscriminator, "original": Discriminator}
-BETAS = (0.5, 0.999)
 CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
 AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
 RENDERS = 24  # over the whole training, at most
 LOG_ROWS = 200  # over the whole training, at most
 GRID_IMAGES = 80
+DIVERGED = 1e4  # a loss beyond it has run away; they start below 10
 LOG_COLUMNS = (
     *("update", "epoch", "learning_rate", "pixel_weight"),
     *("d_total", "d_teacher", "d_student", "d_real", "d_random"),
@@ -49,13 +60,13 @@ LOG_COLUMNS = (
 class Options:
     """What a distillation depends on besides its two sets of images.
 
-    recipe: "default" or "original"; epochs: passes over the teacher's images; batch_size: pairs
+    recipe: see `lib.recipes`; epochs: passes over the teacher's images; batch_size: pairs
     an update; ngf, ndf, project_dim: widths of generator, discriminator and their projections;
     learning_rate: Adam's, of both networks; pixel_weight: of the L1 of pixels, which falls
     linearly to 0 within pixel_epochs; adversarial_weight: of the hinge terms, which the generator
     sees every adversarial_interval-th update; ema_kimg: half-life of the generator's running
-    average in thousands of images; augment: see `lib.diffaugment`; residual: residual blocks in
-    the generator. The recipe "original" ignores pixel_epochs, ema_kimg and augment.
+    average in thousands of images; augment: see `lib.diffaugment`. The latter six belong to changes
+    of the recipe: "original", which makes none, has its own weights and intervals.
     """
 
     seed: int
@@ -72,7 +83,6 @@ class Options:
     adversarial_interval: int
     ema_kimg: float
     augment: str
-    residual: bool = False
 
 
 def distill(
@@ -82,19 +92,23 @@ def distill(
     real: Path,
     checkpoint_updates: int,
     device: str = "cpu",
+    num_processes: int = 1,
     **options: Any,
 ) -> None:
     """Train a student on the teacher's SampleSet `samples` and the real SampleSet `real`.
 
     `options` are the fields of `Options`. A run that was killed resumes from the last of its
-    checkpoints, one every `checkpoint_updates`, and ends in the same bytes.
+    checkpoints, one every `checkpoint_updates`, and ends in the same bytes. `num_processes` share
+    each batch on this machine; `accelerate launch` starts processes on several.
 
     Raises:
         StudyError: the sets do not fit, or a loss is no longer finite.
     """
     chosen = Options(**options)
-    if chosen.recipe not in STEPS:
-        raise StudyError(f"recipe: '{chosen.recipe}' is unknown; choose from {', '.join(STEPS)}")
+    parse_recipe(chosen.recipe)
+    if num_processes > 1:
+        sets = {"samples": samples, "real": real, "checkpoint_updates": checkpoint_updates}
+        return launch(distill, num_processes, out, device=device, **sets, **options)
     data = DistillationData(samples, real, chosen.batch_size, chosen.seed, device)
     Distillation(out, data, chosen).run(checkpoint_updates)
 
@@ -104,6 +118,7 @@ class Distillation:
 
     def __init__(self, out: Path, data: DistillationData, options: Options) -> None:
         self.out, self.data, self.options = out, data, options
+        self.changes = parse_recipe(options.recipe)
         self.total = options.epochs * data.updates_per_epoch
         self.log_interval = -(-self.total // LOG_ROWS)
         renders = min(RENDERS, options.epochs + 1)
@@ -122,6 +137,7 @@ class Distillation:
         checkpoint = self.out / "checkpoint.safetensors"
         if checkpoint.exists():
             self._resume(checkpoint)
+        wait()  # for all to have looked
         done = self.state["update"]
         if done == 0:
             self._render(0)
@@ -132,39 +148,54 @@ class Distillation:
             if update + 1 in self.render_at:
                 self._render(update + 1)
             if (update + 1) % checkpoint_updates == 0:
-                save_checkpoint(
-                    checkpoint, self.networks.modules(), self.networks.optimizers, self.state
-                )
+                self._save_checkpoint(checkpoint)
         self._finish()
-        checkpoint.unlink(missing_ok=True)
+        wait()
+        if rank() == 0:
+            checkpoint.unlink(missing_ok=True)
 
     def step(self, update: int) -> None:
         """Train on the batch of the 0-based `update`, average the weights, note the losses."""
         rate, weights = self.schedule(update)
         for optimizer in self.networks.optimizers.values():
             optimizer.param_groups[0]["lr"] = rate
-        generator = torch_generator(self.options.seed, "distillation augment", update)
-        draws = draw_augmentation(self.options.augment, 2 * self.options.batch_size, generator)
-        step = STEPS[self.options.recipe]
-        losses = step(self.networks, self.data.batch(update), draws, weights, update)
+        losses = self._train(self.data.batch(update), weights, update)
         self._note(update, losses, {"learning_rate": rate, "pixel_weight": weights.pixel})
         update_average(self.networks.average, self.networks.generator, self.decay(update))
 
+    def _train(self, batch: Batch, weights: Weights, update: int) -> Losses:
+        draws = {}
+        if "augment" in self.changes:
+            generator = torch_generator(self.options.seed, "distillation augment", update)
+            draws = draw_augmentation(self.options.augment, len(batch.images), generator)
+        if count() > 1:
+            chosen = divide(self.options.batch_size, "batch_size")
+            batch = batch.share(chosen)
+            draws = {name: share(draw, 2, chosen) for name, draw in draws.items()}
+        if "one_pass" in self.changes:
+            return one_pass_step(self.networks, batch, weights, draws)
+        return original_step(self.networks, batch, weights, draws, self.changes)
+
     def schedule(self, update: int) -> tuple[float, Weights]:
         """Return the learning rate and the weights of the losses at `update`."""
-        o = self.options
-        rate, share = o.learning_rate, update / self.total
-        if o.recipe == "original":
-            pixel = original_pixel_weight(o.pixel_weight, update)
-        else:
+        o, changes = self.options, self.changes
+        rate = original_learning_rate(o.learning_rate, update, self.total)
+        if "rate_decay" in changes:
+            left = 1 - update / self.total
+            rate = o.learning_rate * min(1.0, left / (1 - CONSTANT_SHARE))
+        weights = original_weights(update, self.data.updates_per_epoch)
+        if "pixel_epochs" in changes:
             epoch = update / self.data.updates_per_epoch
             pixel = scheduled_pixel_weight(o.pixel_weight, epoch, o.pixel_epochs)
-            rate *= min(1.0, (1 - share) / (1 - CONSTANT_SHARE))
-        return rate, Weights(pixel, o.adversarial_weight, o.adversarial_interval)
+            weights = replace(weights, pixel=pixel)
+        if "adversarial" in changes:
+            due = adversarial_due(update, o.adversarial_interval)
+            weights = replace(weights, adversarial=o.adversarial_weight if due else 0.0)
+        return rate, weights
 
     def decay(self, update: int) -> float:
-        """Return the running average's factor after `update`; 0 in the original, which has none."""
-        if self.options.recipe == "original":
+        """Return the running average's factor after `update`; 0 without the change "average"."""
+        if "average" not in self.changes:
             return 0.0
         seen = (update + 1) * self.options.batch_size
         half_life = min(self.options.ema_kimg * 1000, seen * AVERAGE_RAMP)
@@ -172,13 +203,10 @@ class Distillation:
 
     def _note(self, update: int, losses: dict[str, torch.Tensor], constants: dict) -> None:
         """Add to the running means; close a row of the log at the end of its interval."""
-        values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+        values = mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
         for name, value in zip(losses, values, strict=True):
-            if not isfinite(value):
-                raise StudyError(
-                    f"distillation: {name} is {value} at update {update}: lower the learning rate"
-                    f" ({self.options.learning_rate:g}) and start again"
-                )
+            if not abs(value) < DIVERGED:
+                raise self._diverged(f"{name} is {value:g}", update)
             total, count = self.state["sums"].get(name, (0.0, 0))
             self.state["sums"][name] = (total + value, count + 1)
         if (update + 1) % self.log_interval == 0 or update + 1 == self.total:
@@ -187,11 +215,32 @@ class Distillation:
             self.state["rows"].append({"update": update + 1, "epoch": epoch} | constants | means)
             self.state["sums"] = {}
 
+    def _diverged(self, what: str, update: int) -> StudyError:
+        return StudyError(
+            f"distillation: {what} at update {update}: lower the learning rate"
+            f" ({self.options.learning_rate:g}) and start again; the last good checkpoint is kept"
+        )
+
+    def _save_checkpoint(self, checkpoint: Path) -> None:
+        self._check_weights()
+        networks = self.networks
+        if rank() == 0:
+            save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
+
+    def _check_weights(self) -> None:
+        """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
+        for name, module in self.networks.modules().items():
+            for key, tensor in module.state_dict().items():
+                if not tensor.isfinite().all():
+                    raise self._diverged(f"{name}'s {key} is not finite", self.state["update"])
+
     def _render(self, update: int) -> None:
         """Add the averaged generator's images of the fixed latents to progress.safetensors.
 
         Images of a killed run that lie after its last checkpoint are made again.
         """
+        if rank() > 0:
+            return
         path = self.out / "progress.safetensors"
         latents, labels = fixed_grid(self.data, self.options.seed)
         images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
@@ -214,6 +263,9 @@ class Distillation:
         self.state = state
 
     def _finish(self) -> None:
+        self._check_weights()
+        if rank() > 0:
+            return
         save_weights(self.out / "student.safetensors", self.networks.average, self.config)
         write_text(self.out / "log.csv", format_log(self.state["rows"]))
 
@@ -224,7 +276,7 @@ def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
     return sizes | {
         "ngf": options.ngf,
         "project_dim": options.project_dim,
-        "residual": options.residual,
+        "residual": "residual" in parse_recipe(options.recipe),
         "recipe": options.recipe,
         "class_names": data.class_names,
         "data": data.info["data"],
@@ -234,21 +286,15 @@ def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
 
 def build_networks(config: dict[str, Any], options: Options, device: str) -> Networks:
     """Build both networks from the seed, alike on every device, and their optimizers."""
+    changes = parse_recipe(options.recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(options.seed, "distillation weights"))
         generator = build_student(config)
-        discriminator = DISCRIMINATORS[options.recipe](
-            options.ndf, config["c_dim"], options.project_dim, config["nc"]
-        )
-    layout = torch.channels_last if device == "cuda" else torch.contiguous_format
-    generator = generator.to(device, memory_format=layout)
-    discriminator = discriminator.to(device, memory_format=layout)
-    average = deepcopy(generator).eval().requires_grad_(False)
-    optimizers = {
-        "generator": Adam(generator.parameters(), options.learning_rate, BETAS),
-        "discriminator": Adam(discriminator.parameters(), options.learning_rate, BETAS),
-    }
-    return Networks(generator, discriminator, average, optimizers)
+        kind = ProjectionDiscriminator if "projection" in changes else Discriminator
+        discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
+    generator = generator.to(device, memory_format=torch.channels_last)
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)
+    return make_networks(share_batch_norm(generator), discriminator, options.learning_rate)
 
 
 def fixed_grid(data: DistillationData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

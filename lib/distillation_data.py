@@ -1,6 +1,6 @@
 """What the distillation trains on, batch by batch, drawn from (seed, name, update)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,33 @@ from lib.student import one_hot
 
 @dataclass(frozen=True)
 class Batch:
-    """`n` distillation pairs first, then `n` fresh latents with the labels of `n` real images.
+    """What one update learns from: `n` distillation pairs, `n` real images, fresh latents.
 
-    images: `(2n, 3, 32, 32)` in [-1, 1], the teacher's and the real ones; latents: `(2n, z_dim)`;
-    labels: `(2n, classes)` one-hot. `new_epoch` is true for the first batch of a later epoch.
+    images: `(2n, 3, 32, 32)` in [-1, 1], the teacher's and the real ones; labels: `(2n, classes)`
+    one-hot, of these; latents: `(3n, z_dim)`, the teacher's, fresh ones, and further fresh ones,
+    which only the original needs: its generator's update draws anew. The labels of fresh latents
+    are those of the real images. epoch and position (the update in its epoch) are 0-based.
     """
 
     images: torch.Tensor
-    latents: torch.Tensor
     labels: torch.Tensor
-    new_epoch: bool
+    latents: torch.Tensor
+    epoch: int
+    position: int
+
+    def share(self, chosen: slice) -> "Batch":
+        """Return the `chosen` pairs, real images and fresh latents, such as one process's."""
+        return replace(
+            self,
+            images=share(self.images, 2, chosen),
+            labels=share(self.labels, 2, chosen),
+            latents=share(self.latents, 3, chosen),
+        )
+
+
+def share(rows: torch.Tensor, parts: int, chosen: slice) -> torch.Tensor:
+    """Return the `chosen` rows of each of `parts` equal parts."""
+    return torch.cat([part[chosen] for part in rows.chunk(parts)])
 
 
 class DistillationData:
@@ -44,24 +61,30 @@ class DistillationData:
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def order(self, epoch: int) -> torch.Tensor:
-        """Return the epoch's order of the teacher's samples."""
-        generator = torch_generator(self.seed, "distillation order", epoch)
-        return torch.randperm(len(self.latents), generator=generator)
-
     def batch(self, update: int) -> Batch:
         """Return the batch of the 0-based `update`; an incomplete last batch is left out."""
         epoch, position = divmod(update, self.updates_per_epoch)
         n = self.batch_size
-        pairs = self.order(epoch)[position * n : (position + 1) * n].to(self.device)
+        pairs = self._rows("order", len(self.latents), epoch, position)
+        reals = self._rows("real order", len(self.real[0]), epoch, position)
         generator = torch_generator(self.seed, "distillation batch", update)
-        reals = torch.randint(len(self.real[0]), (n,), generator=generator).to(self.device)
-        fresh = torch.randn(n, self.z_dim, generator=generator).to(self.device)
+        fresh = torch.randn(2 * n, self.z_dim, generator=generator).to(self.device)
         images = torch.cat([self.teacher[0][pairs], self.real[0][reals]])
         labels = torch.cat([self.teacher[1][pairs], self.real[1][reals]])
-        latents = torch.cat([self.latents[pairs], fresh])
-        new_epoch = epoch > 0 and position == 0
-        return Batch(to_float(images), latents, one_hot(labels, len(self.class_names)), new_epoch)
+        return Batch(
+            images=to_float(images),
+            labels=one_hot(labels, len(self.class_names)),
+            latents=torch.cat([self.latents[pairs], fresh]),
+            epoch=epoch,
+            position=position,
+        )
+
+    def _rows(self, name: str, size: int, epoch: int, position: int) -> torch.Tensor:
+        """Return which of `size` rows a batch takes: each once, in an order drawn each time."""
+        turn, place = divmod(position, size // self.batch_size)
+        generator = torch_generator(self.seed, f"distillation {name}", epoch, turn)
+        order = torch.randperm(size, generator=generator)
+        return order[place * self.batch_size : (place + 1) * self.batch_size].to(self.device)
 
 
 def check_sets(
@@ -72,5 +95,6 @@ def check_sets(
         raise StudyError(f"{samples} has no latents: sample a teacher, real images do not do")
     if teacher.class_names != true.class_names:
         raise StudyError(f"{samples} and {real} have different classes: use sets of the same data")
-    if len(teacher) < batch_size:
-        raise StudyError(f"{samples} has {len(teacher)} images: batch_size must be lower than that")
+    for path, found in ((samples, teacher), (real, true)):
+        if len(found) < batch_size:
+            raise StudyError(f"{path} has {len(found)} images: batch_size must not exceed that")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 FEATURE_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 RANDOM_WEIGHT = 0.2  # fresh latents against real images, relative to student against teacher
 ORIGINAL_PIXEL_DECAY = 0.01  # the original takes this off the pixel weight after every update
+ORIGINAL_RATE_DECAY = 350_000  # the update at which the original lets its learning rate fall
 
 
 def hinge_discriminator(true: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -38,6 +39,12 @@ def original_pixel_weight(start: float, update: int) -> float:
 def scheduled_pixel_weight(start: float, epoch: float, epochs: float) -> float:
     """Return `start` falling linearly to 0 over the first `epochs` (0: no pixel loss at all)."""
     return start * max(0.0, 1 - epoch / epochs) if epochs else 0.0
+
+
+def original_learning_rate(start: float, update: int, total: int) -> float:
+    """Return the original's learning rate, which falls from the 350,000th update on, if at all."""
+    decayed = max(0, update + 1 - ORIGINAL_RATE_DECAY)
+    return start * (1 - decayed / (total - ORIGINAL_RATE_DECAY)) if decayed else start
 
 
 def adversarial_due(update: int, interval: int) -> bool:
@@ -68,15 +75,19 @@ def generator_loss(
 
 
 def discriminator_loss(
-    teacher: torch.Tensor, student: torch.Tensor, real: torch.Tensor, random: torch.Tensor
+    teacher: torch.Tensor,
+    student: torch.Tensor,
+    real: torch.Tensor,
+    random: torch.Tensor,
+    random_weight: float = RANDOM_WEIGHT,
 ) -> dict[str, torch.Tensor]:
     """Return the discriminator's loss "d_total" and its terms, from the four kinds of logits.
 
-    hinge(teacher, student) + 0.2 · hinge(real, student on fresh latents).
+    hinge(teacher, student) + random_weight · hinge(real, student on fresh latents).
     """
     terms = {}
     terms["d_teacher"], terms["d_student"] = hinge_discriminator(teacher, student)
     terms["d_real"], terms["d_random"] = hinge_discriminator(real, random)
     distilled = terms["d_teacher"] + terms["d_student"]
-    total = distilled + RANDOM_WEIGHT * (terms["d_real"] + terms["d_random"])
+    total = distilled + random_weight * (terms["d_real"] + terms["d_random"])
     return terms | {"d_total": total}

@@ -14,6 +14,11 @@ def notebook_paths() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
+def appendix_paths() -> list[Path]:
+    """Return the appendices, which run on request only, in order."""
+    return sorted(NOTEBOOKS.glob("A[0-9]_*.ipynb"))
+
+
 @cache
 def declared_parameters(path: Path) -> dict[str, Any]:
     """Return names and default values in a notebook's cell tagged `parameters`."""

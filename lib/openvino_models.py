@@ -62,8 +62,8 @@ def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) ->
     save_ir(out_xml, model)
 
 
-def save_ir(out_xml: Path, model: ov.Model) -> None:
-    """Write `out_xml` and the .bin beside it, with their weights as they are.
+def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:
+    """Write `out_xml` and the .bin beside it, with their weights as they are or, `half`, in FP16.
 
     While they are replaced there is no .xml, so that no one reads one model's graph with another
     one's weights. Equal models give equal files.
@@ -72,7 +72,7 @@ def save_ir(out_xml: Path, model: ov.Model) -> None:
     model.set_friendly_name(out_xml.stem)
     out_xml.unlink(missing_ok=True)
     with atomic_path(out_xml) as xml, atomic_path(out_xml.with_suffix(".bin")) as weights:
-        ov.save_model(model, xml, compress_to_fp16=False)
+        ov.save_model(model, xml, compress_to_fp16=half)
         xml.with_suffix(".bin").replace(weights)
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 from lib.calibration import CALIBRATION_SETS
 from lib.classifiers import family
 from lib.errors import StudyError
+from lib.recipes import parse_recipe
 
 
 def _number(value: Any) -> Any:
@@ -35,7 +36,6 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 DIGITS = 1797  # images in scikit-learn's set
-PowerOfTwo = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 
 class Params(BaseModel):
@@ -48,6 +48,7 @@ class Params(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     output_dir: Annotated[str, Field(min_length=1)]
     device: Literal["cpu", "cuda"]
+    num_processes: Annotated[int, Field(ge=1, le=64)]
     jobs: Count
     # real data
     data: Literal["digits", "cifar10", "imagefolder"]
@@ -82,10 +83,10 @@ class Params(BaseModel):
     sampling_batch_size: Count
     sampling_shard_size: Count
     # 02 distillation
-    student_recipe: Literal["default", "original"]
+    student_recipe: str
     student_epochs: Count
     student_batch_size: Annotated[int, Field(ge=2)]
-    student_ngf: PowerOfTwo
+    student_ngf: Annotated[int, Field(ge=8)]
     student_ndf: Count
     student_project_dim: Count
     student_learning_rate: Positive
@@ -131,6 +132,9 @@ class Params(BaseModel):
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
     comparison_bootstrap: Annotated[int, Field(ge=100)]
+    # A1 distillation ablation
+    ablation_epochs: Count
+    ablation_seeds: Count
 
     @field_validator("classifiers", "calibration_sets", "quantization_methods")
     @classmethod
@@ -149,6 +153,15 @@ class Params(BaseModel):
             except StudyError as error:
                 raise ValueError(str(error)) from error
         return names
+
+    @field_validator("student_recipe")
+    @classmethod
+    def _known_recipe(cls, recipe: str) -> str:
+        try:
+            parse_recipe(recipe)
+        except StudyError as error:
+            raise ValueError(str(error)) from error
+        return recipe
 
     @field_validator("calibration_sets")
     @classmethod
@@ -173,6 +186,8 @@ class Params(BaseModel):
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
                 raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
+        if self.student_batch_size % self.num_processes:
+            raise ValueError("student_batch_size must be a multiple of num_processes")
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
         return self

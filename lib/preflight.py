@@ -9,7 +9,7 @@ from lib.data import SPLITS, read_image
 from lib.errors import StudyError
 from lib.files import read_json
 from lib.manifest import changed_parameter
-from lib.notebooks import declared_parameters, notebook_paths
+from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import resolve
 from lib.study import check_writable, output_folder
@@ -35,7 +35,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
 
 def check_declarations(params: Params) -> None:
     """Each parameter must be declared by some notebook."""
-    declared = {name for path in notebook_paths() for name in declared_parameters(path)}
+    paths = notebook_paths() + appendix_paths()
+    declared = {name for path in paths for name in declared_parameters(path)}
     idle = sorted(set(params.model_dump()) - declared)
     if idle:
         raise StudyError(f"unknown parameter {idle[0]}: no notebook declares it")

@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("profile", type=Path, help="parameter file, such as params/digits.yaml")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
-    which.add_argument("--only", metavar="NN", help="run this notebook alone")
+    which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
     parser.add_argument(
         "-p",
         dest="overrides",
@@ -76,16 +76,15 @@ def run(options: argparse.Namespace) -> None:
 
 def chosen(first: str | None, only: str | None) -> list[Path]:
     """Return the notebooks to run; an unknown number is a `StudyError`."""
-    from lib.notebooks import notebook_paths
+    from lib.notebooks import appendix_paths, notebook_paths
 
     paths = notebook_paths()
-    numbers = [path.name[:2] for path in paths]
-    for wanted in (first, only):
-        if wanted is not None and wanted not in numbers:
-            raise StudyError(f"no notebook {wanted}: there are {', '.join(numbers)}")
-    if only:
-        return [paths[numbers.index(only)]]
-    return paths[numbers.index(first) if first else 0 :]
+    alone = {path.name[:2]: [path] for path in paths + appendix_paths()}
+    onwards = {path.name[:2]: paths[k:] for k, path in enumerate(paths)}
+    for wanted, known in ((first, onwards), (only, alone)):
+        if wanted is not None and wanted not in known:
+            raise StudyError(f"no notebook {wanted}: there are {', '.join(known)}")
+    return alone[only] if only else onwards.get(first, paths)
 
 
 def execute(path: Path, values: dict, folder: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from lib.errors import StudyError
 from lib.files import atomic_path, read_json, write_json
+from lib.processes import count, rank, wait
 from lib.progress import progress
 
 RECORD = "samples.json"
@@ -91,19 +92,26 @@ def write_shards(
 
     `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`, whole or in
     successive batches. It must depend on its arguments alone: then an interrupted run, started
-    again, ends in the same bytes.
+    again, ends in the same bytes. Several processes divide the shards among them.
     """
     folder = Path(folder)
     starts = range(0, n, shard_size)
     paths = [folder / f"shard-{index:05d}.safetensors" for index in range(len(starts))]
-    missing = [index for index, path in enumerate(paths) if not _intact(path)]
+    own = range(rank(), len(starts), count())
+    missing = [index for index in own if not _intact(paths[index])]
+    total = sum(min(shard_size, n - starts[index]) for index in own)
     left = sum(min(shard_size, n - starts[index]) for index in missing)
-    bar = progress(desc=folder.name, total=n, unit="images", initial=n - left) if show else None
+    bar = None
+    if show:
+        bar = progress(desc=folder.name, total=total, unit="images", initial=total - left)
     for index in missing:
         drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
         write_shard(paths[index], _join(_counted(drawn, bar)))
     if bar is not None:
         bar.close()
+    wait()
+    if rank() > 0:
+        return
     for stray in set(folder.glob("shard-*.safetensors")) - set(paths):
         stray.unlink()
     write_json(folder / RECORD, {"n": n, "shards": [path.name for path in paths], "info": info})

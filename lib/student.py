@@ -18,6 +18,7 @@ from lib.distylegan import Generator, Trunk, initialize
 from lib.errors import StudyError
 from lib.files import sha256_file
 from lib.images import to_uint8
+from lib.processes import launch
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
 
@@ -130,12 +131,18 @@ def sample_student(
     batch_size: int,
     shard_size: int,
     device: str = "cpu",
+    num_processes: int = 1,
 ) -> None:
     """Write a SampleSet of `per_class` images a class into the folder `out`, shard by shard.
 
     Labels cycle through the classes, so that every shard and every head of the set is balanced;
     latents are normal, drawn from (seed, "student", shard index). Resumes after an interruption.
+    Several processes divide the shards among them, which changes nothing in the set.
     """
+    if num_processes > 1:
+        given = {"per_class": per_class, "seed": seed, "batch_size": batch_size}
+        given |= {"student": student, "shard_size": shard_size, "device": device}
+        return launch(sample_student, num_processes, out, **given)
     network = load_student(student, device)
     classes = network.c_dim
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
+from lib.animation import write_gif
 from lib.environment import describe_environment
 from lib.errors import StudyError
 from lib.files import (
@@ -34,6 +36,7 @@ from lib.paths import NOTEBOOKS, ROOT, resolve
 RUN_ONLY = {
     "output_dir",
     "device",
+    "num_processes",
     "jobs",
     "teacher_checkpoint_kimg",
     "student_checkpoint_updates",
@@ -134,6 +137,11 @@ class Study:
     def save_figure(self, name: str, figure: Figure, measured: bool = False) -> Figure:
         """Write `figures/<name>.png` and return the figure; `measured`: shows timings."""
         return self._save(f"figures/{name}.png", figure, measured, _write_png)
+
+    def save_animation(self, name: str, frames: list[Image.Image]) -> Path:
+        """Write `figures/<name>.gif` and return its path; for frames see `lib.animation`."""
+        self._save(f"figures/{name}.gif", frames, False, write_gif)
+        return self.folder / "figures" / f"{name}.gif"
 
     def save_words(self, name: str, text: str) -> str:
         """Write `tables/<name>.md`, words computed from the numbers, and return them."""

@@ -12,6 +12,7 @@ from lib.checkpoint import fill_module, load_weights
 from lib.errors import StudyError
 from lib.images import to_uint8
 from lib.network_pickle import load_network
+from lib.processes import launch
 from lib.sampleset import write_shards
 from lib.seeds import torch_generator
 from lib.stylegan2 import Generator, SynthesisBlock
@@ -81,13 +82,21 @@ def sample_teacher(
     backend: str = "openvino",
     precision: str = "float32",
     device: str = "cpu",
+    num_processes: int = 1,
 ) -> None:
     """Draw `per_class` images of each class into the sample set `out`, shard by shard.
 
     Labels cycle through the classes, so that every shard is balanced. An interrupted run keeps
     its finished shards and ends in the same bytes; `batch_size` and `backend` (`openvino` or
-    `torch`) change no more than rounding.
+    `torch`) change no more than rounding. Several processes divide the shards among them, which
+    changes nothing in the set.
     """
+    if num_processes > 1:
+        given = {"teacher": teacher, "per_class": per_class, "seed": seed}
+        given |= {"truncation": truncation, "noise_mode": noise_mode, "device": device}
+        given |= {"latent_distribution": latent_distribution, "batch_size": batch_size}
+        given |= {"backend": backend, "precision": precision}
+        return launch(sample_teacher, num_processes, out, shard_size=shard_size, **given)
     generator, record = open_teacher(teacher, device)
     classes = len(record["class_names"])
     if generator.c_dim != classes:

@@ -1,5 +1,10 @@
 """The distillation: its steps, resuming, the student's files and faults."""
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from lib import distillation
+from lib import distillation, distillation_steps
 from lib.checkpoint import load_tensors, save_weights
 from lib.diffaugment import augment_images, draw_augmentation
 from lib.distillation import Distillation, Options, distill
 from lib.distillation_data import DistillationData
-from lib.distillation_steps import STEPS, Weights, update_average
+from lib.distillation_steps import (
+    Weights,
+    one_pass_step,
+    original_step,
+    original_weights,
+    update_average,
+)
 from lib.distylegan import Discriminator
 from lib.errors import StudyError
+from lib.paths import ROOT
+from lib.recipes import CHANGES, parse_recipe
 from lib.sampleset import SampleSet
 from lib.student import (
     ProjectionDiscriminator,
@@ -106,6 +119,29 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recip
     }
 
 
+def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
+    options = replace(OPTIONS, epochs=30)
+    arguments = {name: str(path) for name, path in sets.items()} | vars(options)
+    program = (
+        "import json, sys, torch; from pathlib import Path; from lib.distillation import distill;"
+        "torch.set_num_threads(1); a = json.loads(sys.argv[2]);"
+        "sets = {k: Path(a.pop(k)) for k in ('samples', 'real')};"
+        "distill(Path(sys.argv[1]), **sets, checkpoint_updates=5, **a)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "parts"), json.dumps(arguments)]
+    checkpoint = tmp_path / "parts" / "checkpoint.safetensors"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        while process.poll() is None and not checkpoint.exists():
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    done = load_tensors(checkpoint)[1]["state"]["update"]
+    assert 0 < done < 90
+    run(tmp_path / "parts", sets, options, every=5)
+    run(tmp_path / "whole", sets, options, every=5)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
 def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkeypatch):
     run(tmp_path / "whole", sets, every=5)
     finish = Distillation._finish
@@ -185,10 +221,10 @@ def test_identical_pair_has_no_feature_loss(tmp_path, sets):
     training = start(tmp_path, sets)
     batch, n = training.data.batch(0), OPTIONS.batch_size
     with torch.no_grad():
-        fakes = training.networks.generator(batch.latents, batch.labels)
+        fakes = training.networks.generator(batch.latents[: 2 * n], batch.labels)
     perfect = replace(batch, images=torch.cat([fakes[:n], batch.images[n:]]))
     draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
-    losses = STEPS["default"](training.networks, perfect, draws, Weights(0.2, 0.1, 1), 0)
+    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1), draws)
     assert losses["g_features"].item() == 0
     assert losses["g_pixels"].item() == 0
 
@@ -200,11 +236,44 @@ def test_original_step_sees_eval_images_at_a_new_epoch(tmp_path, sets):
         lambda module, *_: modes.append(module.training)
     )
     for update in range(4):  # three updates an epoch, every second one adversarial
-        training.step(update)
+        weights = original_weights(update, 3, interval=2)
+        original_step(training.networks, training.data.batch(update), weights)
         modes.append(None)
     without, with_hinge = [True] * 3 + [None], [True] * 4 + [None]
     assert modes[:13] == without + with_hinge + without
-    assert modes[13:] == [False, False, True, True, None]
+    assert modes[13:] == [False, False, True, None]
+
+
+def test_recipes_are_sets_of_changes():
+    assert parse_recipe("original") == set()
+    assert parse_recipe("original + projection+average") == {"projection", "average"}
+    assert parse_recipe("default") >= {"projection", "one_pass"}
+    assert "average" not in parse_recipe("default-average")
+
+
+def trace(sets: dict[str, Path], out: Path, recipe: str) -> torch.Tensor:
+    """Return the generator's weights after six updates, three of them an epoch."""
+    training = start(out, sets, replace(OPTIONS, recipe=recipe, ema_kimg=1e-3))
+    for update in range(6):
+        training.step(update)
+    network = training.networks.average if "average" in recipe else training.networks.generator
+    return values(network)
+
+
+@pytest.mark.parametrize("change", sorted(set(CHANGES) - {"one_pass"}))
+def test_each_change_alone_changes_the_training(tmp_path, sets, change):
+    original, changed = (trace(sets, tmp_path, r) for r in ("original", f"original+{change}"))
+    assert len(original) != len(changed) or not torch.equal(original, changed)
+
+
+def test_original_recipe_has_its_own_weights(tmp_path, sets):
+    training = start(tmp_path, sets, replace(OPTIONS, recipe="original"))
+    for update in (0, 7, 8):
+        rate, weights = training.schedule(update)
+        assert rate == OPTIONS.learning_rate
+        assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.0)
+    adversarial = [original_weights(update, 25).adversarial for update in range(50)]
+    assert [k for k, weight in enumerate(adversarial) if weight == 0.01] == [9, 19, 34, 44]
 
 
 def test_running_average_halves_its_distance_at_half_life(tmp_path, sets):
@@ -273,7 +342,7 @@ def test_no_augmentation_and_unknown_ones():
 
 
 def test_residual_student_keeps_its_shape_and_reloads(tmp_path, sets):
-    run(tmp_path, sets, replace(OPTIONS, epochs=1, residual=True))
+    run(tmp_path, sets, replace(OPTIONS, epochs=1, recipe="default+residual"))
     student = load_student(tmp_path / "student.safetensors")
     plain = build_student(student.config | {"residual": False})
     assert len(values(student)) > len(values(plain))
@@ -339,13 +408,59 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, sets, monkeypatc
     assert (tmp_path / "student.safetensors").exists()
 
 
+def test_a_bad_statistic_is_never_written(tmp_path, sets, monkeypatch):
+    step = Distillation.step
+
+    def spoiled(self, update):
+        step(self, update)
+        if update == 5:  # the checkpoint after this update must not be written
+            self.networks.generator.project[1].running_var.fill_(float("inf"))
+
+    monkeypatch.setattr(Distillation, "step", spoiled)
+    message = "generator's project.1.running_var is not finite at update 6"
+    with pytest.raises(StudyError, match=message):
+        run(tmp_path, sets)
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["state"]["update"] == 4
+
+
+@RECIPES
+def test_a_loss_that_runs_away_stops_the_run(tmp_path, sets, recipe):
+    options = replace(OPTIONS, recipe=recipe, learning_rate=1e4)
+    with pytest.raises(StudyError, match="lower the learning rate .* last good checkpoint is kept"):
+        run(tmp_path, sets, options)
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+@RECIPES
+def test_steps_run_in_mixed_precision(tmp_path, sets, monkeypatch, recipe):
+    monkeypatch.setattr(
+        distillation_steps, "mixed_precision", lambda device: torch.autocast(device, torch.bfloat16)
+    )
+    mixed = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    losses = mixed._train(mixed.data.batch(0), mixed.schedule(0)[1], 0)
+    monkeypatch.undo()
+    plain = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    expected = plain._train(plain.data.batch(0), plain.schedule(0)[1], 0)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert losses["d_total"].item() != expected["d_total"].item()
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), abs=0.05), name
+    assert all(p.dtype == torch.float32 for p in mixed.networks.generator.parameters())
+
+
 def test_wrong_inputs_are_named(tmp_path, sets):
     with pytest.raises(StudyError, match="real has no latents"):
         run(tmp_path, {"samples": sets["real"], "real": sets["real"]})
-    with pytest.raises(StudyError, match="has 14 images: batch_size must be lower"):
+    with pytest.raises(StudyError, match="has 14 images: batch_size must not exceed"):
         run(tmp_path, sets, replace(OPTIONS, batch_size=15))
-    with pytest.raises(StudyError, match="recipe: 'best' is unknown"):
-        run(tmp_path, sets, replace(OPTIONS, recipe="best"))
+    for recipe, message in (
+        ("best", "recipe: 'best' is unknown"),
+        ("default-colour", "change 'colour' is unknown; there are projection"),
+        ("original+one_pass", "one_pass needs one_state and train_mode"),
+        ("default-one_state", "one_pass needs"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            run(tmp_path, sets, replace(OPTIONS, recipe=recipe))
     with pytest.raises(StudyError, match="augment: 'flip' is unknown"):
         run(tmp_path, sets, replace(OPTIONS, augment="flip"))
     real = SampleSet.load(sets["real"])

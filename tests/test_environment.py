@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from lib.notebooks import declared_parameters, notebook_paths
+from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import ROOT
 
@@ -33,7 +33,7 @@ def test_every_dependency_is_pinned():
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+]+", line)] == []
 
 
-@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", notebook_paths() + appendix_paths(), ids=lambda path: path.stem)
 def test_notebook_source_holds_no_outputs_no_definitions_and_its_parameters(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

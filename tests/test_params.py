@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from lib.errors import StudyError
-from lib.notebooks import declared_parameters, notebook_paths
+from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.params import parse_override, read_profile, validate
 from lib.paths import ROOT
 from lib.preflight import check_declarations
@@ -30,7 +30,7 @@ def test_profiles_have_the_same_keys():
 
 def test_notebooks_declare_the_default_profile():
     digits = validate(read_profile(ROOT / "params" / "digits.yaml")).model_dump()
-    for path in notebook_paths():
+    for path in notebook_paths() + appendix_paths():
         for key, value in declared_parameters(path).items():
             assert digits[key] == value, f"{path.name}: {key}"
 

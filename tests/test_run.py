@@ -49,6 +49,14 @@ def test_missing_earlier_artifact_is_named(tmp_path, capsys):
     assert (tmp_path / "tiny" / "notebooks" / "04_calibration_sets.failed.ipynb").is_file()
 
 
+def test_appendices_run_on_request_only():
+    assert [path.stem for path in run.chosen(None, "A1")] == ["A1_distillation_ablation"]
+    assert not any(path.name.startswith("A") for path in run.chosen(None, None))
+    assert [path.name[:2] for path in run.chosen("05", None)] == ["05", "06"]
+    with pytest.raises(StudyError, match="no notebook A1: there are 00, 01"):
+        run.chosen("A1", None)
+
+
 def test_unsuitable_python_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "version_info", (3, 13, 1, "final", 0))
     code, text = call(TINY, capsys=capsys)

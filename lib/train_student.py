@@ -1,0 +1,48 @@
+"""Train a profile's student from the command line, in one process or in many.
+
+`python -m lib.train_student params/cifar10.yaml OUT`, or on several machines that share OUT
+`accelerate launch --multi_gpu --num_machines 2 … -m lib.train_student params/cifar10.yaml OUT`;
+without GPUs `torchrun --nnodes 2 …`, since `accelerate launch` starts one process there. It reads
+the artifacts `teacher_samples` and `real` that the notebooks before have made.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib.distillation import distill
+from lib.errors import StudyError
+from lib.params import read_profile, validate
+from lib.processes import count, join
+from lib.study import output_folder
+
+
+def train_student(profile: Path, out: Path) -> None:
+    """Train with the profile's parameters into `out`; an interrupted run resumes there."""
+    params = validate(read_profile(profile))
+    join(params.device)
+    options = params.group("student") | {"seed": params.seed, "device": params.device}
+    if count() == 1:
+        options["num_processes"] = params.num_processes
+    artifacts = output_folder(params) / "artifacts"
+    sets = {"samples": artifacts / "teacher_samples", "real": artifacts / "real" / "train"}
+    out.mkdir(parents=True, exist_ok=True)
+    distill(out, **sets, **options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lib.train_student", description=__doc__)
+    parser.add_argument("profile", type=Path, help="parameter file, such as params/cifar10.yaml")
+    parser.add_argument("out", type=Path, help="folder for student.safetensors and its log")
+    options = parser.parse_args(arguments)
+    try:
+        train_student(options.profile, options.out)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
