@@ -31,7 +31,7 @@ from lib.distylegan import Discriminator, Generator
 from lib.openvino_models import read_ir
 from lib.sampleset import SampleSet
 from lib.student import build_student
-from lib.student_export import draw_inputs, files, write_formats
+from lib.student_export import draw_inputs, files, plain_form, write_formats
 
 SIZES = {"z_dim": 512, "c_dim": 10, "ngf": 256, "project_dim": 128, "nc": 3}  # the original's
 NDF, BATCH, IMAGES = 128, 128, 1024
@@ -74,10 +74,8 @@ def write_data(folder: Path) -> None:
 def plain_loop(folder: Path) -> Iterator[object]:
     """Yield after every update of the plain loop."""
     torch.manual_seed(0)
-    generator = Generator(**SIZES)
+    generator = plain_form(Generator(**SIZES))
     networks = make_networks(generator, Discriminator(NDF, 10, SIZES["project_dim"]))
-    for block in (generator.upsample1, generator.upsample2, generator.upsample3):
-        block.forward = torch.nn.Sequential.forward.__get__(block)  # no fused upsampling
     loader = DataLoader(Files(folder / "files"), BATCH, shuffle=True, drop_last=True)
     update = 0
     while True:
@@ -160,7 +158,10 @@ def measure_sampling(folder: Path, turns: int, calls: int = 8) -> None:
     save_weights(folder / "student.safetensors", network, network.config)
     write_formats(folder / "export", network, 0)
     z, c = draw_inputs(network, BATCH_64, 0, "benchmark")
-    work: dict[str, Callable[[], object]] = {"torch eager": _eager(network, z, c, calls)}
+    work: dict[str, Callable[[], object]] = {
+        "torch eager, the original's form": _eager(plain_form(network), z, c, calls),
+        "torch eager, upsampling fused": _eager(network, z, c, calls),
+    }
     for name in ("fp32", "int8"):
         path = files(folder / "export")[name]
         work[f"OpenVINO {name.upper()}"] = _compiled(path, z.numpy(), c.numpy(), calls)

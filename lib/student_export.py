@@ -9,6 +9,7 @@ labels `c (n, c_dim)`, float32, and give images `(n, 3, 32, 32)` in [-1, 1].
 import argparse
 import sys
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 
 from lib.checkpoint import save_weights
-from lib.distylegan import Generator
+from lib.distylegan import Generator, UpsampleBlock
 from lib.errors import StudyError
 from lib.files import atomic_path, write_json, write_text
 from lib.openvino_models import read_ir, save_ir
@@ -78,15 +79,20 @@ def write_formats(out: Path, network: Generator, seed: int) -> None:
     write_json(out / "config.json", network.config)
     example = draw_inputs(network, 2, seed, "example")
     _write_onnx(paths["onnx"], network, example)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        shapes = [[-1, network.z_dim], [-1, network.c_dim]]
-        model = ov.convert_model(network, example_input=example, input=shapes)
-    for port, name in zip([*model.inputs, *model.outputs], ("z", "c", "images"), strict=True):
-        port.get_tensor().set_names({name})
+    model = _convert(network, example)
     save_ir(paths["fp32"], model.clone())
-    save_ir(paths["fp16"], model.clone(), half=True)
-    save_ir(paths["int8"], _quantize(model, network, seed))
+    save_ir(paths["fp16"], model, half=True)
+    plain = _convert(plain_form(network), example)
+    save_ir(paths["int8"], _quantize(plain, network, seed))
+
+
+def plain_form(network: Generator) -> Generator:
+    """Return a copy that upsamples and convolves apart: the form that quantizes well."""
+    network = deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, UpsampleBlock):
+            module.fused = False
+    return network
 
 
 def draw_inputs(network: Generator, n: int, seed: int, name: str) -> tuple[torch.Tensor, ...]:
@@ -103,6 +109,16 @@ def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor) -> np.ndarray:
     model = read_ir(path) if path.suffix == ".xml" else ov.Core().read_model(path)
     compiled = ov.compile_model(model, "CPU", {hints.inference_precision: ov.Type.f32})
     return compiled({"z": z.numpy(), "c": c.numpy()})[0]
+
+
+def _convert(network: Generator, example: tuple[torch.Tensor, ...]) -> ov.Model:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        shapes = [[-1, network.z_dim], [-1, network.c_dim]]
+        model = ov.convert_model(network, example_input=example, input=shapes)
+    for port, name in zip([*model.inputs, *model.outputs], ("z", "c", "images"), strict=True):
+        port.get_tensor().set_names({name})
+    return model
 
 
 def _write_onnx(path: Path, network: Generator, example: tuple[torch.Tensor, ...]) -> None:
