@@ -43,7 +43,9 @@ def examine(
     evidence = {name: gather(found, train, spacing, neighbours) for name, found in sets.items()}
     test, names = evidence["real test"], train.features.class_names
     made = {name: found for name, found in evidence.items() if name != "real test"}
-    findings = {name: diagnose(name, found, test, names) for name, found in made.items()}
+    findings = [
+        {"set": name, "faults": diagnose(name, found, test, names)} for name, found in made.items()
+    ]
     write_text(out / CHECKS, checks_table(evidence).to_csv(index=False, float_format="%.6g"))
     table = diversity_table(evidence, names)
     write_text(out / DIVERSITY, table.to_csv(index=False, float_format="%.6g"))
@@ -52,7 +54,7 @@ def examine(
 
 def load_findings(folder: Path) -> dict[str, list[str]]:
     """Read what `examine` found: sentences by set, none for a set without fault."""
-    return read_json(folder / FINDINGS)
+    return {entry["set"]: entry["faults"] for entry in read_json(folder / FINDINGS)}
 
 
 def diagnose(name: str, found: Evidence, real: Evidence, class_names: list[str]) -> list[str]:

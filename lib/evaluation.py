@@ -13,6 +13,7 @@ from lib.statistics import wilson_interval
 
 REAL = ("real train", "real test")
 METRICS, PER_CLASS = "metrics.csv", "per_class.csv"
+FEW = 3
 
 
 def evaluate(
@@ -69,7 +70,8 @@ def compare(
 ) -> dict:
     """Return one row: `measured` against `reference`, over all classes or within one.
 
-    Within a class there is no inception score: it rewards a variety of classes.
+    Within a class there is no inception score, which rewards a variety of classes, and where either
+    set has `FEW` images of it or fewer, or not more than `neighbours`, none of the other figures.
     """
     row = {"set": name, "against": against, "class": "all"}
     logits = measured.logits
@@ -79,16 +81,13 @@ def compare(
         logits = None
     row |= {"n": len(measured), "n_against": len(reference)}
     row |= {key: measured.info[key] for key in ("extractor", "resizing")}
-    row |= fidelity(
-        measured.features.astype(np.float64),
-        reference.features.astype(np.float64),
-        logits,
-        confidence=confidence,
-        **options,
-    )
+    few = min(len(measured), len(reference)) <= max(FEW, options["neighbours"])
+    if label is None or not few:
+        pair = [part.features.astype(np.float64) for part in (measured, reference)]
+        row |= fidelity(*pair, logits, confidence=confidence, **options)
     right = int((measured.predicted == measured.labels).sum())
     low, high = wilson_interval(right, len(measured), confidence=confidence)
-    agreement = {"label_agreement": right / len(measured)}
+    agreement = {"label_agreement": right / max(len(measured), 1)}
     return row | agreement | {"label_agreement_low": low, "label_agreement_high": high}
 
 

@@ -55,7 +55,7 @@ class FeatureSet:
     def save(self, folder: Path | str) -> None:
         """Write the set into `folder`."""
         arrays = {name: value for name, value in vars(self).items() if name != "info"}
-        tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if v is not None}
+        tensors = {k: torch.tensor(v) for k, v in arrays.items() if v is not None}
         save_tensors(Path(folder) / FILE, tensors, self.info)
 
     @staticmethod

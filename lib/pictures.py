@@ -137,8 +137,36 @@ def measured_curves(
             name = column.replace("_", " ")
             axis.errorbar(table[x], table[column], yerr=error, marker="o", capsize=3, label=name)
         axis.set(xlabel=x_label, ylabel=label)
-        axis.legend()
+        if len(columns) > 1:
+            axis.legend()
         axis.grid(alpha=0.3)
+    figure.suptitle(title)
+    plt.close(figure)
+    return figure
+
+
+def interval_panels(table: pd.DataFrame, row: str, columns: dict[str, str], title: str) -> Figure:
+    """Draw columns of a table with their intervals, one panel a column and one line a row.
+
+    `columns` maps columns, beside which are `<column>_low` and `_high`, to the panels' titles.
+    Columns without any number are left out.
+    """
+    shown = {name: text for name, text in columns.items() if table[name].notna().any()}
+    palette, places = colours(len(table)), np.arange(len(table))
+    figure, axes = plt.subplots(
+        1,
+        len(shown),
+        figsize=(2.5 * len(shown) + 1, 0.5 * len(table) + 1.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (name, text) in zip(axes[0], shown.items(), strict=True):
+        low, high = table[f"{name}_low"].to_numpy(), table[f"{name}_high"].to_numpy()
+        axis.hlines(places, low, high, colors=palette, lw=2)
+        axis.scatter(table[name], places, c=palette, zorder=3)
+        axis.set(xlabel=text, yticks=places, yticklabels=table[row], ylim=(len(table) - 0.5, -0.5))
+        axis.grid(axis="x", alpha=0.3)
     figure.suptitle(title)
     plt.close(figure)
     return figure

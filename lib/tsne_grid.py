@@ -20,9 +20,10 @@ def tsne_map(features: Matrix, seed: int = 0) -> np.ndarray:
     n = len(features)
     if n < 4:
         return np.column_stack([(np.arange(n) + 0.5) / n, np.full(n, 0.5)])
+    varied = features.shape[1] > 1 and np.ptp(features, axis=0).max() > 0
     tsne = TSNE(
         perplexity=min(PERPLEXITY, (n - 1) / 3),
-        init="pca" if features.shape[1] > 1 else "random",
+        init="pca" if varied else "random",
         random_state=seed % 2**32,
     )
     positions = tsne.fit_transform(features).astype(np.float64)
