@@ -36,7 +36,7 @@ def neighbour_distances(
     if len(rows) <= neighbour:
         raise StudyError(f"{len(rows)} images are too few for {neighbour} neighbours: take more")
     blocks = distance_blocks(some, rows, desc)
-    return torch.cat([block.kthvalue(neighbour + 1, dim=1).values for block in blocks])
+    return torch.cat([_kth(block, neighbour + 1) for block in blocks])
 
 
 def nearest_neighbours(features: Matrix, reference: Matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +60,8 @@ def _share_within(points: torch.Tensor, centres: torch.Tensor, neighbours: int, 
     radius = neighbour_distances(centres, centres, neighbours, f"{desc}, radii")
     blocks = distance_blocks(points, centres, desc)
     return torch.cat([(block <= radius).any(dim=1) for block in blocks]).float().mean().item()
+
+
+def _kth(block: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the k-th smallest value of each row; for small k much faster than `kthvalue`."""
+    return block.topk(k, dim=1, largest=False).values[:, -1]

@@ -163,6 +163,7 @@ def interval_panels(table: pd.DataFrame, row: str, columns: dict[str, str], titl
     )
     for axis, (name, text) in zip(axes[0], shown.items(), strict=True):
         low, high = table[f"{name}_low"].to_numpy(), table[f"{name}_high"].to_numpy()
+        axis.axvline(0, color="0.6", lw=0.8)
         axis.hlines(places, low, high, colors=palette, lw=2)
         axis.scatter(table[name], places, c=palette, zorder=3)
         axis.set(xlabel=text, yticks=places, yticklabels=table[row], ylim=(len(table) - 0.5, -0.5))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lib import extractors
+from lib.accuracy_score import classification_accuracy_scores
 from lib.checkpoint import save_weights
 from lib.classifiers import build_classifier
 from lib.copying import copy_ratios
@@ -15,7 +16,10 @@ from lib.extractors import Extractor, extract, inception_extractor, open_extract
 from lib.features import FeatureSet, extract_features, first_per_class
 from lib.frechet import frechet_distance
 from lib.interpolation import interpolate
+from lib.paths import ROOT
 from lib.sampleset import SampleSet
+from lib.teacher import adopt_teacher, load_teacher
+from lib.truncation import truncation_curve
 
 OPTIONS = {"kid_subset_size": 20, "kid_subsets": 3, "neighbours": 3, "groups": 4}
 OPTIONS |= {"confidence": 0.9, "seed": 1}
@@ -189,3 +193,71 @@ def test_interpolation_keeps_the_length_and_meets_its_ends():
     np.testing.assert_allclose(interpolate(start, -start, 3)[1], 0, atol=1e-6)
     with pytest.raises(StudyError, match="cannot interpolate"):
         interpolate(start, end[:2], 5)
+
+
+def test_accuracy_score_learns_from_separable_images_and_not_from_wrong_labels(tmp_path):
+    def plain(n, exchange=False):
+        labels = np.arange(n) % 2
+        shade = np.where(labels == 1, 220, 30).astype(np.uint8)
+        images = np.broadcast_to(shade[:, None, None, None], (n, 3, 32, 32)).copy()
+        return SampleSet(images, labels[::-1].copy() if exchange else labels, info=samples().info)
+
+    sets = {"good": plain(48), "exchanged": plain(48, exchange=True)}
+    for name, part in (sets | {"test": plain(30)}).items():
+        part.save(tmp_path / name)
+    classification_accuracy_scores(
+        tmp_path / "out",
+        sets={name: tmp_path / name for name in sets},
+        test=tmp_path / "test",
+        per_class=20,
+        confidence=0.95,
+        name="resnet20_x0_5",
+        seed=1,
+        epochs=6,
+        batch_size=4,
+        learning_rate=0.02,
+        weight_decay=0.0,
+        augment_shift=0,
+        horizontal_flip=False,
+        label_smoothing=0.0,
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+    )
+    table = pd.read_csv(tmp_path / "out" / "scores.csv").set_index("trained on")
+    assert table["n"].tolist() == [40, 40]
+    assert table.loc["good", "score"] == 1
+    assert table.loc["exchanged", "score"] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
+
+
+def test_truncation_curve_narrows_the_teacher(tmp_path, evaluator):
+    pickle = ROOT / "tests" / "data" / "stylegan2" / "tiny_p4.pkl"
+    names = [str(k) for k in range(load_teacher(pickle).c_dim)]
+    (tmp_path / "teacher").mkdir()
+    adopt_teacher(tmp_path / "teacher", source=pickle, sha256="", class_names=names, data="nothing")
+    real = feature_set(60, 0)
+    real = FeatureSet(
+        np.random.default_rng(0).normal(size=(60, 32)).astype(np.float32),
+        None,
+        np.arange(60) % len(names),
+        np.arange(60) % len(names),
+        real.info | {"class_names": names},
+    )
+    real.save(tmp_path / "real")
+    truncation_curve(
+        tmp_path / "out",
+        teacher=tmp_path / "teacher" / "teacher.safetensors",
+        evaluator=evaluator,
+        real=tmp_path / "real",
+        psis=[0.0, 1.0],
+        per_class=6,
+        extractor="classifier",
+        noise_mode="const",
+        latent_distribution="normal",
+        batch_size=8,
+        **OPTIONS,
+    )
+    table = pd.read_csv(tmp_path / "out" / "truncation.csv")
+    assert table["psi"].tolist() == [0, 1]
+    assert table["diversity"][0] < 0.1 * table["diversity"][1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["truncation.csv"]
