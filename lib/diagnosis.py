@@ -31,14 +31,17 @@ def examine(
     """Examine sets of images; write `checks.csv`, `diversity.csv` and `findings.json` into `out`.
 
     `samples` and `features` map `real train`, `real test` and the names of the sets to folders of
-    a SampleSet and of its `extract_features`, which took `per_class` images of each made set.
+    a SampleSet and of its `extract_features`, which took `per_class` images of each made set. At
+    most 2,000 images of a set are examined, against all training images.
     """
-    real = {"real train", "real test"}
+    train = Examined.load(samples["real train"], features["real train"])
     sets = {
-        name: Examined.load(folder, features[name], None if name in real else per_class)
+        name: Examined.load(
+            folder, features[name], None if name == "real test" else per_class
+        ).some()
         for name, folder in samples.items()
+        if name != "real train"
     }
-    train = sets.pop("real train")
     spacing = real_spacing(sets["real test"])
     evidence = {name: gather(found, train, spacing, neighbours) for name, found in sets.items()}
     test, names = evidence["real test"], train.features.class_names

@@ -21,7 +21,8 @@ def as_matrix(values: Matrix, name: str, least: int = 2) -> torch.Tensor:
         raise StudyError(f"{name} are of {len(matrix)} images: {least} are needed at least")
     if matrix.dtype not in (torch.float32, torch.float64):
         matrix = matrix.double()
-    bad = (~torch.isfinite(matrix)).any(dim=1).nonzero()
+    suspects = (~torch.isfinite(matrix.sum(dim=1))).nonzero().flatten()  # sums may overflow, too
+    bad = suspects[~torch.isfinite(matrix[suspects]).all(dim=1)]
     if len(bad):
         raise StudyError(f"{name} hold NaN or infinity, first in row {bad[0].item()}: mend them")
     return matrix

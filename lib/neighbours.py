@@ -42,7 +42,7 @@ def neighbour_distances(
 def nearest_neighbours(features: Matrix, reference: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each row, the index of the nearest reference row and its Euclidean distance."""
     features, reference = as_pair(features, reference, least=1)
-    found = [block.min(dim=1) for block in distance_blocks(features.double(), reference.double())]
+    found = [block.min(dim=1) for block in distance_blocks(features, reference)]
     index = torch.cat([nearest.indices for nearest in found])
     return index.numpy(), torch.cat([nearest.values for nearest in found]).numpy()
 

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from lib.data import load_digits_32
 from lib.diagnosis import examine, load_findings
 from lib.errors import StudyError
+from lib.evidence import Examined
 from lib.features import FeatureSet, first_per_class
 from lib.sampleset import SampleSet
 
@@ -169,3 +170,12 @@ def test_features_of_other_images_are_refused(world, tmp_path):
             per_class=5,
             neighbours=3,
         )
+
+
+def test_large_sets_are_examined_class_by_class():
+    labels = np.arange(100) % 10
+    info = {"class_names": list("0123456789")}
+    features = FeatureSet(np.zeros((100, 2), np.float32), None, labels, labels, info)
+    some = Examined(np.zeros((100, 3, 32, 32), np.uint8), features).some(40)
+    np.testing.assert_array_equal(np.bincount(some.features.labels), 4)
+    assert len(some.images) == 40

@@ -46,12 +46,12 @@ def test_values_are_those_of_torch_fidelity(n, m, d, dtype):
 
 
 def test_block_by_block_gives_the_same_precision_and_recall(monkeypatch):
-    features, reference = draw(150, shift=0.5), draw(130, seed=1)
+    features, reference = draw(150, shift=0.5).double(), draw(130, seed=1).double()
     whole = precision_recall(features, reference)
     monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 1000)
     assert precision_recall(features, reference) == whole
     index, distance = nearest_neighbours(features, reference)
-    expected = torch.cdist(features.double(), reference.double()).min(dim=1)
+    expected = torch.cdist(features, reference).min(dim=1)
     np.testing.assert_array_equal(index, expected.indices)
     np.testing.assert_allclose(distance, expected.values, rtol=1e-9)
 
