@@ -83,6 +83,8 @@ def bars(
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis, errorbar=None)
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.grid(axis="y", alpha=0.3)
+    if hue is not None:
+        sns.move_legend(axis, "upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     plt.close(figure)
     return figure
 

@@ -104,6 +104,13 @@ class Params(BaseModel):
     evaluation_kid_subset_size: Annotated[int, Field(ge=2)]
     evaluation_kid_subsets: Annotated[int, Field(ge=2)]
     evaluation_neighbours: Count
+    evaluation_extractor: Literal["classifier", "inception-v3-compat"]
+    evaluation_groups: Annotated[int, Field(ge=2)]
+    evaluation_score_classifier: str
+    evaluation_score_per_class: Count
+    evaluation_score_epochs: Count
+    evaluation_psis: Annotated[list[Annotated[Float, Field(ge=0, le=2)]], Field(min_length=1)]
+    evaluation_psi_per_class: Count
     # the classifiers
     classifiers: Annotated[list[str], Field(min_length=1)]
     classifier_epochs: Count
@@ -136,15 +143,15 @@ class Params(BaseModel):
     ablation_epochs: Count
     ablation_seeds: Count
 
-    @field_validator("classifiers", "calibration_sets", "quantization_methods")
+    @field_validator("classifiers", "calibration_sets", "quantization_methods", "evaluation_psis")
     @classmethod
-    def _no_repeats(cls, names: list[str]) -> list[str]:
-        repeated = sorted({name for name in names if names.count(name) > 1})
+    def _no_repeats(cls, names: list) -> list:
+        repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} named twice: name each once")
         return names
 
-    @field_validator("classifiers", "evaluator")
+    @field_validator("classifiers", "evaluator", "evaluation_score_classifier")
     @classmethod
     def _known_classifiers(cls, names: list[str] | str) -> list[str] | str:
         for name in [names] if isinstance(names, str) else names:

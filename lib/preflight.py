@@ -7,6 +7,7 @@ import torch
 
 from lib.data import SPLITS, read_image
 from lib.errors import StudyError
+from lib.extractors import inception_weights
 from lib.files import read_json
 from lib.manifest import changed_parameter
 from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
@@ -27,6 +28,9 @@ def check(params: Params, notebooks: list[Path]) -> None:
     if params.device == "cuda" and not torch.cuda.is_available():
         raise StudyError("parameter device: cuda is not available here, choose cpu")
     check_earlier(params, folder, notebooks[0].stem)
+    evaluates = any(path.stem == "03_evaluation" for path in notebooks)
+    if evaluates and params.evaluation_extractor != "classifier":
+        inception_weights()
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)
         if params.teacher != "train":
