@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.classifier_training import load_classifier
+from lib.classifier_training import load_classifier, predict_with_features
 from lib.data import load_real
 from lib.distillation import distill
 from lib.distylegan import Generator
 from lib.files import read_json, write_json
-from lib.metrics import extract, frechet_distance
+from lib.frechet import frechet_distance
 from lib.progress import progress
 from lib.recipes import CHANGES
 from lib.sampleset import SampleSet
@@ -131,16 +131,16 @@ class Measure:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return the evaluator's features `(n, d)` of images `(n, 3, 32, 32) uint8`."""
-        return extract(self.network, images)[0].numpy()
+        return predict_with_features(self.network, images)[0]
 
     def figures(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return FIDs, label agreement and n of images with their wanted labels."""
-        features, logits = extract(self.network, images)
+        features, logits = predict_with_features(self.network, images)
         distances = {
-            name: frechet_distance(features.numpy(), reference)
+            name: frechet_distance(features, reference)
             for name, reference in self.references.items()
         }
-        agreement = float(np.mean(logits.argmax(1).numpy() == labels))
+        agreement = float(np.mean(logits.argmax(1) == labels))
         return distances | {"label_agreement": agreement, "n": len(images)}
 
     def yardsticks(self) -> dict[str, Any]:

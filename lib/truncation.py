@@ -27,6 +27,8 @@ def truncation_curve(
     noise_mode: str,
     latent_distribution: str,
     batch_size: int,
+    backend: str = "openvino",
+    precision: str = "float32",
     device: str = "cpu",
     **options,
 ) -> None:
@@ -49,6 +51,8 @@ def truncation_curve(
             noise_mode=noise_mode,
             latent_distribution=latent_distribution,
             batch_size=batch_size,
+            backend=backend,
+            precision=precision,
             shard_size=per_class * len(reference.class_names),
             device=device,
         )

@@ -18,7 +18,8 @@ from lib.frechet import frechet_distance
 from lib.interpolation import interpolate
 from lib.paths import ROOT
 from lib.sampleset import SampleSet
-from lib.teacher import adopt_teacher, load_teacher
+from lib.teacher import load_teacher
+from lib.teacher_source import adopt_teacher
 from lib.truncation import truncation_curve
 
 OPTIONS = {"kid_subset_size": 20, "kid_subsets": 3, "neighbours": 3, "groups": 4}
@@ -234,7 +235,8 @@ def test_truncation_curve_narrows_the_teacher(tmp_path, evaluator):
     pickle = ROOT / "tests" / "data" / "stylegan2" / "tiny_p4.pkl"
     names = [str(k) for k in range(load_teacher(pickle).c_dim)]
     (tmp_path / "teacher").mkdir()
-    adopt_teacher(tmp_path / "teacher", source=pickle, sha256="", class_names=names, data="nothing")
+    about = {"class_names": names, "data": "nothing", "origin": "file", "sha256": ""}
+    adopt_teacher(tmp_path / "teacher", source=pickle, **about)
     real = feature_set(60, 0)
     real = FeatureSet(
         np.random.default_rng(0).normal(size=(60, 32)).astype(np.float32),
