@@ -51,7 +51,7 @@ class Weighed(ablation.Measure):
 
     def __call__(self, student, seed) -> dict[str, float]:
         self.runs.append(student.config["recipe"])
-        return {"weight": sum(float(value.sum()) for value in student.parameters())}
+        return {"weight": sum(value.sum().item() for value in student.parameters())}
 
     def yardsticks(self) -> dict:
         return {"n_real": 1}
