@@ -62,7 +62,11 @@ class DistillationData:
         return torch.from_numpy(array).to(self.device)
 
     def batch(self, update: int) -> Batch:
-        """Return the batch of the 0-based `update`; an incomplete last batch is left out."""
+        """Return the batch of the 0-based `update`; an incomplete last batch is left out.
+
+        Fresh latents are normal, as those that the student is sampled with, whatever distribution
+        the teacher's came from.
+        """
         epoch, position = divmod(update, self.updates_per_epoch)
         n = self.batch_size
         pairs = self._rows("order", len(self.latents), epoch, position)
