@@ -130,6 +130,21 @@ def sample_teacher(
     write_shards(out, n, shard_size, draw, info)
 
 
+def generate(
+    generator: Generator,
+    z: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    truncation: float = 1.0,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Make images `(n, 3, 32, 32) uint8` from latents `(n, z_dim)` and labels `(n,)`, in torch."""
+    render = choose_backend(generator, "torch", truncation=truncation, batch_size=batch_size)
+    latents = torch.as_tensor(z, dtype=torch.float32)
+    classes = one_hot(torch.as_tensor(labels), generator.c_dim).float()
+    parts = zip(latents.split(batch_size), classes.split(batch_size), strict=True)
+    return np.concatenate([to_uint8(render(*part)).cpu().numpy() for part in parts])
+
+
 def choose_backend(
     generator: Generator,
     backend: str,
