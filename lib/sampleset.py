@@ -103,7 +103,9 @@ def write_shards(
     left = sum(min(shard_size, n - starts[index]) for index in missing)
     bar = None
     if show:
-        bar = progress(desc=folder.name, total=total, unit="images", initial=total - left)
+        bar = progress(
+            desc=info.get("maker", "samples"), total=total, unit="images", initial=total - left
+        )
     for index in missing:
         drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
         write_shard(paths[index], _join(_counted(drawn, bar)))
