@@ -34,10 +34,8 @@ lab: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-OUTPUT = outputs/$(basename $(notdir $(PROFILE)))
-
 export: $(READY)
-	$(BIN)/python -m lib.student_export $(OUTPUT)/artifacts/student/student.safetensors $(OUTPUT)/export
+	$(BIN)/python -m lib.student_export $(PROFILE)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

@@ -20,6 +20,7 @@ from lib.classifier_training import load_classifier, predict_with_features
 from lib.data import load_real
 from lib.distillation import distill
 from lib.distylegan import Generator
+from lib.errors import StudyError
 from lib.files import read_json, write_json
 from lib.frechet import frechet_distance
 from lib.progress import progress
@@ -81,8 +82,11 @@ def run_ablation(
         if path.exists():
             continue
         chosen = options | variant.options | {"recipe": variant.recipe, "seed": seed}
-        student = train(out / "run", samples[variant.latents], real, chosen, device)
-        figures = measure(load_student(student, device), seed)
+        try:
+            student = train(out / "run", samples[variant.latents], real, chosen, device)
+            figures = measure(load_student(student, device), seed)
+        except StudyError as error:  # this variant diverged; the others go on
+            figures = dict.fromkeys(MEASURES) | {"n": measure.n, "failed": str(error)}
         shutil.rmtree(out / "run")
         write_json(path, {"variant": name, "seed": seed} | figures)
 
@@ -162,7 +166,10 @@ def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
     rows = [read_json(path) for folder in folders for path in sorted(folder.glob("run-*.json"))]
     order = list(variants())
     rows.sort(key=lambda row: order.index(row["variant"]))
-    return pd.DataFrame(rows), read_json(folders[0] / "yardsticks.json")
+    table = pd.DataFrame(rows)
+    measures = table.columns.intersection(MEASURES)
+    table[measures] = table[measures].astype(float)  # NaN where a run diverged
+    return table, read_json(folders[0] / "yardsticks.json")
 
 
 def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.errors import StudyError
 from lib.evidence import Evidence, Examined, gather, real_spacing
 from lib.files import read_json, write_json, write_text
 
@@ -88,6 +89,8 @@ def _looks_real(found: Evidence, real: Evidence, precision: float, distance: flo
 
 def _distance(found: Evidence, real: Evidence) -> float:
     """Return how much farther from the training images than test images, in pixels or features."""
+    if min(real.pixel_ratio, real.feature_ratio) <= 0:
+        raise StudyError("real test images are training images, too: give test images of their own")
     pixels = found.pixel_ratio / real.pixel_ratio
     return max(pixels, found.feature_ratio / real.feature_ratio)
 

@@ -216,9 +216,11 @@ class Distillation:
             self.state["sums"] = {}
 
     def _diverged(self, what: str, update: int) -> StudyError:
+        kept = (self.out / "checkpoint.safetensors").exists()
         return StudyError(
             f"distillation: {what} at update {update}: lower the learning rate"
-            f" ({self.options.learning_rate:g}) and start again; the last good checkpoint is kept"
+            f" ({self.options.learning_rate:g}) and start again"
+            + ("; the last good checkpoint is kept" if kept else "")
         )
 
     def _save_checkpoint(self, checkpoint: Path) -> None:

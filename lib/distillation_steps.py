@@ -117,6 +117,7 @@ def one_pass_step(
     sees a pair under the same augmentation (`draws`, for the 2n rows of the batch).
     """
     n = len(batch.images) // 2
+    networks.generator.train()
     fakes = networks.generate(batch.latents[: 2 * n], batch.labels)
     shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
     losses = _train_discriminator(

@@ -10,7 +10,6 @@ from lib.inception_score import inception_score, inception_score_interval
 from lib.kernel_distance import kernel_distance, kernel_distance_interval
 from lib.matrices import Matrix, as_matrix, as_pair
 from lib.neighbours import precision_recall
-from lib.seeds import derive_seed
 from lib.statistics import wilson_interval
 
 
@@ -36,18 +35,22 @@ def fidelity(
     Wilson's with the neighbourhoods held fixed.
     """
     features, reference = as_pair(features, reference)
-    size = min(kid_subset_size, len(features), len(reference))
-    if size <= neighbours:
-        raise StudyError(f"{size} images are too few for {neighbours} neighbours: take more")
+    fewest = min(len(features), len(reference))
+    if fewest <= neighbours:
+        raise StudyError(f"{fewest} images are too few for {neighbours} neighbours: take more")
     if logits is not None and len(as_matrix(logits, "logits")) != len(features):
         raise StudyError(f"{len(logits)} rows of logits for {len(features)} of features")
-    draws = derive_seed(seed, "metrics") % 2**32
+    draws = seed % 2**32  # as torch-fidelity's rng_seed
     options = {"groups": groups, "confidence": confidence, "seed": seed}
     result = vars(frechet_estimate(features, reference, **options)).copy()
     if logits is not None:
         result |= _score(logits, draws, confidence)
     mean, std = kernel_distance(
-        features, reference, subset_size=size, subsets=kid_subsets, seed=draws
+        features,
+        reference,
+        subset_size=min(kid_subset_size, fewest),
+        subsets=kid_subsets,
+        seed=draws,
     )
     whole, low, high = kernel_distance_interval(features, reference, **options)
     result |= {"kid_mean": mean, "kid_std": std, "kid": whole, "kid_low": low, "kid_high": high}

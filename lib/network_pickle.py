@@ -57,6 +57,9 @@ def load_network(path: Path | str, which: str = "G_ema") -> nn.Module:
     if which not in networks:
         names = ", ".join(shown(name) for name in networks) or "none"
         raise StudyError(f"{path} holds no network {which}: choose one of {names}")
+    wanted, found = "Discriminator" if which == "D" else "Generator", networks[which].class_name
+    if found != wanted:
+        raise StudyError(f"{path}: network {which} is a {shown(found)}, expected a {wanted}")
     try:
         return rebuild(networks[which])
     except StudyError as error:

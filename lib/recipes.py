@@ -1,6 +1,6 @@
 """Recipes of the distillation: the original's, and the changes that this study makes to it.
 
-A recipe is a text: "original", "default" (all changes that earn their place), or one of these with
+A recipe is a text: "original", "default" (all changes but residual blocks), or one of these with
 changes added or taken away, such as "original+projection" or "default-average". Without any
 change the training is the original's, with its own weights of the losses.
 """
@@ -17,7 +17,8 @@ CHANGES = {
     "one_state": "teacher's and student's features of one state of the discriminator",
     "train_mode": "the generator is in train mode throughout",
     "one_pass": "every image is made once an update, and judged in one pass",
-    "augment": "differentiable augmentation of what the discriminator sees",
+    "augment": "differentiable augmentation of what the discriminator sees, of the kinds that the "
+    "option of this name gives (in the default: none)",
     "rate_decay": "the learning rate falls to 0 over the second half",
     "adversarial": "adversarial_weight and adversarial_interval, not 0.01 every 10th update",
 }

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lib.errors import StudyError
-from lib.files import atomic_path, read_json, write_json
+from lib.files import atomic_path, read_json, sha256_json, write_json
 from lib.processes import count, rank, wait
 from lib.progress import progress
 
@@ -60,8 +60,10 @@ class SampleSet:
         return SampleSet(**{k: v[index] for k, v in self.arrays().items()}, info=dict(self.info))
 
     def save(self, folder: Path | str, shard_size: int = 5000) -> None:
-        """Write the set into `folder`."""
+        """Write the set into `folder`, in the place of one that may be there."""
         arrays = self.arrays()
+        for old in Path(folder).glob("shard-*.safetensors"):
+            old.unlink()
 
         def draw(shard: int, start: int, stop: int) -> Arrays:
             return {name: array[start:stop] for name, array in arrays.items()}
@@ -88,17 +90,19 @@ def write_shards(
     info: dict,
     show: bool = True,
 ) -> None:
-    """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards there.
+    """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards of this set.
 
     `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`, whole or in
     successive batches. It must depend on its arguments alone: then an interrupted run, started
-    again, ends in the same bytes. Several processes divide the shards among them.
+    again, ends in the same bytes. `info` says what the samples are made from: shards of another
+    record are made anew. Several processes divide the shards among them.
     """
     folder = Path(folder)
     starts = range(0, n, shard_size)
     paths = [folder / f"shard-{index:05d}.safetensors" for index in range(len(starts))]
+    key = sha256_json([n, shard_size, info])
     own = range(rank(), len(starts), count())
-    missing = [index for index in own if not _intact(paths[index])]
+    missing = [index for index in own if not _intact(paths[index], key)]
     total = sum(min(shard_size, n - starts[index]) for index in own)
     left = sum(min(shard_size, n - starts[index]) for index in missing)
     bar = None
@@ -108,7 +112,7 @@ def write_shards(
         )
     for index in missing:
         drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
-        write_shard(paths[index], _join(_counted(drawn, bar)))
+        write_shard(paths[index], _join(_counted(drawn, bar)), key)
     if bar is not None:
         bar.close()
     wait()
@@ -132,12 +136,15 @@ def _join(batches: Iterable[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def write_shard(path: Path, arrays: Arrays) -> None:
-    """Write one shard atomically, with the hash of its content in the header."""
+def write_shard(path: Path, arrays: Arrays, key: str = "") -> None:
+    """Write one shard atomically, with the hash of its content and `key` in the header.
+
+    They are one entry there: the format keeps no order among several.
+    """
     check_arrays(arrays, str(path))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={"sha256": _content_hash(arrays)})
+        save_file(arrays, temporary, metadata={"hashes": f"{_content_hash(arrays)} {key}"})
 
 
 def read_shard(path: Path) -> Arrays:
@@ -145,7 +152,7 @@ def read_shard(path: Path) -> Arrays:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
+            expected, _ = _hashes(file)
     except FileNotFoundError as error:
         raise StudyError(f"{path} is missing: make the sample set again") from error
     except (SafetensorError, OSError) as error:
@@ -172,14 +179,21 @@ def check_arrays(arrays: Arrays, name: str) -> None:
         raise StudyError(f"{name}: numbers of images, labels and latents differ")
 
 
-def _intact(path: Path) -> bool:
+def _intact(path: Path, key: str) -> bool:
     if not path.exists():
         return False
     try:
         read_shard(path)
+        with safe_open(path, framework="numpy") as file:
+            return _hashes(file)[1] == key
     except StudyError:
         return False
-    return True
+
+
+def _hashes(file: safe_open) -> tuple[str, str]:
+    """Return what a shard's header says: the hash of its content and its key."""
+    content, _, key = (file.metadata() or {}).get("hashes", "").partition(" ")
+    return content, key
 
 
 def _content_hash(arrays: Arrays) -> str:

@@ -23,9 +23,11 @@ from lib.distylegan import Generator, UpsampleBlock
 from lib.errors import StudyError
 from lib.files import atomic_path, write_json, write_text
 from lib.openvino_models import read_ir, save_ir
+from lib.params import read_profile, validate
 from lib.quantization import quiet_nncf
 from lib.seeds import torch_generator
 from lib.student import load_student, one_hot
+from lib.study import output_folder
 
 # Largest mean absolute difference to torch's images, in grey levels of 255.
 TOLERANCES = {"safetensors": 0.0, "onnx": 0.01, "fp32": 0.01, "fp16": 0.1, "int8": 8.0}
@@ -156,11 +158,16 @@ def _quantize(model: ov.Model, network: Generator, seed: int) -> ov.Model:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.student_export", description=__doc__)
-    parser.add_argument("student", type=Path, help="student.safetensors that notebook 02 wrote")
-    parser.add_argument("out", type=Path, help="folder for the exported files")
+    parser.add_argument("student", type=Path, help="student.safetensors, or a profile's YAML file")
+    parser.add_argument("out", type=Path, nargs="?", help="folder (the profile's own: export/)")
     options = parser.parse_args(arguments)
     try:
-        table = export_student(options.out, student=options.student)
+        student, out = options.student, options.out or options.student.with_name("export")
+        if student.suffix == ".yaml":
+            folder = output_folder(validate(read_profile(student)))
+            student = folder / "artifacts" / "student" / "student.safetensors"
+            out = options.out or folder / "export"
+        table = export_student(out, student=student)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

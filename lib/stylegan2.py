@@ -173,7 +173,8 @@ class SynthesisBlock(nn.Module):
         **layer_kwargs,
     ):
         super().__init__()
-        self.in_channels, self.architecture, self.use_fp16 = in_channels, architecture, use_fp16
+        self.in_channels, self.architecture = in_channels, architecture
+        self.use_fp16 = self.marked_fp16 = use_fp16
         self.register_buffer("resample_filter", make_filter(resample_filter))
         common = dict(resample_filter=resample_filter, conv_clamp=conv_clamp)
         style = dict(w_dim=w_dim, resolution=resolution, **common, **layer_kwargs)

@@ -10,7 +10,9 @@ from torch.nn.functional import one_hot
 
 from lib.checkpoint import fill_module, load_weights
 from lib.errors import StudyError
+from lib.files import sha256_file
 from lib.images import to_uint8
+from lib.network_arguments import check_arguments
 from lib.network_pickle import load_network
 from lib.processes import launch
 from lib.sampleset import write_shards
@@ -33,10 +35,24 @@ def open_teacher(path: Path | str, device: str = "cpu") -> tuple[Generator, dict
     if path.suffix not in READERS:
         raise StudyError(f"{path} is no teacher file: expected one of {sorted(READERS)}")
     state, record = READERS[path.suffix](path)
-    if "generator" not in record or "class_names" not in record:
+    arguments = record.get("generator") if isinstance(record, dict) else None
+    if not isinstance(arguments, dict) or not isinstance(record.get("class_names"), list):
         raise StudyError(f"{path} holds no teacher: give the file that teacher training wrote")
-    generator = fill_module(Generator(**record["generator"]), state, path)
+    _check_sizes(arguments, state, path)
+    generator = fill_module(Generator(**arguments), state, path)
     return generator.to(device).eval().requires_grad_(False), record
+
+
+def _check_sizes(arguments: dict, state: dict[str, Tensor], path: Path) -> None:
+    """Compare a record with the weights before memory is taken for what it asks for."""
+    try:
+        check_arguments("Generator", arguments)
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from None
+    with torch.device("meta"):
+        expected = Generator(**arguments).state_dict()
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
+        raise StudyError(f"{path} holds other weights than its record says: make it again")
 
 
 def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -99,8 +115,11 @@ def sample_teacher(
         return launch(sample_teacher, num_processes, out, shard_size=shard_size, **given)
     generator, record = open_teacher(teacher, device)
     classes = len(record["class_names"])
-    if generator.c_dim != classes:
-        raise StudyError(f"{teacher} takes {generator.c_dim} labels for {classes} class names")
+    if not classes or generator.c_dim != classes:
+        raise StudyError(
+            f"{teacher} takes {generator.c_dim} labels for {classes} class names: give it the "
+            "names of its classes first (lib.teacher_source.adopt_teacher)"
+        )
     n = per_class * classes
     batch_size = min(batch_size, shard_size, n)
     options = dict(truncation=truncation, noise_mode=noise_mode, batch_size=batch_size)
@@ -120,6 +139,7 @@ def sample_teacher(
 
     info = dict(
         maker="teacher",
+        fingerprint=sha256_file(teacher),
         data=record["data"],
         class_names=record["class_names"],
         latent_distribution=latent_distribution,
@@ -140,7 +160,9 @@ def generate(
     """Make images `(n, 3, 32, 32) uint8` from latents `(n, z_dim)` and labels `(n,)`, in torch."""
     render = choose_backend(generator, "torch", truncation=truncation, batch_size=batch_size)
     latents = torch.as_tensor(z, dtype=torch.float32)
-    classes = one_hot(torch.as_tensor(labels), generator.c_dim).float()
+    classes = torch.zeros(len(latents), 0)
+    if generator.c_dim:
+        classes = one_hot(torch.as_tensor(labels).long(), generator.c_dim).float()
     parts = zip(latents.split(batch_size), classes.split(batch_size), strict=True)
     return np.concatenate([to_uint8(render(*part)).cpu().numpy() for part in parts])
 
@@ -172,6 +194,7 @@ def choose_backend(
 
     @torch.inference_mode()
     def render(z: Tensor, c: Tensor, noise: list[torch.Generator] | None = None) -> Tensor:
+        set_precision(generator, precision, device)  # another renderer may have changed it
         return generator(
             z.to(device),
             c.to(device),
@@ -186,15 +209,15 @@ def choose_backend(
 def set_precision(generator: Generator, precision: str, device: torch.device) -> None:
     """Let a generator compute in `float32`, or in `float16` in the blocks that it marks for it."""
     blocks = [part for part in generator.modules() if isinstance(part, SynthesisBlock)]
-    if precision == "float32":
-        for block in blocks:
-            block.use_fp16 = False
-    elif precision != "float16":
+    if precision not in ("float32", "float16"):
         raise StudyError(f"sampling_precision {precision!r} is unknown: choose float32 or float16")
-    elif device.type != "cuda":
-        raise StudyError("sampling_precision float16 needs device: cuda; choose float32")
-    elif not any(block.use_fp16 for block in blocks):
-        raise StudyError("this teacher marks no blocks for float16: choose float32")
+    if precision == "float16":
+        if device.type != "cuda":
+            raise StudyError("sampling_precision float16 needs device: cuda; choose float32")
+        if not any(block.marked_fp16 for block in blocks):
+            raise StudyError("this teacher marks no blocks for float16: choose float32")
+    for block in blocks:
+        block.use_fp16 = block.marked_fp16 and precision == "float16"
 
 
 def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:

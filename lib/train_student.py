@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 from lib.distillation import distill
 from lib.errors import StudyError
 from lib.params import read_profile, validate
@@ -17,11 +19,17 @@ from lib.processes import count, join
 from lib.study import output_folder
 
 
-def train_student(profile: Path, out: Path) -> None:
-    """Train with the profile's parameters into `out`; an interrupted run resumes there."""
+def train_student(profile: Path, out: Path, device: str | None = None) -> None:
+    """Train with the profile's parameters into `out`; an interrupted run resumes there.
+
+    `device` takes the place of the profile's.
+    """
     params = validate(read_profile(profile))
-    join(params.device)
-    options = params.group("student") | {"seed": params.seed, "device": params.device}
+    device = device or params.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise StudyError("device cuda is not available here: choose cpu")
+    join(device)
+    options = params.group("student") | {"seed": params.seed, "device": device}
     if count() == 1:
         options["num_processes"] = params.num_processes
     artifacts = output_folder(params) / "artifacts"
@@ -35,9 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.train_student", description=__doc__)
     parser.add_argument("profile", type=Path, help="parameter file, such as params/cifar10.yaml")
     parser.add_argument("out", type=Path, help="folder for student.safetensors and its log")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's")
     options = parser.parse_args(arguments)
     try:
-        train_student(options.profile, options.out)
+        train_student(options.profile, options.out, options.device)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.manifold import TSNE
 
 from lib.matrices import Matrix, as_matrix
@@ -42,6 +43,6 @@ def grid_cells(positions: np.ndarray, aspect: float = 1.0) -> tuple[np.ndarray, 
     rows = math.ceil(n / columns)
     row, column = np.divmod(np.arange(rows * columns), columns)
     centres = np.column_stack([(column + 0.5) / columns, (row + 0.5) / rows])
-    cost = ((positions[:, None] - centres[None]) ** 2).sum(axis=2)
+    cost = cdist(positions, centres, "sqeuclidean")
     chosen = linear_sum_assignment(cost)[1]
     return np.column_stack([row[chosen], column[chosen]]), (rows, columns)

@@ -90,3 +90,12 @@ def test_missing_shard_and_record_are_named(tmp_path):
     (tmp_path / "shard-00002.safetensors").unlink()
     with pytest.raises(StudyError, match="shard-00002.safetensors"):
         SampleSet.load(tmp_path)
+
+
+def test_saving_again_replaces_the_set(tmp_path):
+    first, second = (SampleSet(**draw(0, 0, n), info=dict(INFO)) for n in (20, 10))
+    first.save(tmp_path / "a", shard_size=5)
+    second.images[:] = 7
+    second.save(tmp_path / "a", shard_size=5)
+    loaded = SampleSet.load(tmp_path / "a")
+    assert len(loaded) == 10 and (loaded.images == 7).all()

@@ -21,6 +21,7 @@ from lib.paths import ROOT
 from lib.sampleset import SampleSet, read_shard
 from lib.teacher import (
     choose_backend,
+    generate,
     load_teacher,
     open_teacher,
     sample_latents,
@@ -301,12 +302,38 @@ def test_other_files_are_no_teacher(trained, tmp_path):
     with pytest.raises(StudyError, match="holds no teacher"):
         save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)}, {})
         load_teacher(tmp_path / "a.safetensors")
-    with pytest.raises(StudyError, match="does not fit Generator"):
+    with pytest.raises(StudyError, match="other weights than its record says"):
         load_teacher(trained / "snapshots.safetensors")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((trained / "teacher.safetensors").read_bytes()[:5000])
     with pytest.raises(StudyError, match="damaged"):
         load_teacher(cut)
+
+
+def test_a_record_that_asks_for_more_than_the_weights_is_refused(trained, tmp_path):
+    state, record = load_tensors(trained / "teacher.safetensors")
+    for change in ({"z_dim": 10**9}, {"z_dim": "64"}, {"depth": 3}, {"w_dim": 128}):
+        changed = record | {"generator": record["generator"] | change}
+        save_tensors(tmp_path / "b.safetensors", state, changed)
+        with pytest.raises(StudyError, match="b.safetensors"):
+            load_teacher(tmp_path / "b.safetensors")
+
+
+def test_samples_of_another_seed_are_made_anew(trained, tmp_path):
+    sample(trained, tmp_path / "x")
+    sample(trained, tmp_path / "x", seed=99)
+    sample(trained, tmp_path / "y", seed=99)
+    assert hash_tree(tmp_path / "x") == hash_tree(tmp_path / "y")
+
+
+def test_one_call_makes_a_teachers_images(trained):
+    generator = load_teacher(trained / "teacher.safetensors")
+    z = np.random.default_rng(0).standard_normal((5, generator.z_dim))
+    labels = np.arange(5, dtype=np.uint8) % generator.c_dim
+    images = generate(generator, z, labels)
+    assert images.shape == (5, 3, 32, 32) and images.dtype == np.uint8
+    assert np.array_equal(images, generate(generator, z, labels, batch_size=2))
+    assert not np.array_equal(images, generate(generator, z, (labels + 1) % generator.c_dim))
 
 
 def test_latents_depend_on_seed_and_shard():
@@ -409,8 +436,8 @@ def test_progress_of_sampling_is_in_images(trained, tmp_path, monkeypatch, capsy
     monkeypatch.setattr("lib.progress.person_watches", lambda: False)
     sample(trained, tmp_path / "x")
     *lines, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("x: 21 images in ") and last.endswith("/s")
-    assert [line.split(",")[0] for line in lines] == [f"x: {n}/21 images" for n in PROGRESS]
+    assert last.startswith("teacher: 21 images in ") and last.endswith("/s")
+    assert [line.split(",")[0] for line in lines] == [f"teacher: {n}/21 images" for n in PROGRESS]
     assert all("/s, " in line and line.endswith(" s left") for line in lines)
 
 
@@ -450,5 +477,9 @@ def test_half_precision_is_where_the_network_marks_it():
     assert types == [torch.float16 if mark else torch.float32 for mark in marked]
     set_precision(generator, "float32", gpu)
     assert {block.dtype(gpu) for block in blocks} == {torch.float32}
+    set_precision(generator, "float16", gpu)
+    assert [block.dtype(gpu) for block in blocks] == types
+    for block in blocks:
+        block.marked_fp16 = False
     with pytest.raises(StudyError, match="marks no blocks"):
         set_precision(generator, "float16", gpu)
