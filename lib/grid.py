@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,7 +190,10 @@ def _work(cells: list[Cell], grid: Grid, cpus: list[int], jobs: int) -> list[dic
 def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
     """Have joblib use local processes, or a dask cluster where its scheduler's address is given."""
     if scheduler is None:
-        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        local = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1)
+        with local, warnings.catch_warnings():
+            # loky replaces a worker whose memory has grown
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs")
             yield
         return
     try:
