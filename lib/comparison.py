@@ -167,12 +167,17 @@ def _real_words(losses: pd.DataFrame, margin_pp: float) -> str:
     mean, worst = real["drop_pp"].mean(), real.loc[real["drop_pp"].idxmax()]
     models = _count(real["model"].nunique(), "model")
     text = (
-        f"Calibrated with real images, INT8 loses {mean:.2f} points of accuracy on average over "
-        f"{models} (most: {worst['model']}, {worst['drop_pp']:.2f})."
+        f"Calibrated with real images, INT8 {_change(mean)} on average over {models} (least well: "
+        f"{worst['model']}, which {_change(worst['drop_pp'])})."
     )
     if mean > margin_pp:
         text += " That is more than the margin: here real images themselves do not serve well."
     return text
+
+
+def _change(drop_pp: float) -> str:
+    verb = "loses" if drop_pp >= 0 else "gains"
+    return f"{verb} {abs(drop_pp):.2f} points of accuracy"
 
 
 def _claim_words(claims: dict[str, str], margin_pp: float) -> list[str]:
