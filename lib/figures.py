@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lib.sampleset import SampleSet
 
@@ -162,6 +162,8 @@ def intervals(
             zone = f"margin of equivalence, ±{margin:g}"
             axis.axvspan(-margin, margin, color="tab:green", alpha=0.12, lw=0, label=zone)
             _linear_within(axis, margin)
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(5))
         for y, number in enumerate(part[value]):
             axis.annotate(
                 f"{number:+.2f}", (number, y), (0, 6), textcoords="offset points", ha="center"
