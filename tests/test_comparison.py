@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from lib.cell import reference_cell
-from lib.comparison import claim, degradation_table, verdict, versus_real
+from lib.comparison import degradation_table, mcnemar_table, versus_real
 from lib.errors import StudyError
 from lib.grid import COLUMNS, cell_name, make_cells
+from lib.verdict import claim, headline, verdict
 
 N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
 SETS = ["real", "teacher", "student", "fractal", "noise"]
@@ -88,16 +89,16 @@ def test_versus_real_by_hand():
     assert pooled.loc["student", "agreement_pp"] == pytest.approx(-1)
     assert pooled.loc["noise", "difference_pp"] == pytest.approx(-9.5)
     # 21 images differ in some seed, all of them losses
-    assert pooled.loc["student", "mcnemar_p"] == pytest.approx(2 * 0.5**21)
-    assert pooled.loc["student", "holm_p"] == pytest.approx(2 * 0.5**21)
-    assert pooled.loc["noise", "holm_p"] == pytest.approx(2 * pooled.loc["noise", "mcnemar_p"])
+    assert pooled.loc["student", "permutation_p"] == pytest.approx(2 * 0.5**21)
+    assert pooled.loc["student", "permutation_holm_p"] == pytest.approx(2 * 0.5**21)
+    assert pooled.loc["noise", "permutation_holm_p"] == pytest.approx(2 * pooled.loc["noise", "permutation_p"])
 
 
 def test_pooling_models_adds_no_images():
     """Equal results of two models are one result, not twice the evidence."""
     table = versus_real(*study({"real": 110, "student": 120}))
     pooled, single = (table[table["model"] == model].iloc[0] for model in ("all", "vgg11_bn"))
-    columns = ["difference_pp", "low_pp", "high_pp", "tost_p", "mcnemar_p"]
+    columns = ["difference_pp", "low_pp", "high_pp", "tost_p", "permutation_p"]
     np.testing.assert_allclose(*([float(row[c]) for c in columns] for row in (pooled, single)))
 
 
@@ -144,9 +145,9 @@ def test_an_undecided_set_is_called_so():
 
 def test_claims_need_the_corrected_test():
     row = {"pairs": 1, "tost_holm_p": 0.4, "low_pp": -2.0, "high_pp": -0.1}
-    assert claim(row | {"holm_p": 0.04}) == "worse"
-    assert claim(row | {"holm_p": 0.06}) == "inconclusive"
-    assert claim(row | {"holm_p": 0.06}, confidence=0.9) == "worse"
+    assert claim(row | {"permutation_holm_p": 0.04}) == "worse"
+    assert claim(row | {"permutation_holm_p": 0.06}) == "inconclusive"
+    assert claim(row | {"permutation_holm_p": 0.06}, confidence=0.9) == "worse"
 
 
 def test_margin_and_words_go_together():
@@ -193,8 +194,8 @@ def test_without_real_images_there_is_no_comparison():
 
 def test_each_method_has_its_paragraph():
     text = words(EQUAL, methods=("default", "accuracy_aware"))
-    assert "**Default quantization** (nncf, 300 images)." in text
-    assert "**Accuracy-aware quantization** (nncf, 300 images)." in text
+    assert "**NNCF, default quantization** (300 images)." in text
+    assert "**NNCF, accuracy-aware quantization** (300 images)." in text
 
 
 def test_missing_predictions_are_named():
