@@ -91,7 +91,9 @@ def test_versus_real_by_hand():
     # 21 images differ in some seed, all of them losses
     assert pooled.loc["student", "permutation_p"] == pytest.approx(2 * 0.5**21)
     assert pooled.loc["student", "permutation_holm_p"] == pytest.approx(2 * 0.5**21)
-    assert pooled.loc["noise", "permutation_holm_p"] == pytest.approx(2 * pooled.loc["noise", "permutation_p"])
+    assert pooled.loc["noise", "permutation_holm_p"] == pytest.approx(
+        2 * pooled.loc["noise", "permutation_p"]
+    )
 
 
 def test_pooling_models_adds_no_images():
