@@ -107,7 +107,7 @@ def _left_out(cells: pd.DataFrame) -> dict[str, str]:
 
 
 def _estimable(cells: pd.DataFrame, varied: list[str]) -> list[str]:
-    """Return the formula's terms: factors, and interactions of the set without empty combination."""
+    """Return the formula's terms: factors, and the interactions of the set that are complete."""
     terms = [f"C({factor})" for factor in varied]
     for first, second in itertools.combinations(varied, 2):
         full = cells[first].nunique() * cells[second].nunique()

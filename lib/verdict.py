@@ -80,6 +80,24 @@ def verdict(
     return "\n\n".join([*parts, _limits(degradation, versus, margin_pp, confidence)])
 
 
+def answers(
+    degradation: pd.DataFrame,
+    versus: pd.DataFrame,
+    *,
+    margin_pp: float = 0.5,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Return the headline table: a row for each setting and set, means over models, the claim."""
+    keys = [*SETTING, "calibration_set"]
+    columns = ["drop_pp", "agreement", "kl"]
+    table = degradation.groupby(keys, sort=False)[columns].mean().reset_index()
+    names = ["difference_pp", "low_pp", "high_pp", "claim"]
+    rows = pd.DataFrame(_claimed(versus, margin_pp, confidence), columns=[*keys, *names])
+    table = table.merge(rows.astype({key: table[key].dtype for key in keys}), how="left", on=keys)
+    table.loc[table["calibration_set"] == REAL, "claim"] = "reference"
+    return table
+
+
 def headline(
     degradation: pd.DataFrame,
     versus: pd.DataFrame,

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from lib.cell import reference_cell
-from lib.comparison import degradation_table, mcnemar_table, versus_real
+from lib.comparison import degradation_table, versus_real
 from lib.errors import StudyError
 from lib.grid import COLUMNS, cell_name, make_cells
-from lib.verdict import claim, headline, verdict
+from lib.verdict import claim, verdict
 
 N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
 SETS = ["real", "teacher", "student", "fractal", "noise"]
