@@ -113,8 +113,8 @@ def mcnemar_table(
 
     A row for each cell that succeeded and `against`: `fp32`, the same model before quantization,
     and `real`, its counterpart with real images. `gains` are test images that it alone has right,
-    `losses` those that the other alone has right. `mcnemar_holm_p` corrects `mcnemar_p` among all
-    rows of the same `against`.
+    `losses` those that the other alone has right, `discordant` their sum. `mcnemar_holm_p`
+    corrects `mcnemar_p` among all rows of the same `against`.
     """
     int8 = _int8(table)
     ok = int8[int8["status"] == "ok"]
@@ -126,6 +126,7 @@ def mcnemar_table(
         gain = _gain(predictions, labels, name, other)
         row = dict(zip(CELL_KEYS, name.split("/"), strict=True)) | {"against": against}
         row |= {"gains": int((gain > 0).sum()), "losses": int((gain < 0).sum())}
+        row["discordant"] = row["gains"] + row["losses"]
         row |= {"difference_pp": 100 * gain.mean(), "mcnemar_p": mcnemar_test(gain)}
         rows.append(row)
     tested = pd.DataFrame(rows)

@@ -36,6 +36,16 @@ def int8_costs(timings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, pooled.reset_index().assign(model=ALL_MODELS)], ignore_index=True)
 
 
+def with_sizes(timings: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Add `size_bytes` to the rows of `time_grid`, from the results of the networks it timed."""
+    if "size_bytes" in timings:
+        return timings
+    keys = ["model", "engine", "method"]
+    timed = results[results["calibration_set"].isin(["none", "real"]) & (results["seed"] == 0)]
+    sizes = timed.drop_duplicates(keys)[[*keys, "size_bytes"]]
+    return timings.merge(sizes, how="left", on=keys)
+
+
 def set_costs(manifest: dict[str, Any], sets: list[str]) -> pd.DataFrame:
     """Return the seconds it took to make each calibration set, from a profile's manifest.
 
