@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from lib.errors import StudyError
 from lib.statistics import (
@@ -112,6 +113,12 @@ def test_identical_predictions():
     assert mcnemar_test(same) == sign_flip_test(same, pairs=3) == 1
     assert tost_test(same, 0.5) == 0
     assert tost_test(same + 1, 0.5) == 1
+
+
+def test_holm_matches_statsmodels():
+    p_values = np.random.default_rng(4).random(40) ** 4
+    p_values[7] = p_values[3]
+    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1])
 
 
 def test_holm_by_hand():
