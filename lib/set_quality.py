@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.comparison import int8_name
 from lib.extractors import classifier_extractor, extract
 from lib.files import write_text
 from lib.frechet import frechet_distance
@@ -13,6 +14,7 @@ from lib.sampleset import RECORD, SampleSet
 
 QUALITY = "quality.csv"
 EFFECTS = {"drop_pp": "loss of accuracy", "disagreement_pp": "disagreement with FP32"}
+STRONG = 0.7  # rank correlation from which one order is said to follow another
 
 
 def measure_quality(out: Path, *, sets: dict[str, Path], real: Path, evaluator: Path) -> None:
@@ -66,20 +68,19 @@ def quality_correlations(joined: pd.DataFrame) -> pd.DataFrame:
 
 
 def quality_words(found: pd.DataFrame) -> str:
-    """Return a line of Markdown a setting on whether FID tells what a set does to accuracy."""
+    """Return a line of Markdown a setting on whether FID orders the sets as their effects do."""
     lines = []
-    for row in found[found["effect"] == "disagreement_pp"].itertuples():
-        if row.quality != "fid":
+    rows = found[found["quality"] == "fid"]
+    for (engine, method), part in rows.groupby(["engine", "method"], sort=False):
+        rhos = part.set_index("effect")["spearman"]
+        texts = [f"{EFFECTS[effect]} {rho:+.2f}" for effect, rho in rhos.dropna().items()]
+        if not texts:
+            lines.append(f"- {int8_name(engine, method)}: too few sets, or all alike, to say.")
             continue
-        name = f"{row.engine.upper()}, {row.method.replace('_', '-')}"
-        if np.isnan(row.spearman):
-            lines.append(f"- {name}: too few sets to say.")
-            continue
-        kind = "the nearer a set to the real images, the less it changes the predictions"
-        if row.spearman < 0.7:
-            kind = "FID does not order the sets as their effect does"
-        text = f"over {row.sets} sets, Spearman's rho of FID and disagreement with FP32"
-        lines.append(f"- {name}: {text} is {row.spearman:+.2f}: {kind}.")
+        told = [EFFECTS[effect] for effect, rho in rhos.items() if rho >= STRONG]
+        kind = f"the sets' {' and '.join(told)} follow FID" if told else "neither follows FID"
+        rho = f"Spearman's rho of FID over {part['sets'].iloc[0]} sets with"
+        lines.append(f"- {int8_name(engine, method)}: {rho} {', with '.join(texts)}: {kind}.")
     return "\n".join(lines)
 
 

@@ -185,8 +185,7 @@ def _others(rows: list[dict], chosen: str, sets: list[str]) -> list[str]:
             texts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {words}")
     rest = [name for name, values in claims.items() if len(values) > 1]
     if rest:
-        verb = "differs" if len(rest) == 1 else "differ"
-        texts.append(f"for {_listed(rest)} the answer {verb} by method")
+        texts.append(f"for {_listed(rest)} the answer depends on how one quantizes")
     return [_upper("; ".join(texts) + ".")] if texts else []
 
 
@@ -302,7 +301,7 @@ def _limits(
         f", {images:,} test images, {_count(seeds, 'seed')} a set at most; the "
         f"{100 * confidence:g} % intervals and tests speak of other test images for these models "
         "and these draws, not of other architectures or data. So many images without a single "
-        f"difference would leave one of {resolution:.2g} points possible"
+        f"difference would leave one of {resolution:.3g} points possible"
     )
     if resolution >= margin_pp:
         return f"{text}: too few to call anything equivalent within ±{margin_pp:g} points."

@@ -143,10 +143,12 @@ def test_quality_is_set_against_effect():
     assert list(joined["disagreement_pp"]) == pytest.approx([1, 2, 3])  # d was not measured
     found = quality_correlations(joined)
     np.testing.assert_allclose(found["spearman"], 1)
-    assert "+1.00: the nearer a set to the real images, the less" in quality_words(found)
-    far = degradation([0.0, 0.1, 0.5], [0.97, 0.99, 0.98], [0] * 3)
+    words = quality_words(found)
+    assert "over 3 sets with loss of accuracy +1.00, with disagreement with FP32 +1.00" in words
+    assert "loss of accuracy and disagreement with FP32 follow FID" in words
+    far = degradation([0.5, 0.1, 0.0], [0.97, 0.99, 0.98], [0] * 3)
     words = quality_words(quality_correlations(quality_and_effect(quality, far)))
-    assert "FID does not order the sets" in words
+    assert "neither follows FID" in words
     alone = quality_correlations(quality_and_effect(quality[:1], near))
     assert "too few sets" in quality_words(alone)
 
