@@ -96,7 +96,7 @@ def versus_real(
             if chosen.empty:
                 continue
             row = dict(zip([*SETTING, "calibration_set"], key, strict=True)) | {"model": model}
-            row |= {"images": len(labels)}
+            row |= {"images": len(labels), "margin_pp": margin_pp}
             row["resolution_pp"] = 100 * resolution(len(labels), confidence=confidence)
             pairs = list(_pairs(chosen, int8))
             row |= {"pairs": len(pairs)} | _failures(chosen, len(pairs))

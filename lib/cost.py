@@ -12,13 +12,14 @@ MAKERS = ("teacher", "student")
 ALL_MODELS = "all (geometric mean)"
 
 
-def int8_costs(timings: pd.DataFrame) -> pd.DataFrame:
+def int8_costs(timings: pd.DataFrame, seconds: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return latency, throughput and size of each INT8 network against FP32.
 
     `timings` has a row for each model, engine and method (`fp32` once a model): `latency_ms`,
     `throughput` in images/s and `size_bytes` of the weights. `faster` is INT8's throughput over
     FP32's, `latency_ratio` and `size_ratio` are FP32's over INT8's: above 1 INT8 wins in all
-    three. Below the models, their geometric means.
+    three. Below the models, their geometric means. `seconds`, a row for each cell with how long
+    its quantization took, gives `quantization_s`, the mean over sets and seeds.
     """
     fp32 = timings[timings["method"] == "fp32"].set_index("model")
     int8 = timings[timings["method"] != "fp32"].reset_index(drop=True)
@@ -30,6 +31,9 @@ def int8_costs(timings: pd.DataFrame) -> pd.DataFrame:
     table["faster"] = int8["throughput"] / before["throughput"]
     table["latency_ratio"] = before["latency_ms"] / int8["latency_ms"]
     table["size_ratio"] = before["size_bytes"] / int8["size_bytes"]
+    if seconds is not None:
+        taken = seconds.groupby(["model", "engine", "method"])["seconds"].mean()
+        table = table.join(taken.rename("quantization_s"), on=["model", "engine", "method"])
     ratios = ["faster", "latency_ratio", "size_ratio"]
     means = table.groupby(["engine", "method"], sort=False)[ratios]
     pooled = means.agg(lambda column: float(np.exp(np.log(column.astype(float)).mean())))

@@ -24,6 +24,12 @@ def test_ratios_are_above_one_where_int8_wins():
     assert list(table.loc["b", ["faster", "latency_ratio", "size_ratio"]]) == [1, 0.5, 4]
     means = table.loc["all (geometric mean)", ["faster", "latency_ratio", "size_ratio"]]
     assert list(means) == pytest.approx([2, 1, 4])
+    assert "quantization_s" not in table
+    seconds = pd.DataFrame(
+        {"model": "a", "engine": "nncf", "method": "default", "seconds": [1.0, 2.0, 6.0]}
+    )
+    timed = int8_costs(pd.DataFrame(rows, columns=columns), seconds).set_index("model")
+    assert timed.loc["a", "quantization_s"] == 3 and np.isnan(timed.loc["b", "quantization_s"])
     with pytest.raises(StudyError, match="timings of b in FP32"):
         int8_costs(pd.DataFrame(rows[:2] + rows[3:], columns=columns))
 
