@@ -1,14 +1,26 @@
 """What INT8 saves, what sets cost to make, published figures, and image quality beside effect."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
+from lib import set_quality
 from lib.cost import int8_costs, set_costs, with_sizes
 from lib.errors import StudyError
+from lib.extractors import Extractor
 from lib.published import FIGURES, published_table
 from lib.rankings import rank_correlations, rank_sets, ranking_words
-from lib.set_quality import quality_and_effect, quality_correlations, quality_words
+from lib.sampleset import SampleSet
+from lib.set_quality import (
+    measure_quality,
+    quality_and_effect,
+    quality_correlations,
+    quality_words,
+)
 
 
 def test_ratios_are_above_one_where_int8_wins():
@@ -138,6 +150,35 @@ def test_orders_of_one_set_or_equal_ones_cannot_be_compared():
         ranks = rank_sets(table)
         assert rank_correlations(ranks)["kendall"].isna().all()
         assert "No order to compare" in ranking_words(ranks, rank_correlations(ranks))
+
+
+class Colours(nn.Module):
+    """Mean colours as features; logits that see class 1 in bright images."""
+
+    def forward(self, images):
+        features = images.float().mean(dim=(2, 3))
+        bright = features.mean(dim=1, keepdim=True)
+        return features, torch.cat([255 - bright, bright], dim=1)
+
+
+def test_quality_of_sets_and_of_sets_for_each_network(tmp_path, monkeypatch):
+    extractor = Extractor("colours", "none", Colours().eval())
+    monkeypatch.setattr(set_quality, "classifier_extractor", lambda folder: extractor)
+    rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    folders = {"real": "real", "good": "good", "dark": "dark", "own": "own/resnet20"}
+    for name, folder in folders.items():
+        shade = np.where(labels == 1, 200, 40)[:, None, None, None] * (name != "dark")
+        images = rng.integers(0, 40, (40, 3, 32, 32)) + shade + rng.integers(0, 15, (40, 3, 1, 1))
+        info = {"data": "test", "class_names": ["dark", "bright"]}
+        SampleSet(images.astype(np.uint8), labels, info=info).save(tmp_path / folder)
+    shutil.copytree(tmp_path / "own/resnet20", tmp_path / "own/vgg11_bn")
+    sets = {name: tmp_path / name for name in ("real", "good", "dark", "own")}
+    measure_quality(tmp_path / "out", sets=sets, real=tmp_path / "real", evaluator=tmp_path)
+    table = pd.read_csv(tmp_path / "out/quality.csv").set_index("calibration_set")
+    assert table["n"].to_dict() == {"real": 40, "good": 40, "dark": 40, "own": 80}
+    assert table.loc["real", "fid"] == pytest.approx(0, abs=1e-6)
+    assert table.loc["dark", "fid"] > 100 * table.loc["good", "fid"] > 0
+    assert table["label_agreement"].to_dict() == {"real": 1, "good": 1, "dark": 0.5, "own": 1}
 
 
 def test_quality_is_set_against_effect():
