@@ -165,6 +165,8 @@ def intervals(
         else:
             axis.xaxis.set_major_locator(MaxNLocator(5))
         for y, number in enumerate(part[value]):
+            if not np.isfinite(number):  # a row that this panel lacks
+                continue
             axis.annotate(
                 f"{number:+.2f}", (number, y), (0, 6), textcoords="offset points", ha="center"
             )
