@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lib.figures import heatmap, intervals
 
@@ -17,6 +18,7 @@ def test_a_row_that_a_panel_lacks_is_left_empty():
     assert texts == [["-3.00", "-50.00"], ["-0.20"]]
 
 
+@pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # seaborn's
 def test_a_heat_map_keeps_to_its_limits():
     table = pd.DataFrame([[0.0, 1.0, 7.0]], index=["a"], columns=[1, 2, 3])
     figure = heatmap(table, "Title", "x", "y", "unit", center=1, limits=(0, 2), cell=(0.5, 0.4))
