@@ -21,7 +21,7 @@ from lib.errors import StudyError
 from lib.files import sha256_json
 from lib.openvino_models import predict_ir, read_ir, save_ir
 from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
-from lib.sampleset import SampleSet
+from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
 
 CELL_KEYS = ("model", "engine", "method", "calibration_set", "calibration_size", "seed")
@@ -54,6 +54,19 @@ class Grid:
         """Return where the INT8 IR of a cell is kept, None where it is not."""
         name = ".".join(str(cell[key]) for key in CELL_KEYS[:-1])
         return self.out / "models" / f"{name}.xml" if cell["seed"] == self.keep_seed else None
+
+    def calibration_folder(self, cell: Cell) -> Path:
+        """Return a cell's calibration set: the model's own where there is one for each model."""
+        folder = self.calibration[cell["calibration_set"]]
+        if (folder / RECORD).is_file():
+            return folder
+        own = folder / str(cell["model"])
+        if not (own / RECORD).is_file():
+            raise Skipped(
+                f"calibration set {cell['calibration_set']} is made for each network by itself, "
+                f"from its batch normalisation, and there is none for {cell['model']}"
+            )
+        return own
 
     def cell_file(self, cell: Cell) -> Path:
         """Return the file of a finished cell, named by all that its result depends on."""
@@ -177,7 +190,7 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
         raise StudyError(
             f"engine {cell['engine']!r} is unknown: choose one of {', '.join(ENGINES)}"
         )
-    calibration = SampleSet.load(grid.calibration[cell["calibration_set"]])
+    calibration = SampleSet.load(grid.calibration_folder(cell))
     task = Task(cell, grid, calibration, SampleSet.load(grid.validation), default)
     return ENGINES[cell["engine"]](task)
 

@@ -76,8 +76,9 @@ def run_grid(
     """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
 
     `models` holds `<model>.xml` in FP32, `calibration` names the SampleSet of each calibration
-    set; `validation` judges accuracy-aware quantization, `test` the results. `models/` keeps the
-    INT8 networks of `keep_seed`. A cell that fails has its error in its row and stops nothing.
+    set, or a folder with one for each model; `validation` judges accuracy-aware quantization,
+    `test` the results. `models/` keeps the INT8 networks of `keep_seed`. A cell that fails has
+    its error in its row and stops nothing.
     `scheduler` is the address of a dask scheduler that takes the place of `jobs` local processes;
     its workers must see the same files. After a kill, finished cells are not run again.
     """

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import shutil
 
 import numpy as np
 import openvino as ov
@@ -349,6 +350,19 @@ def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, mon
     assert table["error"].tolist()[2:4] == ["RuntimeError: no luck", "Skipped: Python is too new"]
     assert table["accuracy"].notna().tolist() == [True, True, False, False, False]
     assert len(predictions) == 2
+
+
+def test_a_set_for_each_model_is_read_by_its_model(models, sets, data, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(sets["noise"], own / MODELS[0])
+    wanted = cells(methods=["default"], calibration_sets=["noise", "zeroq"])
+    start(tmp_path / "grid", models, sets | {"zeroq": own}, data, wanted)
+    table, _, _ = load_results(tmp_path / "grid")
+    rows = table[table["calibration_set"] == "zeroq"].set_index("model")
+    assert rows["status"].tolist() == ["ok"] + ["skipped"] * (len(MODELS) - 1)
+    assert f"there is none for {MODELS[1]}" in rows.loc[MODELS[1], "error"]
+    row = rows.loc[MODELS[0]]
+    assert row["images_read"] == 6 and row["accuracy"] > 0
 
 
 def test_a_full_disk_is_no_fault_of_the_cell(models, sets, data, tmp_path, monkeypatch):
