@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lib.classifier_training import load_classifier
-from lib.classifiers import prepare_for_deployment
+from lib.classifiers import UNFUSED, prepare_for_deployment
 from lib.errors import StudyError
 from lib.files import atomic_path
 from lib.sampleset import IMAGE_SHAPE, SampleSet
@@ -36,6 +36,13 @@ def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) 
     images = SampleSet.load(check).images[:CHECK_IMAGES]
     for name, folder in classifiers.items():
         export_ir(out / f"{name}.xml", prepare_for_deployment(load_classifier(folder)), images)
+
+
+def export_unfused(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+    """Write `out/<name>_unfused.xml` and .bin for trained RepVGG classifiers, branches and all."""
+    images = SampleSet.load(check).images[:CHECK_IMAGES]
+    for name, folder in classifiers.items():
+        export_ir(out / f"{name}{UNFUSED}.xml", load_classifier(folder), images)
 
 
 def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
@@ -101,6 +108,11 @@ def predict_ir(
     return Predictor(model, batch_size)(images)
 
 
+def is_probabilities(outputs: np.ndarray) -> bool:
+    """Tell whether outputs `(n, classes)` are probabilities, not logits."""
+    return bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+
+
 class Predictor:
     """A compiled network that takes many images, asynchronously in batches of one size.
 
@@ -136,10 +148,11 @@ def measure_speeds(
 ) -> dict[str, dict[str, float]]:
     """Measure latency and throughput of several networks on this machine.
 
-    Latency: ms for one image with the LATENCY hint, median of `calls` synchronous calls after a
-    warm-up. Throughput: images/s with the THROUGHPUT hint, asynchronous batches of 64 from
-    `images` `(n, 3, 32, 32) uint8`. The networks take turns `repeats` times, so that a busy
-    moment hits all of them alike; returned are the medians over the turns:
+    Latency: ms for one image (for its batch, where a network has a fixed one) with the LATENCY
+    hint, median of `calls` synchronous calls after a warm-up. Throughput: images/s with the
+    THROUGHPUT hint, asynchronous batches of 64 from `images` `(n, 3, 32, 32) uint8`. The networks
+    take turns `repeats` times, so that a busy moment hits all of them alike; returned are the
+    medians over the turns:
     `{name: {"latency_ms", "throughput"}}`.
     """
     runners = {
@@ -177,7 +190,8 @@ def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> o
 
 def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
     request = _compile(read_ir(xml), 1, hints.PerformanceMode.LATENCY).create_infer_request()
-    inputs = [images[i % len(images)][None].astype(np.float32) for i in range(calls)]
+    batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
+    inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
 
     def latency() -> float:
         return 1000 * float(np.median([_seconds(lambda x=x: request.infer(x)) for x in inputs]))
