@@ -82,7 +82,8 @@ def check_network(model: OwnModel, classes: int | None = None) -> None:
 def read_source(file: Path) -> ov.Model:
     """Read an .onnx, .xml or .tflite file; one that is missing or damaged is a `StudyError`."""
     source_files(file)
-    start = file.open("rb").read(8)
+    with file.open("rb") as opened:
+        start = opened.read(8)
     if file.suffix == ".onnx":
         check_onnx(file)
     elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
