@@ -11,7 +11,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from lib.calibration import make_calibration_set
 from lib.cell import divergence, log_probabilities
 from lib.errors import StudyError
 from lib.grid import load_results, make_cells, run_grid
