@@ -116,17 +116,21 @@ def is_probabilities(outputs: np.ndarray) -> bool:
 class Predictor:
     """A compiled network that takes many images, asynchronously in batches of one size.
 
-    That size is `batch_size`, or the network's own where it is fixed.
+    That size is `batch_size`, or the network's own where it is fixed. Images stay bytes until
+    they are in the network, and each stream has a second request waiting: neither changes an
+    output, both save time that would pass between two batches.
     """
 
     def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
-        model = read_ir(model) if isinstance(model, Path) else model.clone()
+        model = _taking_bytes(read_ir(model) if isinstance(model, Path) else model)
         self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
         self.batch_size = self.compiled.input(0).shape[0]
-        self.queue = ov.AsyncInferQueue(self.compiled)
+        streams = self.compiled.get_property(ov.properties.optimal_number_of_infer_requests)
+        self.queue = ov.AsyncInferQueue(self.compiled, 2 * streams)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32)` of values 0 … 255."""
+        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32) uint8`."""
+        images = np.ascontiguousarray(images)
         logits = np.empty((len(images), self.compiled.output(0).shape[1]), np.float32)
 
         def keep(request: ov.InferRequest, start: int) -> None:
@@ -135,10 +139,10 @@ class Predictor:
 
         self.queue.set_callback(keep)
         for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size].astype(np.float32)
+            batch = images[start : start + self.batch_size]
             missing = self.batch_size - len(batch)
             batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
-            self.queue.start_async(batch, start)
+            self.queue.start_async(batch, start, share_inputs=True)
         self.queue.wait_all()
         return logits
 
@@ -174,6 +178,13 @@ def measure_speeds(
 def measure_speed(xml: Path, images: np.ndarray, *, repeats: int = 5) -> dict[str, float]:
     """Measure one network as `measure_speeds` does."""
     return measure_speeds({"model": xml}, images, repeats=repeats)["model"]
+
+
+def _taking_bytes(model: ov.Model) -> ov.Model:
+    """Return a copy of the network that takes pixels as uint8."""
+    steps = ov.preprocess.PrePostProcessor(model.clone())
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    return steps.build()
 
 
 def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
