@@ -4,6 +4,7 @@ import pandas as pd
 
 from lib.classifiers import UNFUSED
 
+CELL = ["nncf", "default", "real"]
 MEASURES = ["accuracy", "drop_pp", "agreement", "quantizers", "size_bytes"]
 
 
@@ -28,29 +29,17 @@ def unfused_table(fused: pd.DataFrame, unfused: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-CELL = ["nncf", "default", "real"]
-
-
 def unfused_verdict(table: pd.DataFrame) -> str:
-    """Say in words, model by model, which form of `unfused_table` lost less and by how much."""
+    """Say in words, model by model, what INT8 does to each form of `unfused_table`."""
     lines = []
     for model, part in table.groupby("model", sort=False):
-        form = part.set_index("form")
-        loss, quantizers = form["drop_pp"], form["quantizers"]
-        if loss.isna().any():
-            lines.append(
-                f"{model}: one form could not be quantized, see the table of failed cells."
-            )
+        if part["drop_pp"].isna().any():
+            lines.append(f"{model}: one form could not be quantized; its cells' errors say why.")
             continue
-        better = (
-            "as much as"
-            if abs(loss["unfused"] - loss["fused"]) < 0.005
-            else ("more than" if loss["unfused"] > loss["fused"] else "less than")
-        )
-        lines.append(
-            f"{model}: unfused it loses {loss['unfused']:.2f} points by INT8, {better} fused "
-            f"({loss['fused']:.2f}); agreement with FP32 {form['agreement']['unfused']:.2%} and "
-            f"{form['agreement']['fused']:.2%}, {quantizers['unfused']:.0f} and "
-            f"{quantizers['fused']:.0f} places where values are rounded."
-        )
+        words = [
+            f"{row.form} {-row.drop_pp:+.2f} points of accuracy, agreement with FP32 "
+            f"{row.agreement:.2%}, {row.quantizers:.0f} operations that round values"
+            for row in part.itertuples()
+        ]
+        lines.append(f"{model} in INT8: {'; '.join(words)}.")
     return "\n".join(lines)
