@@ -90,7 +90,7 @@ def read_source(file: Path) -> ov.Model:
         raise StudyError(f"{file} is no {file.suffix} file: export the network again")
     try:
         return ov.Core().read_model(file)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise StudyError(f"{file} cannot be read ({_reason(error)}): export it again") from error
 
 
@@ -102,7 +102,7 @@ def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.M
         network.reshape([network.input(0).get_partial_shape()[0], *rest])
         widen_constants(network)
         network = _preprocessed(network, model)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise StudyError(f"{model.file} does not take 32×32 images ({_reason(error)})") from error
     network.output(0).get_tensor().set_names({"logits"})
     found = network.output(0).get_partial_shape()

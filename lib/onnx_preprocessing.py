@@ -20,7 +20,7 @@ def check_onnx(file: Path) -> ModelProto:
     """Read an ONNX file; a damaged one, or one with weights in other files, is a `StudyError`."""
     try:
         model = onnx.load(file, load_external_data=False)
-    except DecodeError as error:
+    except (DecodeError, ValueError) as error:
         raise StudyError(f"{file} is damaged ({error}): export the network again") from error
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise StudyError(
@@ -43,7 +43,8 @@ def write_pixels_onnx(out: Path, model: OwnModel, *, free_batch: bool) -> None:
     half = entry.type.tensor_type.elem_type == TensorProto.FLOAT16
     start = _unused(graph)
     nodes, constants = _steps(model, start, entry.name, half)
-    batch = "n" if free_batch else entry.type.tensor_type.shape.dim[0].dim_value or 1
+    sizes = entry.type.tensor_type.shape.dim  # none where the file leaves the shape open
+    batch = "n" if free_batch else (sizes[0].dim_value if sizes else 0) or 1
     pixels = helper.make_tensor_value_info(start, TensorProto.FLOAT, [batch, *IMAGE_SHAPE])
     kept = [value for value in graph.input if value.name != entry.name]
     body = list(graph.node)
@@ -52,8 +53,8 @@ def write_pixels_onnx(out: Path, model: OwnModel, *, free_batch: bool) -> None:
     graph.input.extend([pixels, *kept])
     graph.initializer.extend(constants)
     graph.node.extend([*nodes, *body])
-    if free_batch:
-        graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    for size in graph.output[0].type.tensor_type.shape.dim[:1] if free_batch else ():
+        size.dim_param = "n"
     with atomic_path(out) as temporary:
         onnx.save(network, temporary)
 

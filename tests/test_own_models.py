@@ -120,6 +120,16 @@ def test_onnx_becomes_a_network_of_pixels(tmp_path, arguments, changes):
     onnx.checker.check_model(onnx.load(tmp_path / "out/mine.onnx"), full_check=True)
 
 
+def test_onnx_may_leave_the_shape_of_its_output_open(tmp_path):
+    network = onnx.load(write_onnx(tmp_path / "theirs.onnx"))
+    network.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(network, tmp_path / "open.onnx")
+    import_network(tmp_path / "out", own(tmp_path / "open.onnx"), IMAGES, 10)
+    for name in ("mine.xml", "mine.onnx"):
+        found = predict_ir(ov.Core().read_model(tmp_path / "out" / name), IMAGES)
+        np.testing.assert_allclose(found, logits(IMAGES), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_ir_becomes_a_network_of_pixels_in_fp32(tmp_path, half):
     import_network(tmp_path / "out", own(write_ir(tmp_path / "theirs.xml", half)), IMAGES, 10)
