@@ -30,11 +30,10 @@ def check_onnx(file: Path) -> ModelProto:
     return model
 
 
-def write_pixels_onnx(out: Path, model: OwnModel, *, free_batch: bool) -> None:
-    """Write a copy of an ONNX file that takes pixels `(n, 3, 32, 32)` float32 in [0, 255].
+def write_pixels_onnx(out: Path, model: OwnModel) -> None:
+    """Write a copy of an ONNX file that takes pixels `(1, 3, 32, 32)` float32 in [0, 255].
 
-    The first nodes scale, order, normalise and transpose them as `model` says. `free_batch` gives
-    input and output a batch of any size in the place of the file's own.
+    The first nodes scale, order, normalise and transpose them as `model` says.
     """
     network = check_onnx(model.file)
     graph = network.graph
@@ -43,9 +42,7 @@ def write_pixels_onnx(out: Path, model: OwnModel, *, free_batch: bool) -> None:
     half = entry.type.tensor_type.elem_type == TensorProto.FLOAT16
     start = _unused(graph)
     nodes, constants = _steps(model, start, entry.name, half)
-    sizes = entry.type.tensor_type.shape.dim  # none where the file leaves the shape open
-    batch = "n" if free_batch else (sizes[0].dim_value if sizes else 0) or 1
-    pixels = helper.make_tensor_value_info(start, TensorProto.FLOAT, [batch, *IMAGE_SHAPE])
+    pixels = helper.make_tensor_value_info(start, TensorProto.FLOAT, [1, *IMAGE_SHAPE])
     kept = [value for value in graph.input if value.name != entry.name]
     body = list(graph.node)
     for field in (graph.input, graph.node, graph.value_info):
@@ -53,8 +50,8 @@ def write_pixels_onnx(out: Path, model: OwnModel, *, free_batch: bool) -> None:
     graph.input.extend([pixels, *kept])
     graph.initializer.extend(constants)
     graph.node.extend([*nodes, *body])
-    for size in graph.output[0].type.tensor_type.shape.dim[:1] if free_batch else ():
-        size.dim_param = "n"
+    for size in graph.output[0].type.tensor_type.shape.dim[:1]:
+        size.dim_value = 1
     with atomic_path(out) as temporary:
         onnx.save(network, temporary)
 

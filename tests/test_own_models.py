@@ -111,13 +111,15 @@ def test_onnx_becomes_a_network_of_pixels(tmp_path, arguments, changes):
     import_network(tmp_path / "out", model, IMAGES, 10)
     kept = {key: changes[key] for key in ("input_max", "mean", "std", "colours") if key in changes}
     expected = logits(IMAGES, **kept)
-    for network in (tmp_path / "out/mine.xml", tmp_path / "out/mine.onnx"):
-        read = ov.Core().read_model(network)
+    batches = {"xml": "8" if "stuck" in arguments else "?", "onnx": "1"}
+    for kind in ("xml",) if "stuck" in arguments else ("xml", "onnx"):
+        read = ov.Core().read_model(tmp_path / f"out/mine.{kind}")
         np.testing.assert_allclose(predict_ir(read, IMAGES), expected, rtol=0, atol=1e-4)
-        batch = read.input(0).get_partial_shape()[0]
-        assert str(batch) == ("8" if arguments.get("stuck") else "?")
-        assert read.input(0).get_partial_shape()[1:].to_shape() == ov.Shape([3, 32, 32])
-    onnx.checker.check_model(onnx.load(tmp_path / "out/mine.onnx"), full_check=True)
+        assert str(read.input(0).get_partial_shape()) == f"[{batches[kind]},3,32,32]"
+    found = tmp_path / "out/mine.onnx"
+    assert found.exists() == ("stuck" not in arguments)
+    if found.exists():
+        onnx.checker.check_model(onnx.load(found), full_check=True)
 
 
 def test_onnx_may_leave_the_shape_of_its_output_open(tmp_path):
