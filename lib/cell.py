@@ -16,10 +16,10 @@ import torch
 from scipy.special import log_softmax
 
 from lib.checkpoint import load_tensors, save_tensors
-from lib.classifiers import family
+from lib.classifiers import UNFUSED, family, is_classifier
 from lib.errors import StudyError
 from lib.files import sha256_json
-from lib.openvino_models import predict_ir, read_ir, save_ir
+from lib.openvino_models import is_probabilities, predict_ir, read_ir, save_ir
 from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
 from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
@@ -179,10 +179,26 @@ def pin_worker(cpus: list[int], jobs: int) -> None:
         os.sched_setaffinity(0, share)
 
 
-def divergence(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Mean Kullback-Leibler divergence in nats of softmax(logits) from softmax(reference)."""
-    p, q = (log_softmax(values.astype(np.float64), axis=1) for values in (reference, logits))
+def model_family(name: str) -> str:
+    """Name the family of a grid's model, `own` for a network from elsewhere."""
+    name = name.removesuffix(UNFUSED)
+    return family(name) if is_classifier(name) else "own"
+
+
+def divergence(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """Mean Kullback-Leibler divergence in nats of the predictions `outputs` from `reference`.
+
+    Both are `(n, classes)`, logits or (as networks from elsewhere may give) probabilities.
+    """
+    p, q = (log_probabilities(values.astype(np.float64)) for values in (reference, outputs))
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+def log_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Return the logarithms `(n, classes)` of what logits or probabilities say, at least -87."""
+    if is_probabilities(outputs):
+        return np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return log_softmax(outputs, axis=1)
 
 
 def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
@@ -214,7 +230,7 @@ def _row(cell: Cell, reference: np.ndarray, logits: np.ndarray, labels: np.ndarr
     fp32, int8 = ((values.argmax(axis=1) == labels).mean() for values in (reference, logits))
     agreement = (reference.argmax(axis=1) == logits.argmax(axis=1)).mean()
     return cell | {
-        "family": family(cell["model"]),
+        "family": model_family(cell["model"]),
         "status": "ok",
         "error": "",
         "fp32_accuracy": float(fp32),

@@ -39,6 +39,8 @@ NAME = re.compile(
     r"(?:_x(?P<width>\d+_\d+))?"
 )
 MAX_WIDTH = 4.0
+UNFUSED = "_unfused"
+"""Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
 
 REPVGG_WIDTHS = {
     "repvgg_a0": (48, 48, 96, 192, 1280),
@@ -73,6 +75,14 @@ def family(name: str) -> str:
     """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
     size, _ = _parse(name)
     return next(f for f in FAMILIES if size.startswith(f))
+
+
+def is_classifier(name: str) -> bool:
+    """Tell whether `name` is one of the study's classifiers."""
+    try:
+        return bool(family(name))
+    except StudyError:
+        return False
 
 
 class NormalizedClassifier(nn.Module):

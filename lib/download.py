@@ -34,7 +34,8 @@ def download(url: str, target: Path | str, sha256: str | None = None) -> str:
     """Make sure that `target` holds the file at `url`; return its SHA-256.
 
     A file that is there, put by hand or by an earlier call, is verified and not fetched again: its
-    hash must be `sha256`, if given, and the one that `<target>.sha256` has recorded. A transfer
+    hash must be `sha256`, or begin so where only the first digits are known, if given, and the one
+    that `<target>.sha256` has recorded. A transfer
     that breaks off is resumed from `<target>.part`, now or by the next call. Of several processes
     one fetches and the others wait for it. Every failure is a `StudyError` that says what to do.
     """
@@ -88,7 +89,7 @@ def _verified(path: Path, target: Path, sha256: str | None) -> str:
     record, found = _beside(target, ".sha256"), sha256_file(path)
     recorded = record.read_text(encoding="utf-8").split()[:1] if record.is_file() else []
     for expected in ([sha256.lower()] if sha256 else []) + recorded:
-        if found != expected:
+        if not found.startswith(expected):
             if path != target:
                 path.unlink()
             raise StudyError(

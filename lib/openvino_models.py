@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lib.classifier_training import load_classifier
-from lib.classifiers import prepare_for_deployment
+from lib.classifiers import UNFUSED, prepare_for_deployment
 from lib.errors import StudyError
 from lib.files import atomic_path
 from lib.sampleset import IMAGE_SHAPE, SampleSet
@@ -36,6 +36,13 @@ def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) 
     images = SampleSet.load(check).images[:CHECK_IMAGES]
     for name, folder in classifiers.items():
         export_ir(out / f"{name}.xml", prepare_for_deployment(load_classifier(folder)), images)
+
+
+def export_unfused(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+    """Write `out/<name>_unfused.xml` and .bin for trained RepVGG classifiers, branches and all."""
+    images = SampleSet.load(check).images[:CHECK_IMAGES]
+    for name, folder in classifiers.items():
+        export_ir(out / f"{name}{UNFUSED}.xml", load_classifier(folder), images)
 
 
 def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
@@ -101,20 +108,29 @@ def predict_ir(
     return Predictor(model, batch_size)(images)
 
 
+def is_probabilities(outputs: np.ndarray) -> bool:
+    """Tell whether outputs `(n, classes)` are probabilities, not logits."""
+    return bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+
+
 class Predictor:
     """A compiled network that takes many images, asynchronously in batches of one size.
 
-    That size is `batch_size`, or the network's own where it is fixed.
+    That size is `batch_size`, or the network's own where it is fixed. Images stay bytes until
+    they are in the network, and each stream has a second request waiting: neither changes an
+    output, both save time that would pass between two batches.
     """
 
     def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
-        model = read_ir(model) if isinstance(model, Path) else model.clone()
+        model = _taking_bytes(read_ir(model) if isinstance(model, Path) else model)
         self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
         self.batch_size = self.compiled.input(0).shape[0]
-        self.queue = ov.AsyncInferQueue(self.compiled)
+        streams = self.compiled.get_property(ov.properties.optimal_number_of_infer_requests)
+        self.queue = ov.AsyncInferQueue(self.compiled, 2 * streams)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32)` of values 0 … 255."""
+        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32) uint8`."""
+        images = np.ascontiguousarray(images)
         logits = np.empty((len(images), self.compiled.output(0).shape[1]), np.float32)
 
         def keep(request: ov.InferRequest, start: int) -> None:
@@ -123,10 +139,10 @@ class Predictor:
 
         self.queue.set_callback(keep)
         for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size].astype(np.float32)
+            batch = images[start : start + self.batch_size]
             missing = self.batch_size - len(batch)
             batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
-            self.queue.start_async(batch, start)
+            self.queue.start_async(batch, start, share_inputs=True)
         self.queue.wait_all()
         return logits
 
@@ -136,10 +152,11 @@ def measure_speeds(
 ) -> dict[str, dict[str, float]]:
     """Measure latency and throughput of several networks on this machine.
 
-    Latency: ms for one image with the LATENCY hint, median of `calls` synchronous calls after a
-    warm-up. Throughput: images/s with the THROUGHPUT hint, asynchronous batches of 64 from
-    `images` `(n, 3, 32, 32) uint8`. The networks take turns `repeats` times, so that a busy
-    moment hits all of them alike; returned are the medians over the turns:
+    Latency: ms for one image (for its batch, where a network has a fixed one) with the LATENCY
+    hint, median of `calls` synchronous calls after a warm-up. Throughput: images/s with the
+    THROUGHPUT hint, asynchronous batches of 64 from `images` `(n, 3, 32, 32) uint8`. The networks
+    take turns `repeats` times, so that a busy moment hits all of them alike; returned are the
+    medians over the turns:
     `{name: {"latency_ms", "throughput"}}`.
     """
     runners = {
@@ -163,6 +180,13 @@ def measure_speed(xml: Path, images: np.ndarray, *, repeats: int = 5) -> dict[st
     return measure_speeds({"model": xml}, images, repeats=repeats)["model"]
 
 
+def _taking_bytes(model: ov.Model) -> ov.Model:
+    """Return a copy of the network that takes pixels as uint8."""
+    steps = ov.preprocess.PrePostProcessor(model.clone())
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    return steps.build()
+
+
 def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
     if model.is_dynamic():
         model.reshape([batch_size, *IMAGE_SHAPE])
@@ -177,7 +201,8 @@ def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> o
 
 def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
     request = _compile(read_ir(xml), 1, hints.PerformanceMode.LATENCY).create_infer_request()
-    inputs = [images[i % len(images)][None].astype(np.float32) for i in range(calls)]
+    batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
+    inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
 
     def latency() -> float:
         return 1000 * float(np.median([_seconds(lambda x=x: request.infer(x)) for x in inputs]))

@@ -15,8 +15,9 @@ from pydantic import (
 )
 
 from lib.calibration import CALIBRATION_SETS, SETS_PER_MODEL
-from lib.classifiers import family
+from lib.classifiers import FAMILIES, UNFUSED, family, is_classifier
 from lib.errors import StudyError
+from lib.own_models import OwnModel
 from lib.recipes import parse_recipe
 
 
@@ -112,7 +113,9 @@ class Params(BaseModel):
     evaluation_psis: Annotated[list[Annotated[Float, Field(ge=0, le=2)]], Field(min_length=1)]
     evaluation_psi_per_class: Count
     # the classifiers
-    classifiers: Annotated[list[str], Field(min_length=1)]
+    classifiers: list[str]
+    classifiers_weights: Literal["train", "published"]
+    own_models: list[OwnModel]
     classifier_epochs: Count
     classifier_batch_size: Annotated[int, Field(ge=2)]
     classifier_learning_rate: Positive
@@ -139,6 +142,7 @@ class Params(BaseModel):
     quantization_accuracy_aware_seeds: Count
     quantization_accuracy_aware_sets: list[str]
     quantization_speed_repeats: Count
+    quantization_unfused: list[str]
     # 06 comparison
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
@@ -148,9 +152,7 @@ class Params(BaseModel):
     ablation_seeds: Count
 
     @field_validator(
-        "classifiers",
-        "calibration_sets",
-        "quantization_methods",
+        *("classifiers", "calibration_sets", "quantization_methods", "quantization_unfused"),
         "quantization_accuracy_aware_sets",
         "evaluation_psis",
     )
@@ -170,6 +172,14 @@ class Params(BaseModel):
             except StudyError as error:
                 raise ValueError(str(error)) from error
         return names
+
+    @field_validator("own_models")
+    @classmethod
+    def _own_names(cls, models: list[OwnModel]) -> list[OwnModel]:
+        for name in cls._no_repeats([model.name for model in models]):
+            if is_classifier(name.removesuffix(UNFUSED)):
+                raise ValueError(f"{name} is a name of the study's: choose another")
+        return models
 
     @field_validator("student_recipe")
     @classmethod
@@ -198,6 +208,7 @@ class Params(BaseModel):
         if self.data == "digits":
             self._digits_suffice()
         self._sampling_fits_the_device()
+        self._classifiers_fit()
         made = self.sampling_per_class
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
@@ -207,6 +218,19 @@ class Params(BaseModel):
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
         return self
+
+    def _classifiers_fit(self) -> None:
+        if not self.classifiers and not self.own_models:
+            raise ValueError("classifiers and own_models are both empty: name a network in one")
+        published = {name for names in FAMILIES.values() for name in names}
+        if self.classifiers_weights == "published":
+            if others := sorted(set(self.classifiers) - published):
+                raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
+            if self.data == "digits":
+                raise ValueError("classifiers_weights: published are for CIFAR-10, not digits")
+        for name in self.quantization_unfused:
+            if name not in self.classifiers or family(name) != "repvgg":
+                raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
 
     def _sampling_fits_the_device(self) -> None:
         if self.sampling_backend == "openvino" and self.device == "cuda":
@@ -242,6 +266,11 @@ def validate(values: dict[str, Any]) -> Params:
 def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
     fault = error.errors(include_url=False)[0]
     key = str(fault["loc"][0]) if fault["loc"] else ""
+    if key == "own_models" and len(fault["loc"]) > 1:
+        entry, *inner = fault["loc"][1:]
+        field = ".".join(map(str, inner)) or "entry"
+        text = fault["msg"].removeprefix("Value error, ")
+        return f"parameter own_models, network {entry + 1}, {field}: {text}"
     if fault["type"] == "extra_forbidden":
         return f"unknown parameter {key}: no notebook declares it, remove it or mend its spelling"
     if fault["type"] == "missing":

@@ -13,6 +13,7 @@ from lib.manifest import changed_parameter
 from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.params import Params
 from lib.paths import resolve
+from lib.published_weights import CIFAR10_CLASSES, check_classes, published_file
 from lib.study import check_writable, output_folder
 from lib.teacher_source import check_source, find_teacher
 
@@ -35,6 +36,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
         check_data(params)
         if params.teacher != "train":
             check_source(find_teacher(params.teacher, folder / "manifest.json"))
+    if any(path.stem == "05_quantization" for path in notebooks):
+        check_networks(params)
 
 
 def check_declarations(params: Params) -> None:
@@ -68,6 +71,29 @@ def check_disk(params: Params, folder: Path) -> None:
             f"disk full: {folder} has {free / 1e6:.0f} MB free, the study needs about "
             f"{needed / 1e6:.0f} MB: free some space or choose another output_dir"
         )
+
+
+def check_networks(params: Params) -> None:
+    """Networks from elsewhere must be there and fit the data: published weights, own files."""
+    names = class_folders(params)
+    if params.classifiers_weights == "published":
+        check_classes(names or CIFAR10_CLASSES)
+        for name in params.classifiers:
+            published_file(name)
+    for model in params.own_models:
+        from lib.network_import import check_network  # OpenVINO, which is slow to import
+
+        check_network(model, len(names) or None)
+
+
+def class_folders(params: Params) -> list[str]:
+    """Return the class folders of an image tree; those of digits or CIFAR-10, which are known."""
+    if params.data == "cifar10":
+        return CIFAR10_CLASSES
+    if params.data == "digits":
+        return [str(k) for k in range(10)]
+    folder = resolve(params.data_dir) / SPLITS[0]
+    return sorted(path.name for path in folder.glob("*/"))
 
 
 def check_data(params: Params) -> None:

@@ -64,14 +64,15 @@ def quantize_default(
     means, which misleads it where images are alike at their borders and maps are small. `seed`
     chooses the images and their order. A set smaller than `subset_size` is read whole.
     """
-    images = CalibrationImages(calibration, seed)
+    images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
         advanced, fast = _bias_correction(nncf, bias_correction)
+        advanced.batchwise_statistics = images.batch > 1 or None
         model = nncf.quantize(
             ir,
             nncf.Dataset(images),
             preset=nncf.QuantizationPreset(preset),
-            subset_size=subset_size,
+            subset_size=images.items(subset_size),
             fast_bias_correction=fast,
             advanced_parameters=advanced,
         )
@@ -122,21 +123,22 @@ def restore_accuracy(
     seed: int = 0,
 ) -> Quantized:
     """Run the whole of NNCF's quantization with accuracy control."""
-    images = CalibrationImages(calibration, seed)
+    images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
         advanced, fast = _bias_correction(nncf, bias_correction)
+        advanced.batchwise_statistics = images.batch > 1 or None
         restorer = nncf.AdvancedAccuracyRestorerParameters(
             max_num_iterations=max_iterations, num_ranking_workers=1
         )
         model = nncf.quantize_with_accuracy_control(
             ir,
             nncf.Dataset(images),
-            nncf.Dataset(_batches(validation), lambda batch: batch[0]),
+            nncf.Dataset(_batches(validation, fixed_batch(ir)), lambda batch: batch[0]),
             validate,
             max_drop=max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
             preset=nncf.QuantizationPreset(preset),
-            subset_size=subset_size,
+            subset_size=images.items(subset_size),
             fast_bias_correction=fast,
             advanced_quantization_parameters=advanced,
             advanced_accuracy_restorer_parameters=restorer,
@@ -154,22 +156,31 @@ def accuracy_drop(reference: ov.Model, model: ov.Model, samples: SampleSet) -> f
 
 
 class CalibrationImages:
-    """Calibration images as NNCF items `(1, 3, 32, 32) float32`, which remembers those it gave."""
+    """Calibration images as NNCF items `(batch, 3, 32, 32) float32`, which remembers those it gave.
 
-    def __init__(self, samples: SampleSet, seed: int):
+    `batch` is 1, or a network's own where it is fixed; a smaller set is repeated to fill it.
+    """
+
+    def __init__(self, samples: SampleSet, seed: int, batch: int = 1):
         if len(samples) == 0:
             raise StudyError("the calibration set is empty: make it again with images")
         self.order = balanced_order(samples.labels, seed)
-        self.samples = samples
+        self.samples, self.batch = samples, batch
         self.given: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self.order)
+        return self.items(len(self.order))
 
     def __getitem__(self, position: int) -> np.ndarray:
-        index = int(self.order[position])
-        self.given.add(index)
-        return self.samples.images[index][None].astype(np.float32)
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        chosen = self.order[position * self.batch : (position + 1) * self.batch]
+        self.given.update(chosen.tolist())
+        return self.samples.images[np.resize(chosen, self.batch)].astype(np.float32)
+
+    def items(self, images: int) -> int:
+        """Return how many items hold `images` images at most, but one at least."""
+        return max(1, images // self.batch)
 
     def labels_read(self) -> list[int]:
         """Count the distinct images given so far by class."""
@@ -185,21 +196,30 @@ def validate(compiled: ov.CompiledModel, batches: Iterable[Batch]) -> tuple[floa
     """
     request = compiled.create_infer_request()
     correct = [
-        request.infer(images)[compiled.output(0)].argmax(axis=1) == labels
+        request.infer(images)[compiled.output(0)].argmax(axis=1)[: len(labels)] == labels
         for images, labels in batches
     ]
     return float(np.concatenate(correct).mean()), [float(batch.mean()) for batch in correct]
 
 
-def _batches(samples: SampleSet) -> list[Batch]:
-    """Split a set into batches of float images and labels."""
-    starts = range(0, len(samples), VALIDATION_BATCH)
+def fixed_batch(ir: ov.Model) -> int | None:
+    """Return the batch of a network that takes no other."""
+    batch = ir.input(0).get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
+
+
+def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
+    """Split a set into batches of float images and labels; the images fill a `fixed` batch."""
+    size = fixed or VALIDATION_BATCH
+    chosen = [
+        np.arange(len(samples))[start : start + size] for start in range(0, len(samples), size)
+    ]
     return [
         (
-            samples.images[start : start + VALIDATION_BATCH].astype(np.float32),
-            samples.labels[start : start + VALIDATION_BATCH],
+            samples.images[np.resize(index, fixed or len(index))].astype(np.float32),
+            samples.labels[index],
         )
-        for start in starts
+        for index in chosen
     ]
 
 

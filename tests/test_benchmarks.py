@@ -1,11 +1,15 @@
 """The benchmarks' references make the same as the study; their tables hold what they promise."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import fractals, teacher
+from benchmarks import evaluation, fractals, teacher
 from benchmarks.grouped_generator import grouped_images
+from lib.classifiers import NormalizedClassifier, build_classifier
+from lib.errors import StudyError
+from lib.openvino_models import export_ir, predict_ir, read_ir, save_ir
 from lib.stylegan2 import Generator
 from lib.teacher import BACKENDS
 
@@ -55,3 +59,42 @@ def test_the_plain_loop_draws_fractals_too(monkeypatch, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "outputs/bench/fractals.csv").set_index("implementation")
     assert table.loc[fractals.PLAIN, "times_plain"] == 1
     assert (table["images_per_s"] > 0).all() and "vectorised" in capsys.readouterr().out
+
+
+def test_every_way_of_evaluation_gives_the_same_logits_and_a_rate(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    network = NormalizedClassifier(build_classifier("resnet20_x0_5")).eval()
+    export_ir(tmp_path / "net.xml", network, images)
+    expected = predict_ir(tmp_path / "net.xml", images)
+    files = evaluation.encode(images)
+    for call in (evaluation.int8_call(tmp_path / "net.xml"), evaluation.torch_call(network)):
+        found = np.concatenate([call(evaluation.decode(png)) for png in files])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+        assert evaluation.one_by_one_rate(call, files)() > 0
+    assert evaluation.predictor_rate(tmp_path / "net.xml", images)() > 0
+
+
+def test_the_ratios_are_medians_over_the_turns():
+    turns = {
+        evaluation.OURS: [90, 100, 300],
+        evaluation.APP: [100, 100, 100],
+        evaluation.ORIGINAL: [45, 20, 100],
+        evaluation.TORCH: [5, 50, 20],
+    }
+    table = evaluation.summarise(pd.DataFrame(turns)).set_index("way")
+    assert table["predictor_times"].tolist() == [1, 1, 3, 15]
+    assert table["reached"].tolist() == [True, True, True, True]
+    slow = pd.DataFrame(turns | {evaluation.OURS: [80, 80, 80]})
+    assert evaluation.summarise(slow)["reached"].tolist() == [True, False, False, False]
+
+
+def test_benchmark_app_gives_a_rate_or_its_error(tmp_path):
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    network = NormalizedClassifier(build_classifier("resnet20_x0_5")).eval()
+    export_ir(tmp_path / "net.xml", network, images)
+    with pytest.raises(StudyError, match="benchmark_app failed"):
+        evaluation.app_rate(tmp_path / "none.xml", 1)()
+    model = read_ir(tmp_path / "net.xml")
+    model.reshape([2, 3, 32, 32])
+    save_ir(tmp_path / "fixed.xml", model)
+    assert evaluation.app_rate(tmp_path / "fixed.xml", 1)() > 0
