@@ -27,7 +27,10 @@ NOTEBOOK = NOTEBOOKS / "07_image_generator.ipynb"
 ARTIFACT, PUBLISHED = "artifacts/image_generator", "student"
 SHIPPED = ROOT / "outputs" / "digits" / PUBLISHED
 TEMPLATES = Path(__file__).with_name("generator_page_template")
-SUBTITLE = "A small network draws {data}. Choose classes, how many and a seed; a classifier says what it sees in each image."
+SUBTITLE = (
+    "A small network draws {data}. Choose classes, how many and a seed; a classifier says what it "
+    "sees in each image."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from jupyter_server.services.kernels.connection.base import (
     deserialize_msg_from_ws_v1,
     serialize_msg_to_ws_v1,
 )
+from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado.web import HTTPError, RequestHandler
 from traitlets.config import Config
 from voila.app import Voila
@@ -42,8 +43,9 @@ KERNEL_INFO = {  # what the page asks for, without the versions
 MAX_MESSAGE_BYTES = 200_000
 KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "Content-Security-Policy": "default-src 'self'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -75,6 +77,7 @@ class GeneratorServer(Voila):
         return [
             (r"/", PageHandler, page[2]),
             (r"/api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
+            (r"/api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
             (r"/voila/api/shutdown/([\w-]+)", LeaveHandler),
             (rf"/voila/templates/((?:{names})/static/.+)", *templates[1:]),
             *kept,
@@ -121,6 +124,16 @@ class WidgetChannels(VoilaKernelWebsocketHandler):
             parts[3] = json.dumps(KERNEL_INFO).encode()
             message = serialize_msg_to_ws_v1(parts, channel)
         return super().write_message(message, binary) if kind in TO_BROWSER else None
+
+    def write_error(self, status_code: int, **_) -> None:
+        """Answer with the number alone."""
+        self.finish(str(status_code))
+
+
+class StateHandler(KernelHandler):
+    """Says that the page's kernel is there; stops none."""
+
+    SUPPORTED_METHODS = ("GET",)
 
     def write_error(self, status_code: int, **_) -> None:
         """Answer with the number alone."""
@@ -197,7 +210,7 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
             "ip": "127.0.0.1",
             "port": port,
             "open_browser": False,
-            "log_level": "WARNING",
+            "log_level": "WARN",
             "connection_dir_root": str(notebook.parents[1]),
         },
         "VoilaConfiguration": voila,
@@ -215,7 +228,7 @@ def main(notebook: str, port: str, visitors: str) -> None:
     """Serve until a signal ends it, then remove the folder that was served."""
     try:
         server = make_server(Path(notebook), int(port), int(visitors))
-        print(f"http://127.0.0.1:{port}/ for {visitors} visitors at once; Ctrl-C ends it", flush=True)
+        print(f"http://127.0.0.1:{port}/, visitors at once: {visitors}; Ctrl-C ends it", flush=True)
         server.start()
     finally:
         shutil.rmtree(Path(notebook).parents[1], ignore_errors=True)

@@ -92,7 +92,7 @@ def images_panel(generator: ImageGenerator, seed: int) -> Panel:
         for label, name in enumerate(generator.class_names)
     ]
     chooser = widgets.Box(boxes).add_class("ig-classes")
-    count, number = whole(f"Images a class (1 to {MAX_PER_CLASS})", 8), whole("Seed", seed)
+    count, number = whole(f"Images a class (1–{MAX_PER_CLASS})", 12), whole("Seed", seed)
     truncation = truncation_control()
 
     def work() -> Result:
@@ -109,7 +109,7 @@ def path_panel(generator: ImageGenerator, seed: int) -> Panel:
     names = generator.class_names
     first, last = class_control("First class", names, 0), class_control("Last class", names, -1)
     seeds = whole("First seed", seed), whole("Last seed", seed + 1)
-    steps, truncation = whole(f"Steps (2 to {MAX_STEPS})", 10), truncation_control()
+    steps, truncation = whole(f"Steps (2–{MAX_STEPS})", 10), truncation_control()
 
     def work() -> Result:
         labels, ends = (first.value, last.value), (seeds[0].value, seeds[1].value)
@@ -122,7 +122,7 @@ def path_panel(generator: ImageGenerator, seed: int) -> Panel:
 def compare_panel(generator: ImageGenerator, seed: int) -> Panel:
     """Return the panel that shows every network's images of the same latents."""
     label = class_control("Class", generator.class_names, 0)
-    count, number = whole(f"Images (1 to {MAX_PER_CLASS})", 12), whole("Seed", seed)
+    count, number = whole(f"Images (1–{MAX_PER_CLASS})", 24), whole("Seed", seed)
     truncation = truncation_control()
 
     def work() -> Result:
@@ -142,7 +142,7 @@ def truncation_control() -> widgets.FloatText:
     return widgets.FloatText(
         value=1.0,
         step=0.1,
-        description="Truncation (0 to 1)",
+        description="Truncation (0–1)",
         tooltip="Scales the latents: lower is more typical and less varied, 1 is none",
     )
 

@@ -53,7 +53,8 @@ class ImageGenerator:
         self._networks = {name: _compile(path) for name, path in found.items()}
         self._evaluator = _compile(folder / EVALUATOR)
         self.models = list(self._networks)
-        self._warm()
+        for name in self.models:  # the first images of a network take longer
+            self.opinions(self.images(*self._example(), name))
 
     def images(self, z: np.ndarray, c: np.ndarray, model: str = "student") -> np.ndarray:
         """Return images `(n, 3, 32, 32) uint8`.
@@ -82,11 +83,8 @@ class ImageGenerator:
             times.append(time.perf_counter() - start)
         return float(np.median(times))
 
-    def _warm(self) -> None:
-        """Let each network prepare itself for the shapes that are asked for most."""
-        z, c = draw_latents(1, 0, BATCH_SIZE, self.z_dim), np.zeros(BATCH_SIZE, np.int64)
-        for name in self.models:
-            self.opinions(self.images(z[:1], c[:1], name))
+    def _example(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((1, self.z_dim), np.float32), np.zeros(1, np.int64)
 
 
 def draw_latents(seed: int, label: int, n: int, z_dim: int, truncation: float = 1.0) -> np.ndarray:
