@@ -41,6 +41,7 @@ KERNEL_INFO = {  # what the page asks for, without the versions
     "help_links": [],
 }
 MAX_MESSAGE_BYTES = 200_000
+MIN_OFFSETS, MAX_OFFSETS = 6, 32  # channel, header, parent, metadata, content, buffers, end
 KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; "
@@ -160,6 +161,9 @@ def allowed(message: str | bytes) -> bool:
     Of comms it may open the one that asks for the widgets, not make widgets of its own.
     """
     try:
+        parts = int.from_bytes(message[:8], "little")
+        if not MIN_OFFSETS <= parts <= MAX_OFFSETS:  # the reader would count to any number
+            return False
         channel, parts = deserialize_msg_from_ws_v1(message)
         header, _, _, content = (json.loads(part.decode()) for part in parts[:4])
         if channel != "shell" or header["msg_type"] not in FROM_BROWSER:

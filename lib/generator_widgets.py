@@ -64,6 +64,7 @@ class Panel:
     def run(self) -> None:
         """Compute and show; whatever goes wrong is one line for the person."""
         self.button.disabled, self.button.description = True, "Working…"
+        self.message.value = status("Working…")
         self.page.add_class("ig-busy")
         try:
             self._show(self.work())
@@ -77,12 +78,12 @@ class Panel:
             self.button.disabled, self.button.description = False, self.action
 
     def _show(self, result: Result) -> None:
-        self.message.value, self.page.value = status(result.words), result.page
-        links = []
+        self.page.value, links = result.page, []
         for name, content in result.files.items():
             text, kind = LINKS[Path(name).suffix]
             links.append(download_link(text, name, content, kind))
         self.links.value = f'<p class="ig-links">{"".join(links)}</p>'
+        self.message.value = status(result.words)
 
 
 def images_panel(generator: ImageGenerator, seed: int) -> Panel:
