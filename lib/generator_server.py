@@ -80,7 +80,7 @@ class GeneratorServer(Voila):
             (r"/api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
             (r"/api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
             (r"/voila/api/shutdown/([\w-]+)", LeaveHandler),
-            (rf"/voila/templates/((?:{names})/static/.+)", *templates[1:]),
+            (rf"/voila/templates/((?:{names})/static/\w[\w.-]*)", *templates[1:]),
             *kept,
             (r".*", NotFoundHandler),
         ]
