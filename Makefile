@@ -1,6 +1,7 @@
 # make study   set up .venv and run the default profile end to end
 # make test    set up .venv and run all tests
 # make lab     open JupyterLab
+# make app     serve the image generator as a web page; ARGS='--port 8000 --visitors 3'
 # make bench   measure speeds (minutes); tables in outputs/bench
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # make sets    publish the image sets: safetensors, PNGs by class, a data card each
@@ -15,7 +16,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab bench export sets clean
+.PHONY: study test lint lab app bench export sets clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -31,6 +32,9 @@ lint: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+
+app: $(READY)
+	$(BIN)/python -m lib.generator_app $(PROFILE) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

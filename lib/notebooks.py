@@ -35,3 +35,8 @@ def assigned_literals(source: str) -> dict[str, Any] | None:
         return {node.targets[0].id: ast.literal_eval(node.value) for node in body}
     except (AttributeError, SyntaxError, ValueError):
         return None
+
+
+def read_tagged(notebook: dict, tag: str) -> list[dict]:
+    """Return the cells of a notebook that have the tag."""
+    return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]

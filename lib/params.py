@@ -147,6 +147,9 @@ class Params(BaseModel):
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
     comparison_bootstrap: Annotated[int, Field(ge=100)]
+    # 07 the image generator
+    generator_per_class: Annotated[int, Field(ge=2, le=100)]
+    generator_truncations: Annotated[list[Share], Field(min_length=1)]
     # A1 distillation ablation
     ablation_epochs: Count
     ablation_seeds: Count

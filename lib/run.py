@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     for path in notebooks:
         execute(path, params.model_dump(), folder / "notebooks")
     print(f"\nDone in {_minutes(time.monotonic() - started)}. Read the results in")
-    print(f"  {folder}/notebooks/   the executed notebooks; the last is the comparison")
+    print(f"  {folder}/notebooks/   the executed notebooks; 06 is the comparison")
     print(f"  {folder}/tables/      every number, verdict.md in words")
     print(f"  {folder}/figures/     every figure")
 
