@@ -23,9 +23,9 @@ from lib.cell import (
     CELL_KEYS,
     Cell,
     Grid,
+    finished,
     load_logits,
     load_seconds,
-    finished,
     pin_worker,
     run_cells,
     run_reference,
@@ -83,12 +83,12 @@ def run_grid(
 ) -> None:
     """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
 
-    `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the SampleSet of each calibration
-    set; `validation` judges accuracy-aware quantization, `test` the results. `models/` keeps the
-    INT8 networks of `keep_seed`, each with a .json that says how it was made and how accurate it
-    is. seconds.csv says how long each quantization took, which varies. `scheduler` is the address
-    of a dask scheduler that takes the place of `jobs` local processes; its workers must see the
-    same files. A cell that fails has its error in its row and stops nothing; then, as after a
+    `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the
+    SampleSet of each calibration set; `validation` judges accuracy-aware quantization, `test` the
+    results. `models/` keeps the INT8 networks of `keep_seed`, each with a .json that says how it
+    was made and how accurate it is. seconds.csv says how long each quantization took, which
+    varies. `scheduler` is the address of a dask scheduler that takes the place of `jobs` local
+    processes; its workers must see the same files. A cell that fails has its error in its row and stops nothing; then, as after a
     kill, the finished cells stay in cells/ and are not run again by the next call.
     """
     options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
@@ -161,6 +161,29 @@ def per_class_table(
             accuracy = float(hits.mean()) if len(hits) else float("nan")
             rows.append(keys | {"class": class_name, "images": len(hits), "accuracy": accuracy})
     return pd.DataFrame(rows)
+
+
+def compare_engines(table: pd.DataFrame, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Compare nncf and pot over the cells that both have finished.
+
+    A row for each method and calibration set: number of `pairs`, mean losses in percentage points
+    (`nncf`, `pot`), share of test images that the two INT8 networks classify `alike`.
+    """
+    cells = [key for key in CELL_KEYS if key != "engine"]
+    ok = table[table["status"] == "ok"]
+    first, second = (ok[ok["engine"] == engine] for engine in ("nncf", "pot"))
+    pairs = first.merge(second, on=cells, suffixes=("_nncf", "_pot"))
+    columns = ["method", "calibration_set", "pairs", "nncf", "pot", "alike"]
+    rows = []
+    for (method, kind), part in pairs.groupby(["method", "calibration_set"], sort=False):
+        named = [
+            [predictions[cell_name(row | {"engine": engine})] for engine in ("nncf", "pot")]
+            for row in part[cells].to_dict("records")
+        ]
+        alike = np.mean([(one == other).mean() for one, other in named])
+        means = part[["drop_pp_nncf", "drop_pp_pot"]].mean()
+        rows.append([method, kind, len(part), *means, alike])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def time_grid(

@@ -50,6 +50,7 @@ class Params(BaseModel):
     device: Literal["cpu", "cuda"]
     num_processes: Annotated[int, Field(ge=1, le=64)]
     jobs: Count
+    scheduler: str
     # real data
     data: Literal["digits", "cifar10", "imagefolder"]
     data_dir: str
@@ -126,14 +127,19 @@ class Params(BaseModel):
     calibration_sets: Annotated[list[str], Field(min_length=1)]
     calibration_per_class: Count
     # 05 quantization
+    quantization_engines: Annotated[list[Literal["nncf", "pot"]], Field(min_length=1)]
     quantization_methods: Annotated[list[Literal["default", "accuracy_aware"]], Field(min_length=1)]
     quantization_preset: Literal["performance", "mixed"]
     quantization_subset_size: Count
     quantization_bias_correction: Literal["fast", "full", "none"]
+    quantization_overflow_fix: Literal["disable", "enable", "first_layer"]
     quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
     quantization_max_iterations: Count
     quantization_seeds: Count
     quantization_accuracy_aware_seeds: Count
+    quantization_pot_classifiers: Count
+    quantization_pot_seeds: Annotated[int, Field(ge=0)]
+    quantization_pot_accuracy_aware_seeds: Annotated[int, Field(ge=0)]
     quantization_speed_repeats: Count
     # 06 comparison
     comparison_margin_pp: Positive
@@ -143,7 +149,13 @@ class Params(BaseModel):
     ablation_epochs: Count
     ablation_seeds: Count
 
-    @field_validator("classifiers", "calibration_sets", "quantization_methods", "evaluation_psis")
+    @field_validator(
+        "classifiers",
+        "calibration_sets",
+        "quantization_engines",
+        "quantization_methods",
+        "evaluation_psis",
+    )
     @classmethod
     def _no_repeats(cls, names: list) -> list:
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
@@ -197,6 +209,8 @@ class Params(BaseModel):
             raise ValueError("student_batch_size must be a multiple of num_processes")
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
+        if self.scheduler and "://" not in self.scheduler and ":" not in self.scheduler:
+            raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
         return self
 
     def _sampling_fits_the_device(self) -> None:

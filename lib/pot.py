@@ -105,7 +105,11 @@ def restore_pot_accuracy(
 ) -> Quantized:
     """Run the whole of POT's AccuracyAwareQuantization."""
     images = CalibrationImages(calibration, seed)
-    options = {"preset": "mixed", "bias_correction": "fast", "overflow_fix": "first_layer"} | options
+    options = {
+        "preset": "mixed",
+        "bias_correction": "fast",
+        "overflow_fix": "first_layer",
+    } | options
     job = _job(onnx, images, subset_size, options, mean, scale)
     job |= {"method": "accuracy_aware", "max_drop": max_drop, "max_iterations": max_iterations}
     return _run(job, images, validation)
@@ -117,7 +121,9 @@ def _job(onnx: Path, images: CalibrationImages, subset_size: int, options, mean,
     for key, value in options.items():
         if value not in CHOICES[key]:
             known = ", ".join(CHOICES[key])
-            raise StudyError(f"POT knows no {key.replace('_', ' ')} {value!r}: choose one of {known}")
+            raise StudyError(
+                f"POT knows no {key.replace('_', ' ')} {value!r}: choose one of {known}"
+            )
     job = options | {"onnx": str(onnx.resolve()), "mean_values": mean, "scale_values": scale}
     return job | {"calibration_images": min(subset_size, len(images))}
 
