@@ -88,8 +88,9 @@ def run_grid(
     results. `models/` keeps the INT8 networks of `keep_seed`, each with a .json that says how it
     was made and how accurate it is. seconds.csv says how long each quantization took, which
     varies. `scheduler` is the address of a dask scheduler that takes the place of `jobs` local
-    processes; its workers must see the same files. A cell that fails has its error in its row and stops nothing; then, as after a
-    kill, the finished cells stay in cells/ and are not run again by the next call.
+    processes; its workers must see the same files. A cell that fails has its error in its row and
+    stops nothing; then, as after a kill, the finished cells stay in cells/ and are not run again
+    by the next call.
     """
     options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
     options |= {"max_drop": max_drop, "max_iterations": max_iterations}

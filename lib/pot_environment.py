@@ -74,7 +74,7 @@ def make_environment(folder: Path) -> None:
 def _install(folder: Path) -> None:
     venv.create(folder, with_pip=True)
     pip = [folder / "bin" / "python", "-I", "-m", "pip", "--disable-pip-version-check"]
-    _run([*pip, "install", "--only-binary", ":all:", *PATIENCE, *PINS])
+    _run([*pip, "install", *PATIENCE, *PINS])
     _run([*pip, "uninstall", "--yes", TELEMETRY])
 
 
