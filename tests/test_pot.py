@@ -240,6 +240,7 @@ def test_neither_order_nor_an_earlier_job_matters(int8, models, real, tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore")  # of the exporter
 def test_a_network_of_normalised_input_takes_pixels_in_the_end(
     environment, real, test_set, tmp_path
 ):
