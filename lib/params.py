@@ -209,7 +209,7 @@ class Params(BaseModel):
             raise ValueError("student_batch_size must be a multiple of num_processes")
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
-        if self.scheduler and "://" not in self.scheduler and ":" not in self.scheduler:
+        if self.scheduler and ":" not in self.scheduler:
             raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
         return self
 

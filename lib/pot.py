@@ -9,6 +9,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from lib.quantization import BIAS_CORRECTIONS, CalibrationImages, Quantized, acc
 from lib.sampleset import SampleSet
 
 WORKER = Path(__file__).with_name("pot_worker.py")
+LOCK = threading.Lock()  # one job at a time
 CHOICES = {
     "preset": tuple(PRESETS),
     "bias_correction": BIAS_CORRECTIONS,
@@ -175,7 +177,7 @@ class Worker:
         converted = Path(self.folder.name) / f"{sha256_json(source)}.xml"
         write_json(folder / JOB, job | {"converted": str(converted)})
         answer = ""
-        with contextlib.suppress(BrokenPipeError):
+        with LOCK, contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(f"{folder}\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
