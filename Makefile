@@ -3,6 +3,7 @@
 # make lab     open JupyterLab
 # make bench   measure speeds (minutes); tables in outputs/bench
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
+# make sets    publish the image sets: safetensors, PNGs by class, a data card each
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
 PYTHON ?= python3.11
@@ -14,7 +15,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab bench export clean
+.PHONY: study test lint lab bench export sets clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -36,6 +37,9 @@ bench: $(READY)
 
 export: $(READY)
 	$(BIN)/python -m lib.student_export $(PROFILE)
+
+sets: $(READY)
+	$(BIN)/python -m lib.publish $(PROFILE)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

@@ -1,6 +1,7 @@
 """Calibration sets: the images whose activations fix the ranges of the INT8 networks.
 
 Each kind is one function in `CALIBRATION_SETS`; a new set needs no more than a new entry there.
+The kinds in `SETS_PER_MODEL` belong to one network and are made from it.
 All sets are class-balanced as far as their kind allows and lie in an order in which every prefix
 is, too: quantization reads a set from the start and stops at its subset size.
 """
@@ -60,6 +61,8 @@ def make_calibration_set(
     no images, only `class_names`. Raises `StudyError` for an unknown kind, a missing source, or
     one with too few images of a class.
     """
+    if kind in SETS_PER_MODEL:
+        raise StudyError(f"calibration set {kind} belongs to a network: use lib.zeroq instead")
     if kind not in CALIBRATION_SETS:
         known = ", ".join(CALIBRATION_SETS)
         raise StudyError(f"calibration set {kind!r} is unknown: choose one of {known}")
@@ -164,6 +167,9 @@ CALIBRATION_SETS: dict[str, Callable[[Request], Samples]] = {
     "grey": make_grey,
 }
 """How each kind of calibration set is made."""
+
+SETS_PER_MODEL = frozenset({"zeroq"})
+"""The kinds made for each network by itself: see `lib.zeroq`."""
 
 NEED_SOURCE = frozenset({"real", "teacher", "student", "gaussian", "one_class"})
 """The kinds that read a SampleSet."""

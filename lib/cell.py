@@ -20,13 +20,13 @@ from scipy.special import log_softmax
 from lib.checkpoint import load_tensors, save_tensors
 from lib.classifiers import family
 from lib.environment import cpu_flags
-from lib.errors import Skipped, StudyError
-from lib.files import read_json, sha256_json, write_json
+from lib.errors import Skipped, StudyError, Unavailable
+from lib.files import hash_tree, read_json, sha256_json, write_json
 from lib.openvino_models import predict_ir, read_ir, save_ir
 from lib.pot import quantize_pot, quantize_pot_accuracy_aware
 from lib.pot_environment import PINS
 from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
-from lib.sampleset import SampleSet
+from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
 
 CELL_KEYS = ("model", "engine", "method", "calibration_set", "calibration_size", "seed")
@@ -63,6 +63,19 @@ class Grid:
         """Return where the INT8 IR of a cell is kept, None where it is not."""
         name = ".".join(str(cell[key]) for key in CELL_KEYS[:-1])
         return self.out / "models" / f"{name}.xml" if cell["seed"] == self.keep_seed else None
+
+    def calibration_folder(self, cell: Cell) -> Path:
+        """Return a cell's calibration set: the model's own where there is one for each model."""
+        folder = self.calibration[cell["calibration_set"]]
+        if (folder / RECORD).is_file():
+            return folder
+        own = folder / str(cell["model"])
+        if not (own / RECORD).is_file():
+            raise Skipped(
+                f"calibration set {cell['calibration_set']} is made for each network by itself, "
+                f"from its batch normalisation, and there is none for {cell['model']}"
+            )
+        return own
 
     def cell_file(self, cell: Cell) -> Path:
         """Return the file of a finished cell, named by all that its result depends on."""
@@ -228,8 +241,8 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
             f"engine {cell['engine']!r} is unknown: choose one of {', '.join(ENGINES)}"
         )
     if cell["engine"] in grid.missing:
-        raise Skipped(grid.missing[cell["engine"]])
-    calibration = SampleSet.load(grid.calibration[cell["calibration_set"]])
+        raise Unavailable(grid.missing[cell["engine"]])
+    calibration = SampleSet.load(grid.calibration_folder(cell))
     task = Task(cell, grid, calibration, SampleSet.load(grid.validation), default)
     return ENGINES[cell["engine"]](task)
 
@@ -261,7 +274,7 @@ def _about(cell: Cell, grid: Grid, row: dict, test: SampleSet) -> dict:
         "class_names": test.class_names,
         "cell": cell,
         "options": grid.options,
-        "calibration_set_sha256": grid.hashes[f"calibration {cell['calibration_set']}"],
+        "calibration_set_sha256": sha256_json(hash_tree(grid.calibration_folder(cell))),
         "fp32_sha256": grid.hashes[f"model {cell['model']}"],
         "test_images": len(test),
         "measured": {key: row[key] for key in measured},

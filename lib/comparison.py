@@ -1,7 +1,8 @@
-"""Comparison of the calibration sets: tables with intervals and tests, and a verdict in words.
+"""Comparison of the calibration sets: tables of differences with intervals and tests.
 
-All differences are paired on the test images and pooled image by image over seeds (and models),
-so that the intervals speak of new test images, for these models and these draws of the sets.
+All differences are paired on the test images and pooled image by image over seeds (and models).
+Intervals, standard errors and p-values speak of other test images, for these networks and these
+draws of the calibration images; what another draw changes is shown apart, as `seed_std_pp`.
 """
 
 from collections.abc import Iterable
@@ -12,29 +13,21 @@ import pandas as pd
 from lib.cell import CELL_KEYS, reference_cell
 from lib.errors import StudyError
 from lib.grid import cell_name
-from lib.statistics import bootstrap_interval, holm, mcnemar_test, tost_test
+from lib.statistics import (
+    bootstrap_interval,
+    holm,
+    mcnemar_test,
+    resolution,
+    sign_flip_test,
+    standard_error,
+    tost_test,
+)
 
 REAL, ALL_MODELS = "real", "all"
+CONTROLS = frozenset({"noise", "gaussian", "one_class", "grey"})
+"""Sets that are there to do worse."""
 SETTING = ["engine", "method", "calibration_size"]
 Predictions = dict[str, np.ndarray]
-VALIDATION = (
-    "With every set, the drop was judged on real validation images, which are needed still."
-)
-CLAIMS = {
-    "equivalent": "equivalent to real images within ±{margin:g} points",
-    "worse": "worse than real images",
-    "better": "better than real images",
-    "inconclusive": "neither shown to be equivalent to real images nor to differ from them",
-    "not measured": "not measured, as no cell succeeded",
-}
-STUDENT = {
-    "equivalent": "So the student's images can replace real calibration images here.",
-    "worse": "So the student's images cannot replace real calibration images here.",
-    "better": "So the student's images can replace real calibration images here.",
-    "inconclusive": "So it stays open whether the student's images can replace real calibration "
-    "images here.",
-    "not measured": "So nothing is known about the student's images.",
-}
 
 
 def degradation_table(
@@ -49,9 +42,12 @@ def degradation_table(
     """Return what INT8 loses against FP32, a row for each model, setting and calibration set.
 
     `drop_pp` is the loss of top-1 accuracy in percentage points, a mean over the seeds that
-    succeeded, `low_pp` and `high_pp` its bootstrap interval over test images, `seed_std_pp` the
-    standard deviation between seeds. `agreement` (share of images with FP32's class) and `kl`
-    (nats) are means, too. Failed cells count in `failed`; a row of which all failed holds NaN.
+    succeeded, `low_pp` and `high_pp` its bootstrap interval and `image_se_pp` its standard error
+    over test images, `seed_std_pp` the standard deviation between seeds. `permutation_p` tests
+    for any loss or gain (`sign_flip_test`), `permutation_holm_p` corrects it among all rows.
+    `agreement` (share of images with FP32's class) and `kl` (nats) are means, too. Failed or
+    skipped cells count in `failed`, with the first one's `reason`; a row of which all failed
+    holds NaN.
     """
     rows = []
     for key, group in _int8(table).groupby(["model", *SETTING, "calibration_set"], sort=False):
@@ -59,12 +55,13 @@ def degradation_table(
         reference = cell_name(reference_cell(key[0]))
         gains = [_gain(predictions, labels, reference, cell_name(cell)) for cell in _cells(ok)]
         row = dict(zip(["model", *SETTING, "calibration_set"], key, strict=True))
-        row |= {"seeds": len(ok), "failed": len(group) - len(ok)}
+        row |= {"seeds": len(ok)} | _failures(group, len(ok))
         row |= ok[["fp32_accuracy", "accuracy"]].mean().to_dict()
         row |= _interval(gains, "drop_pp", "low_pp", "high_pp", confidence, resamples, seed)
-        row["seed_std_pp"] = ok["drop_pp"].std() if len(ok) > 1 else float("nan")
+        row |= _spread(gains, ok["seed"].tolist())
+        row["permutation_p"] = _permutation_p(gains)
         rows.append(row | ok[["agreement", "kl"]].mean().to_dict())
-    return pd.DataFrame(rows)
+    return _with_holm(pd.DataFrame(rows), {"permutation_holm_p": "permutation_p"})
 
 
 def versus_real(
@@ -80,160 +77,87 @@ def versus_real(
     """Compare each calibration set with the real one, model by model and (`all`) pooled.
 
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
-    with its bootstrap interval; cells are paired by model, setting and seed. `tost_p` tests
-    equivalence within ±`margin_pp`; `mcnemar_p` tests for any difference; `tost_holm_p` and
-    `holm_p` correct the two among the pooled rows and among the others. `agreement_pp` and its
-    interval compare the agreement with FP32 in the same way.
+    with its bootstrap interval; cells are paired by model, setting and seed. `image_se_pp` is its
+    standard error over test images, `seed_std_pp` its standard deviation between seeds. `tost_p`
+    tests equivalence within ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`).
+    `tost_holm_p` and `permutation_holm_p` correct each of the two in two families: all pooled
+    rows (sets × settings), and all rows of single models. `resolution_pp` is what `images` test
+    images without a difference do not exclude. `agreement_pp`, its interval and
+    `agreement_permutation_p` compare the agreement with FP32 in the same way.
     """
     rows = []
     int8 = _int8(table)
+    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     for key, group in int8.groupby([*SETTING, "calibration_set"], sort=False):
         if key[-1] == REAL:
             continue
         for model in [ALL_MODELS, *int8["model"].unique()]:
             chosen = group if model == ALL_MODELS else group[group["model"] == model]
-            pairs = list(_pairs(chosen, int8))
+            if chosen.empty:
+                continue
             row = dict(zip([*SETTING, "calibration_set"], key, strict=True)) | {"model": model}
-            row |= {"pairs": len(pairs), "failed": len(chosen) - len(pairs)}
-            accuracy = [_gain(predictions, labels, name, real) for name, real in pairs]
-            agreement = [
-                _gain(predictions, predictions[_fp32_of(name)], name, real) for name, real in pairs
-            ]
-            names = ("difference_pp", "low_pp", "high_pp")
-            row |= _interval(accuracy, *names, confidence, resamples, seed)
-            row |= _tests(accuracy, margin_pp)
-            names = ("agreement_pp", "agreement_low_pp", "agreement_high_pp")
-            rows.append(row | _interval(agreement, *names, confidence, resamples, seed))
-    return _with_holm(pd.DataFrame(rows))
+            row |= {"images": len(labels), "margin_pp": margin_pp}
+            row["resolution_pp"] = 100 * resolution(len(labels), confidence=confidence)
+            pairs = list(_pairs(chosen, int8))
+            row |= {"pairs": len(pairs)} | _failures(chosen, len(pairs))
+            rows.append(row | _compare(pairs, predictions, labels, margin_pp, **settings))
+    table = pd.DataFrame(rows)
+    corrected = {"tost_holm_p": "tost_p", "permutation_holm_p": "permutation_p"}
+    return _with_holm(table, corrected, None if table.empty else table["model"] == ALL_MODELS)
 
 
-def verdict(
-    degradation: pd.DataFrame,
-    versus: pd.DataFrame,
-    *,
-    margin_pp: float = 0.5,
-    confidence: float = 0.95,
-) -> str:
-    """Return Markdown that says which calibration sets can stand in for real images.
+def mcnemar_table(
+    table: pd.DataFrame, predictions: Predictions, labels: np.ndarray
+) -> pd.DataFrame:
+    """Test each INT8 network by itself, with McNemar's exact test, against two others.
 
-    One paragraph for each setting in `degradation_table`, decided by the pooled rows of
-    `versus_real`, each of which `claim` classifies.
+    A row for each cell that succeeded and `against`: `fp32`, the same model before quantization,
+    and `real`, its counterpart with real images. `gains` are test images that it alone has right,
+    `losses` those that the other alone has right, `discordant` their sum. `mcnemar_holm_p`
+    corrects `mcnemar_p` among all rows of the same `against`.
     """
-    parts = []
-    for key, losses in degradation.groupby(SETTING, sort=False):
-        rows = []
-        if len(versus):
-            same = (versus[SETTING] == list(key)).all(axis=1) & (versus["model"] == ALL_MODELS)
-            rows = versus[same].to_dict("records")
-        parts.append(_paragraph(key, losses, rows, margin_pp, confidence))
-    return "\n\n".join(parts) or "Nothing was measured, so there is no answer."
+    int8 = _int8(table)
+    ok = int8[int8["status"] == "ok"]
+    pairs = [(cell_name(cell), _fp32_of(cell_name(cell)), "fp32") for cell in _cells(ok)]
+    synthetic = ok[ok["calibration_set"] != REAL]
+    pairs += [(name, real, REAL) for name, real in _pairs(synthetic, ok)]
+    rows = []
+    for name, other, against in pairs:
+        gain = _gain(predictions, labels, name, other)
+        row = dict(zip(CELL_KEYS, name.split("/"), strict=True)) | {"against": against}
+        row |= {"gains": int((gain > 0).sum()), "losses": int((gain < 0).sum())}
+        row["discordant"] = row["gains"] + row["losses"]
+        row |= {"difference_pp": 100 * gain.mean(), "mcnemar_p": mcnemar_test(gain)}
+        rows.append(row)
+    tested = pd.DataFrame(rows)
+    family = None if tested.empty else tested["against"] == "fp32"
+    return _with_holm(tested, {"mcnemar_holm_p": "mcnemar_p"}, family)
 
 
-def claim(row: dict, *, confidence: float = 0.95) -> str:
-    """Classify a row of `versus_real` as one of `CLAIMS`.
-
-    Equivalent if the two one-sided tests say so, though the set may measurably differ by less
-    than the margin; else worse or better if the interval excludes 0 and Holm's corrected test
-    agrees; else inconclusive.
-    """
-    alpha = 1 - confidence
-    if not row["pairs"]:
-        return "not measured"
-    if row["tost_holm_p"] < alpha:
-        return "equivalent"
-    if row["holm_p"] < alpha and (row["high_pp"] < 0 or row["low_pp"] > 0):
-        return "worse" if row["high_pp"] < 0 else "better"
-    return "inconclusive"
+def int8_name(engine: str, method: str) -> str:
+    """Name a way to quantize for readers, such as `NNCF, accuracy-aware quantization`."""
+    return f"{engine.upper()}, {method.replace('_', '-')} quantization"
 
 
-def _paragraph(
-    key: tuple, losses: pd.DataFrame, rows: list[dict], margin_pp: float, confidence: float
-) -> str:
-    claims = {row["calibration_set"]: claim(row, confidence=confidence) for row in rows}
-    engine, method, size = key
-    title = f"**{_upper(method.replace('_', '-'))} quantization** ({engine}, {size} images)."
-    sentences = [title, _real_words(losses, margin_pp), *_claim_words(claims, margin_pp)]
-    sentences += [_overall_words(claims), _order_words(losses), STUDENT.get(claims.get("student"))]
-    if method == "accuracy_aware":
-        sentences.append(VALIDATION)
-    bullets = [_bullet(row, claims[row["calibration_set"]], confidence) for row in rows]
-    return "\n".join([" ".join(filter(None, sentences)), "", *bullets])
+def _compare(pairs, predictions, labels, margin_pp, *, confidence, resamples, seed) -> dict:
+    accuracy = [_gain(predictions, labels, name, real) for name, real in pairs]
+    agreement = [
+        _gain(predictions, predictions[_fp32_of(name)], name, real) for name, real in pairs
+    ]
+    names = ("difference_pp", "low_pp", "high_pp")
+    row = _interval(accuracy, *names, confidence, resamples, seed)
+    row |= _spread(accuracy, [name.rpartition("/")[2] for name, _ in pairs])
+    row["tost_p"] = tost_test(100 * _pooled(accuracy), margin_pp) if pairs else float("nan")
+    row["permutation_p"] = _permutation_p(accuracy)
+    names = ("agreement_pp", "agreement_low_pp", "agreement_high_pp")
+    row |= _interval(agreement, *names, confidence, resamples, seed)
+    return row | {"agreement_permutation_p": _permutation_p(agreement)}
 
 
-def _real_words(losses: pd.DataFrame, margin_pp: float) -> str:
-    real = losses[(losses["calibration_set"] == REAL) & losses["drop_pp"].notna()]
-    if real.empty:
-        return "No network was calibrated with real images, so there is nothing to compare with."
-    mean, worst = real["drop_pp"].mean(), real.loc[real["drop_pp"].idxmax()]
-    models = _count(real["model"].nunique(), "model")
-    text = (
-        f"Calibrated with real images, INT8 {_change(mean)} on average over {models} (least well: "
-        f"{worst['model']}, which {_change(worst['drop_pp'])})."
-    )
-    if mean > margin_pp:
-        text += " That is more than the margin: here real images themselves do not serve well."
-    return text
-
-
-def _change(drop_pp: float) -> str:
-    verb = "loses" if drop_pp >= 0 else "gains"
-    return f"{verb} {abs(drop_pp):.2f} points of accuracy"
-
-
-def _claim_words(claims: dict[str, str], margin_pp: float) -> list[str]:
-    texts = []
-    for kind, text in CLAIMS.items():
-        names = [name for name, value in claims.items() if value == kind]
-        if names:
-            verb = "is" if len(names) == 1 else "are"
-            texts.append(_upper(f"{_listed(names)} {verb} {text.format(margin=margin_pp)}."))
-    return texts
-
-
-def _overall_words(claims: dict[str, str]) -> str:
-    values = set(claims.values())
-    if len(claims) > 1 and values == {"equivalent"}:
-        return "Accuracy does not tell the sets apart, so it says little about their images."
-    if claims and not values & {"equivalent", "better"}:
-        return "No set can be said to stand in for real images."
-    return ""
-
-
-def _order_words(losses: pd.DataFrame) -> str:
-    means = losses.groupby("calibration_set", sort=False)[["drop_pp", "agreement"]].mean().dropna()
-    if len(means) < 2:
-        return ""
-    by_agreement = means["agreement"].sort_values(ascending=False, kind="stable")
-    by_accuracy = means["drop_pp"].sort_values(kind="stable")
-    shares = ", ".join(f"{name} {100 * value:.2f} %" for name, value in by_agreement.items())
-    same = list(by_agreement.index) == list(by_accuracy.index)
-    order = "the same order as" if same else "another order than"
-    return f"Agreement with FP32: {shares}; this is {order} by accuracy."
-
-
-def _bullet(row: dict, kind: str, confidence: float) -> str:
-    failed = f"; {_count(row['failed'], 'cell')} failed" if row["failed"] else ""
-    if not row["pairs"]:
-        return f"- {row['calibration_set']}: {kind}{failed}"
-    interval = f"{100 * confidence:g} % interval {row['low_pp']:+.2f} to {row['high_pp']:+.2f}"
-    agreement = f"{row['agreement_low_pp']:+.2f} to {row['agreement_high_pp']:+.2f}"
-    return (
-        f"- {row['calibration_set']}: {row['difference_pp']:+.2f} points against real "
-        f"({interval}), agreement with FP32 {row['agreement_pp']:+.2f} points ({agreement}); "
-        f"{kind}{failed}"
-    )
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def _failures(group: pd.DataFrame, succeeded: int) -> dict:
+    reasons = group.loc[group["status"] != "ok", "error"].dropna()
+    reason = reasons.iloc[0] if len(reasons) else ""
+    return {"failed": len(group) - succeeded, "reason": reason}
 
 
 def _int8(table: pd.DataFrame) -> pd.DataFrame:
@@ -279,20 +203,29 @@ def _interval(gains, mean, low, high, confidence, resamples, seed) -> dict[str, 
     return {mean: float(pooled.mean())} | dict(zip((low, high), bounds, strict=True))
 
 
-def _tests(gains: list[np.ndarray], margin_pp: float) -> dict[str, float]:
+def _spread(gains: list[np.ndarray], seeds: list) -> dict[str, float]:
+    """Return the standard error over images and the standard deviation between seeds."""
     if not gains:
-        return {"tost_p": float("nan"), "mcnemar_p": float("nan")}
-    pooled = _pooled(gains)
-    return {"tost_p": tost_test(100 * pooled, margin_pp), "mcnemar_p": mcnemar_test(pooled)}
+        return dict.fromkeys(("image_se_pp", "seed_std_pp"), float("nan"))
+    by_seed = pd.Series([100 * gain.mean() for gain in gains]).groupby(np.array(seeds)).mean()
+    spread = {"image_se_pp": standard_error(100 * _pooled(gains))}
+    return spread | {"seed_std_pp": float(by_seed.std()) if len(by_seed) > 1 else float("nan")}
 
 
-def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
+def _permutation_p(gains: list[np.ndarray]) -> float:
+    return sign_flip_test(_pooled(gains), pairs=len(gains)) if gains else float("nan")
+
+
+def _with_holm(
+    table: pd.DataFrame, columns: dict[str, str], family: pd.Series | None = None
+) -> pd.DataFrame:
+    """Add Holm's correction of `{corrected: p-values}`; `family` divides the rows in two."""
     if table.empty:
         return table
-    table[["tost_holm_p", "holm_p"]] = float("nan")
-    pooled = table["model"] == ALL_MODELS
-    for family in (pooled, ~pooled):
-        tested = family & table["mcnemar_p"].notna()
-        for corrected, p in (("tost_holm_p", "tost_p"), ("holm_p", "mcnemar_p")):
+    family = pd.Series(True, table.index) if family is None else family
+    for corrected, p in columns.items():
+        table[corrected] = float("nan")
+        for rows in (family, ~family):
+            tested = rows & table[p].notna()
             table.loc[tested, corrected] = holm(table.loc[tested, p].to_numpy())
     return table

@@ -20,6 +20,7 @@ from lib.checkpoint import (
 from lib.diffaugment import draw_augmentation
 from lib.distillation_data import Batch, DistillationData, share
 from lib.distillation_losses import (
+    ORIGINAL_RATE,
     adversarial_due,
     original_learning_rate,
     scheduled_pixel_weight,
@@ -65,8 +66,8 @@ class Options:
     learning_rate: Adam's, of both networks; pixel_weight: of the L1 of pixels, which falls
     linearly to 0 within pixel_epochs; adversarial_weight: of the hinge terms, which the generator
     sees every adversarial_interval-th update; ema_kimg: half-life of the generator's running
-    average in thousands of images; augment: see `lib.diffaugment`. The latter six belong to changes
-    of the recipe: "original", which makes none, has its own weights and intervals.
+    average in thousands of images; augment: see `lib.diffaugment`. The latter seven belong to
+    changes of the recipe: "original", which makes none, has its own rate, weights and intervals.
     """
 
     seed: int
@@ -179,10 +180,11 @@ class Distillation:
     def schedule(self, update: int) -> tuple[float, Weights]:
         """Return the learning rate and the weights of the losses at `update`."""
         o, changes = self.options, self.changes
-        rate = original_learning_rate(o.learning_rate, update, self.total)
+        start = o.learning_rate if "learning_rate" in changes else ORIGINAL_RATE
+        rate = original_learning_rate(start, update, self.total)
         if "rate_decay" in changes:
             left = 1 - update / self.total
-            rate = o.learning_rate * min(1.0, left / (1 - CONSTANT_SHARE))
+            rate = start * min(1.0, left / (1 - CONSTANT_SHARE))
         weights = original_weights(update, self.data.updates_per_epoch)
         if "pixel_epochs" in changes:
             epoch = update / self.data.updates_per_epoch
@@ -219,7 +221,7 @@ class Distillation:
         kept = (self.out / "checkpoint.safetensors").exists()
         return StudyError(
             f"distillation: {what} at update {update}: lower the learning rate"
-            f" ({self.options.learning_rate:g}) and start again"
+            f" ({self.schedule(update)[0]:g}) and start again"
             + ("; the last good checkpoint is kept" if kept else "")
         )
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 FEATURE_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 RANDOM_WEIGHT = 0.2  # fresh latents against real images, relative to student against teacher
 ORIGINAL_PIXEL_DECAY = 0.01  # the original takes this off the pixel weight after every update
+ORIGINAL_RATE = 2e-4  # Adam's learning rate, of both networks
 ORIGINAL_RATE_DECAY = 350_000  # the update at which the original lets its learning rate fall
 
 

@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 from lib.diffaugment import Draws, augment_images
 from lib.distillation_data import Batch
 from lib.distillation_losses import (
+    ORIGINAL_RATE,
     RANDOM_WEIGHT,
     adversarial_due,
     discriminator_loss,
@@ -56,7 +57,7 @@ class Networks:
 
 
 def make_networks(
-    generator: nn.Module, discriminator: nn.Module, learning_rate: float = 2e-4
+    generator: nn.Module, discriminator: nn.Module, learning_rate: float = ORIGINAL_RATE
 ) -> Networks:
     """Give two networks their Adam optimizers and the generator a copy to be its average.
 
@@ -114,11 +115,15 @@ def one_pass_step(
     """Train both networks once on images that the generator makes once.
 
     The teacher's and the student's features come from one state of the discriminator, which
-    sees a pair under the same augmentation (`draws`, for the 2n rows of the batch).
+    sees a pair under the same augmentation (`draws`, for the 2n rows of the batch). Images of
+    fresh latents, which only the adversarial loss sends gradients through, need none without it.
     """
     n = len(batch.images) // 2
     networks.generator.train()
-    fakes = networks.generate(batch.latents[: 2 * n], batch.labels)
+    student = networks.generate(batch.latents[:n], batch.labels[:n])
+    with torch.set_grad_enabled(weights.adversarial > 0):
+        random = networks.generate(batch.latents[n : 2 * n], batch.labels[n:])
+    fakes = torch.cat([student, random])
     shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
     losses = _train_discriminator(
         networks, shown_images, shown_fakes.detach(), batch.labels, weights.random

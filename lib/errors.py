@@ -9,4 +9,8 @@ class StudyError(Exception):
 
 
 class Skipped(StudyError):
-    """An engine that cannot be had here; its cells are reported with the reason."""
+    """What does not apply to a cell or cannot be had; its row says why."""
+
+
+class Unavailable(Skipped):
+    """An engine that cannot be had here and now; the next run tries again."""

@@ -34,9 +34,14 @@ class Examined:
         return Examined(chosen.images, found)
 
     @property
+    def bytes(self) -> np.ndarray:
+        """Images as rows `(n, 3072) uint8`."""
+        return self.images.reshape(len(self.images), -1)
+
+    @property
     def pixels(self) -> np.ndarray:
         """Images as rows `(n, 3072) float32` in [0, 1]."""
-        return np.divide(self.images.reshape(len(self.images), -1), 255, dtype=np.float32)
+        return np.divide(self.bytes, 255, dtype=np.float32)
 
     def some(self, most: int = MOST) -> "Examined":
         """Return about `most` images at most, the first of each class."""
@@ -79,8 +84,8 @@ def gather(examined: Examined, train: Examined, spacing: np.ndarray, neighbours:
     features, pixels, labels = examined.features, examined.pixels, examined.features.labels
     classes = len(features.class_names)
     reference = train.some(5 * MOST).features.features
-    ratios = [copy_ratios(pixels, train.pixels)]
-    ratios.append(copy_ratios(features.features, train.features.features))
+    ratios = [copy_ratios(examined.bytes, train.bytes, "copies, pixels")]
+    ratios.append(copy_ratios(features.features, train.features.features, "copies, features"))
     matrix = confusion(labels, features.predicted, classes)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     renamed = linear_sum_assignment(-share)[1]

@@ -165,6 +165,8 @@ def intervals(
         else:
             axis.xaxis.set_major_locator(MaxNLocator(5))
         for y, number in enumerate(part[value]):
+            if not np.isfinite(number):  # a row that this panel lacks
+                continue
             axis.annotate(
                 f"{number:+.2f}", (number, y), (0, 6), textcoords="offset points", ha="center"
             )
@@ -189,13 +191,36 @@ def _linear_within(axis: Axes, margin: float) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def heatmap(table: pd.DataFrame, title: str, x_label: str, y_label: str, unit: str) -> Figure:
-    """Draw a table of numbers as a heat map; `unit` labels the colours."""
+def heatmap(
+    table: pd.DataFrame,
+    title: str,
+    x_label: str,
+    y_label: str,
+    unit: str,
+    *,
+    center: float | None = 0,
+    limits: tuple[float | None, float | None] = (None, None),
+    cell: tuple[float, float] = (1.1, 0.5),
+) -> Figure:
+    """Draw a table of numbers as a heat map; `unit` labels the colours.
+
+    Colours part at `center`, or grow in one direction where that is None, and span `limits`;
+    `cell` is the width and height of a cell in inches.
+    """
     figure, axis = plt.subplots(
-        figsize=(1.1 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.6), layout="constrained"
+        figsize=(cell[0] * table.shape[1] + 3, cell[1] * table.shape[0] + 1.6), layout="constrained"
     )
     sns.heatmap(
-        table, ax=axis, annot=True, fmt=".2f", cmap="vlag", center=0, cbar_kws={"label": unit}
+        table,
+        ax=axis,
+        annot=True,
+        fmt=".2f",
+        annot_kws={"size": "small"} if cell[0] < 1 else None,
+        cmap="vlag" if center is not None else "rocket_r",
+        center=center,
+        vmin=limits[0],
+        vmax=limits[1],
+        cbar_kws={"label": unit},
     )
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.tick_params(axis="y", rotation=0)

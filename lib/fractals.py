@@ -7,6 +7,9 @@ makes every map contractive by construction; colours follow the maps that a poin
 in Draves' fractal flames.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from lib.seeds import numpy_generator
@@ -17,6 +20,7 @@ CODES_PER_CLASS = 8
 CANDIDATES = 64  # IFS drawn for a class, of which the CODES_PER_CLASS best are kept
 COVERAGE = 0.35  # wanted share of the pixels touched by the fractal
 CHUNK = 250  # images drawn from one generator
+MAX_THREADS = 4  # chunks drawn side by side, each in some 100 MB of memory
 WALKERS, STEPS, BURN_IN = 96, 48, 12  # chaos game: 96 * 36 = 3456 points an image
 
 
@@ -31,12 +35,16 @@ def fractal_images(n: int, num_classes: int, seed: int) -> tuple[np.ndarray, np.
     counts = np.stack([count for _, count in codes])
     labels = np.arange(n, dtype=np.int64) % num_classes
     images = np.empty((n, 3, SIZE, SIZE), np.uint8)
-    for chunk, start in enumerate(range(0, n, CHUNK)):
-        rng = numpy_generator(seed, "fractal images", chunk)
+
+    def draw(chunk: int) -> None:
         # every chunk is drawn whole, so that its images do not depend on where the set ends
+        start = chunk * CHUNK
+        rng = numpy_generator(seed, "fractal images", chunk)
         chunk_labels = np.arange(start, start + CHUNK) % num_classes
-        drawn = _draw_chunk(rng, affine, counts, chunk_labels)
-        images[start : start + CHUNK] = drawn[: n - start]
+        images[start : start + CHUNK] = _draw_chunk(rng, affine, counts, chunk_labels)[: n - start]
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        list(pool.map(draw, range(-(-n // CHUNK))))  # numpy computes outside Python's lock
     return images, labels
 
 

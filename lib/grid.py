@@ -31,7 +31,7 @@ from lib.cell import (
     run_reference,
 )
 from lib.checkpoint import load_tensors
-from lib.errors import Skipped, StudyError
+from lib.errors import StudyError, Unavailable
 from lib.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
 from lib.openvino_models import measure_speeds
 from lib.pot_environment import pot_python
@@ -84,13 +84,13 @@ def run_grid(
     """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
 
     `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the
-    SampleSet of each calibration set; `validation` judges accuracy-aware quantization, `test` the
-    results. `models/` keeps the INT8 networks of `keep_seed`, each with a .json that says how it
-    was made and how accurate it is. seconds.csv says how long each quantization took, which
-    varies. `scheduler` is the address of a dask scheduler that takes the place of `jobs` local
-    processes; its workers must see the same files. A cell that fails has its error in its row and
-    stops nothing; then, as after a kill, the finished cells stay in cells/ and are not run again
-    by the next call.
+    SampleSet of each calibration set, or a folder with one for each model; `validation` judges
+    accuracy-aware quantization, `test` the results. `models/` keeps the INT8 networks of
+    `keep_seed`, each with a .json that says how it was made and how accurate it is. seconds.csv
+    says how long each quantization took, which varies. `scheduler` is the address of a dask
+    scheduler that takes the place of `jobs` local processes; its workers must see the same files.
+    A cell that fails has its error in its row and stops nothing; then, as after a kill, the
+    finished cells stay in cells/ and are not run again by the next call.
     """
     options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
     options |= {"max_drop": max_drop, "max_iterations": max_iterations}
@@ -111,14 +111,19 @@ def run_grid(
     kept = {grid.kept_ir(cell).stem for cell in map(_cell, done) if grid.kept_ir(cell)}
     for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
         stray.unlink()
-    if len(done) == len(rows):
+    if not has_failures(out):
         shutil.rmtree(out / "cells")
         shutil.rmtree(out / "seconds", ignore_errors=True)
 
 
 def has_failures(folder: Path) -> bool:
-    """Tell whether cells failed in what `run_grid` wrote, which may succeed when tried again."""
-    return bool((pd.read_csv(folder / RESULTS)["status"] != "ok").any())
+    """Tell whether cells failed in what `run_grid` wrote, which may succeed when tried again.
+
+    Errors may, and engines that could not be had; a cell that does not apply never will.
+    """
+    table, _, _ = load_results(folder)
+    unavailable = table["error"].str.startswith(f"{Unavailable.__name__}:")
+    return bool(((table["status"] == "error") | unavailable).any())
 
 
 def cell_name(cell: Cell) -> str:
@@ -237,7 +242,7 @@ def _missing_engines(cells: list[Cell], grid: Grid, scheduler: str) -> dict[str,
         return {}
     try:
         pot_python(again=True)
-    except Skipped as reason:
+    except Unavailable as reason:
         return {"pot": str(reason)}
     return {}
 

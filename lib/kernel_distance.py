@@ -15,6 +15,7 @@ from lib.progress import progress
 from lib.seeds import numpy_generator
 
 BLOCK = 1500  # rows and columns of the kernel matrix that are held at once
+MOMENT_BYTES = 2**28  # for the third moments of all groups; beyond it kernels are summed singly
 
 
 def kernel_distance(
@@ -54,8 +55,8 @@ def kernel_distance_interval(
     """Return KID over all images, without subsets, and the ends of its interval.
 
     The interval is a delete-one-group jackknife's (see `lib.frechet`): the kernel is summed once
-    for each pair of groups, block by block, and each group left out in turn. It takes O((n + m)²)
-    time and little memory.
+    for each pair of groups, and each group left out in turn. With few features the sums come from
+    third moments, in O((n + m)·d³) time; with many, in O((n + m)²·d), block by block.
     """
     pair = [matrix.double().numpy() for matrix in as_pair(features, reference, 4)]
     groups = max(2, min(groups, min(map(len, pair)) // 2))
@@ -76,6 +77,33 @@ def _group_sums(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray
 
     An image's kernel with itself does not count.
     """
+    groups, d = len(first), first[0].shape[1]
+    by_moments = 2 * groups * (d + 1) ** 3 * 8 <= MOMENT_BYTES
+    sums = (_moment_sums if by_moments else _block_sums)(first, second)
+    for kind, parts in enumerate((first, second)):
+        own = [_kernel(np.einsum("nd,nd->n", part, part), d).sum() for part in parts]
+        sums[kind] -= np.diag(own)
+    return sums
+
+
+def _moment_sums(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
+    """Sum the kernel as the product of third moments: (x·y)³ = (x⊗x⊗x)·(y⊗y⊗y)."""
+    a, b = (np.stack([_third_moments(part) for part in parts]) for parts in (first, second))
+    return np.stack([a @ a.T, b @ b.T, a @ b.T])
+
+
+def _third_moments(rows: np.ndarray) -> np.ndarray:
+    """Return Σ x⊗x⊗x of rows `(n, d)`, to which the kernel's constant is added, flattened."""
+    d = rows.shape[1]
+    x = np.column_stack([rows / np.sqrt(d), np.ones(len(rows))])
+    total = np.zeros(((d + 1) ** 2, d + 1))
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        total += np.einsum("na,nb->nab", block, block).reshape(len(block), -1).T @ block
+    return total.ravel()
+
+
+def _block_sums(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
     groups = len(first)
     sums = np.zeros((3, groups, groups))
     for i in progress(range(groups), "KID interval", unit="group"):
@@ -84,9 +112,6 @@ def _group_sums(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray
             for kind, parts in enumerate((first, second)):
                 if i <= j:
                     sums[kind, i, j] = sums[kind, j, i] = _kernel_sum(parts[i], parts[j])
-        for kind, parts in enumerate((first, second)):
-            own = np.einsum("nd,nd->n", parts[i], parts[i])
-            sums[kind, i, i] -= _kernel(own, parts[i].shape[1]).sum()
     return sums
 
 

@@ -10,6 +10,7 @@ SECTIONS = ("artifacts", "reports", "measured_artifacts", "measured_reports")
 """Artifacts by name, reports (tables, figures) by path; the measured ones hold timings.
 
 An artifact of which only some files do is in both sections, each with its share of the files.
+Beside them `seconds` notes how long each artifact took to make, which varies, too.
 """
 
 
@@ -22,7 +23,7 @@ class Manifest:
     def read(self) -> dict[str, Any]:
         """Return the whole manifest; one without entries where there is none yet."""
         empty = {"profile": self.folder.name, "parameters": {}, "environment": {}}
-        sections = {section: {} for section in SECTIONS}
+        sections = {section: {} for section in (*SECTIONS, "seconds")}
         return empty | sections | (read_json(self.file) if self.file.exists() else {})
 
     def entry(self, reference: str) -> dict[str, Any] | None:
@@ -42,6 +43,12 @@ class Manifest:
         manifest[section][name] = entry
         manifest["parameters"] |= parameters
         manifest["environment"] = environment
+        write_json(self.file, manifest)
+
+    def record_seconds(self, name: str, seconds: float, resumed: bool) -> None:
+        """Note how long an artifact took to make; `resumed`: since its last interruption only."""
+        manifest = self.read()
+        manifest["seconds"][name] = {"seconds": round(seconds, 3), "resumed": resumed}
         write_json(self.file, manifest)
 
     def hash(self, reference: str) -> str:
@@ -88,6 +95,8 @@ class Manifest:
         for section in SECTIONS:
             entries = manifest[section].items()
             manifest[section] = {k: v for k, v in entries if v["notebook"] != notebook or k in kept}
+        made = manifest["artifacts"] | manifest["measured_artifacts"]
+        manifest["seconds"] = {k: v for k, v in manifest["seconds"].items() if k in made}
         write_json(self.file, manifest)
 
     def _touched(self, notebook: str) -> Path:

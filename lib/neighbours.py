@@ -10,6 +10,7 @@ from lib.matrices import Matrix, as_pair
 from lib.progress import progress
 
 BLOCK_ELEMENTS = 2**24  # distances that are held at once
+BLOCK_COLUMNS = 2**13  # columns that distances are taken to at once
 
 
 def precision_recall(
@@ -22,8 +23,14 @@ def precision_recall(
     (Kynkäänniemi et al. 2019). The figures are torch-fidelity's; no n × m matrix is held.
     """
     features, reference = as_pair(features, reference)
-    precision = _share_within(features, reference, neighbours, "precision")
-    return precision, _share_within(reference, features, neighbours, "recall")
+    of_features = neighbour_distances(features, features, neighbours, "radii")
+    of_reference = neighbour_distances(reference, reference, neighbours, "radii")
+    precise, recalled, start = 0, torch.zeros(len(reference), dtype=torch.bool), 0
+    for block in distance_blocks(features, reference, "precision, recall"):
+        precise += (block <= of_reference).any(dim=1).sum().item()
+        recalled |= (block <= of_features[start : start + len(block), None]).any(dim=0)
+        start += len(block)
+    return precise / len(features), recalled.double().mean().item()
 
 
 def neighbour_distances(
@@ -35,16 +42,37 @@ def neighbour_distances(
     """
     if len(rows) <= neighbour:
         raise StudyError(f"{len(rows)} images are too few for {neighbour} neighbours: take more")
-    blocks = distance_blocks(some, rows, desc)
-    return torch.cat([_kth(block, neighbour + 1) for block in blocks])
+    return k_nearest(some, rows, neighbour + 1, desc)[0][:, -1]
 
 
 def nearest_neighbours(features: Matrix, reference: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each row, the index of the nearest reference row and its Euclidean distance."""
-    features, reference = as_pair(features, reference, least=1)
-    found = [block.min(dim=1) for block in distance_blocks(features, reference)]
-    index = torch.cat([nearest.indices for nearest in found])
-    return index.numpy(), torch.cat([nearest.values for nearest in found]).numpy()
+    distances, index = k_nearest(*as_pair(features, reference, least=1), 1)
+    return index[:, 0].numpy(), distances[:, 0].numpy()
+
+
+def k_nearest(
+    rows: torch.Tensor, columns: torch.Tensor, k: int, desc: str = ""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the distances `(n, k)` of `rows` to their k nearest `columns (m, d)`, and the indices.
+
+    Columns of bytes are converted to the rows' type block by block, never whole.
+    """
+    width = max(k, min(len(columns), BLOCK_COLUMNS))
+    parts = [columns[start : start + width] for start in range(0, len(columns), width)]
+    best = torch.full((len(rows), k), torch.inf, dtype=rows.dtype)
+    index = torch.zeros((len(rows), k), dtype=torch.int64)
+    for number, part in enumerate(progress(parts, desc, unit="block") if desc else parts):
+        start = 0
+        for block in distance_blocks(rows, part.to(rows.dtype)):
+            near = block.topk(min(k, len(part)), dim=1, largest=False)
+            there = slice(start, start + len(block))
+            distances = torch.cat([best[there], near.values], dim=1)
+            found = torch.cat([index[there], near.indices + number * width], dim=1)
+            best[there], chosen = distances.topk(k, dim=1, largest=False)
+            index[there] = found.gather(1, chosen)
+            start += len(block)
+    return best, index
 
 
 def distance_blocks(
@@ -54,14 +82,3 @@ def distance_blocks(
     blocks = rows.split(max(1, BLOCK_ELEMENTS // len(columns)))
     for block in progress(blocks, desc, unit="block") if desc and len(blocks) > 1 else blocks:
         yield torch.cdist(block, columns)
-
-
-def _share_within(points: torch.Tensor, centres: torch.Tensor, neighbours: int, desc: str) -> float:
-    radius = neighbour_distances(centres, centres, neighbours, f"{desc}, radii")
-    blocks = distance_blocks(points, centres, desc)
-    return torch.cat([(block <= radius).any(dim=1) for block in blocks]).float().mean().item()
-
-
-def _kth(block: torch.Tensor, k: int) -> torch.Tensor:
-    """Return the k-th smallest value of each row; for small k much faster than `kthvalue`."""
-    return block.topk(k, dim=1, largest=False).values[:, -1]

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from lib.calibration import CALIBRATION_SETS
+from lib.calibration import CALIBRATION_SETS, SETS_PER_MODEL
 from lib.classifiers import family
 from lib.errors import StudyError
 from lib.recipes import parse_recipe
@@ -126,6 +126,9 @@ class Params(BaseModel):
     # 04 calibration sets
     calibration_sets: Annotated[list[str], Field(min_length=1)]
     calibration_per_class: Count
+    zeroq_per_class: Count
+    zeroq_steps: Count
+    zeroq_batch_size: Annotated[int, Field(ge=2)]
     # 05 quantization
     quantization_engines: Annotated[list[Literal["nncf", "pot"]], Field(min_length=1)]
     quantization_methods: Annotated[list[Literal["default", "accuracy_aware"]], Field(min_length=1)]
@@ -137,6 +140,7 @@ class Params(BaseModel):
     quantization_max_iterations: Count
     quantization_seeds: Count
     quantization_accuracy_aware_seeds: Count
+    quantization_accuracy_aware_sets: list[str]
     quantization_pot_classifiers: Count
     quantization_pot_seeds: Annotated[int, Field(ge=0)]
     quantization_pot_accuracy_aware_seeds: Annotated[int, Field(ge=0)]
@@ -154,6 +158,7 @@ class Params(BaseModel):
         "calibration_sets",
         "quantization_engines",
         "quantization_methods",
+        "quantization_accuracy_aware_sets",
         "evaluation_psis",
     )
     @classmethod
@@ -182,14 +187,13 @@ class Params(BaseModel):
             raise ValueError(str(error)) from error
         return recipe
 
-    @field_validator("calibration_sets")
+    @field_validator("calibration_sets", "quantization_accuracy_aware_sets")
     @classmethod
     def _known_sets(cls, names: list[str]) -> list[str]:
-        unknown = sorted(set(names) - set(CALIBRATION_SETS))
+        known = [*CALIBRATION_SETS, *sorted(SETS_PER_MODEL)]
+        unknown = sorted(set(names) - set(known))
         if unknown:
-            raise ValueError(
-                f"no set is called {', '.join(unknown)}: known are {', '.join(CALIBRATION_SETS)}"
-            )
+            raise ValueError(f"no set is called {', '.join(unknown)}: known are {', '.join(known)}")
         if len(names) < 2:
             raise ValueError("name real and at least one set to compare it with")
         if "real" not in names:

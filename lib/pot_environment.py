@@ -13,7 +13,7 @@ import venv
 from pathlib import Path
 
 from lib.download import cache_folder
-from lib.errors import Skipped
+from lib.errors import Unavailable
 from lib.files import sha256_json
 
 PINS = (
@@ -33,21 +33,21 @@ def pot_python(again: bool = False) -> Path:
     """Return the interpreter of POT's environment, which is made if it is not there yet.
 
     That takes the network, about 2 minutes and 1 GB in the study's cache folder; a making that
-    was killed is done again. Raises `Skipped` with the reason where it cannot be made; a process
-    in which that happened does not try once more unless told to, by `again`.
+    was killed is done again. Raises `Unavailable` with the reason where it cannot be made; a
+    process in which that happened does not try once more unless told to, by `again`.
     """
     folder = environment_folder()
     if folder in _refused and not again:
-        raise Skipped(_refused[folder])
+        raise Unavailable(_refused[folder])
     try:
         if not (folder / "ready").is_file():
             make_environment(folder)
-    except (Skipped, OSError) as error:
+    except (Unavailable, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"POT's environment could not be made ({reason})"
         _refused[folder] = reason
-        raise Skipped(reason) from error
+        raise Unavailable(reason) from error
     return folder / "bin" / "python"
 
 
@@ -60,7 +60,7 @@ def make_environment(folder: Path) -> None:
     """Make the environment; of several processes that want it one does, and the others wait."""
     here = ".".join(map(str, sys.version_info[:2]))
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        raise Skipped(f"POT has no release for Python {here}: run the study with Python 3.11")
+        raise Unavailable(f"POT has no release for Python {here}: run the study with Python 3.11")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -83,7 +83,7 @@ def _run(command: list) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         last = next(iter(reversed(lines or done.stderr.strip().splitlines())), "no message")
-        raise Skipped(f"POT's environment could not be made: {' '.join(last.split())[:300]}")
+        raise Unavailable(f"POT's environment could not be made: {' '.join(last.split())[:300]}")
 
 
 def clean_environment() -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Recipes of the distillation: the original's, and the changes that this study makes to it.
 
-A recipe is a text: "original", "default" (all changes but residual blocks), or one of these with
-changes added or taken away, such as "original+projection" or "default-average". Without any
-change the training is the original's, with its own weights of the losses.
+A recipe is a text: "original", "default" (the changes that earn their place: all but residual
+blocks and the stronger adversarial loss), or one of these with changes added or taken away, such as
+"original+projection" or "default-average". Without any change the training is the original's, with
+its own learning rate and weights of the losses.
 """
 
 import re
@@ -19,10 +20,11 @@ CHANGES = {
     "one_pass": "every image is made once an update, and judged in one pass",
     "augment": "differentiable augmentation of what the discriminator sees, of the kinds that the "
     "option of this name gives (in the default: none)",
+    "learning_rate": "learning_rate, not 2e-4",
     "rate_decay": "the learning rate falls to 0 over the second half",
     "adversarial": "adversarial_weight and adversarial_interval, not 0.01 every 10th update",
 }
-BASES = {"original": frozenset(), "default": frozenset(CHANGES) - {"residual"}}
+BASES = {"original": frozenset(), "default": frozenset(CHANGES) - {"residual", "adversarial"}}
 NEEDS = {"one_pass": {"one_state", "train_mode"}}
 
 

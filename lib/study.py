@@ -171,7 +171,8 @@ class Study:
         return thing
 
     def _build(self, name: str, fingerprint: str, build: Callable[[Path], None]) -> None:
-        work = self._work(name, fingerprint)
+        work, started = self._work(name, fingerprint), time.monotonic()
+        resumed = work.is_dir() and any(work.iterdir())
         try:
             work.mkdir(parents=True, exist_ok=True)
             for stray in work.rglob(".*"):  # what a killed write has left; no builder makes such
@@ -180,6 +181,7 @@ class Study:
             replace_folder(work, self.folder / "artifacts" / name)
             for old in work.parent.glob(f"{name}-" + "[0-9a-f]" * 16):
                 shutil.rmtree(old)
+            self.manifest.record_seconds(name, time.monotonic() - started, resumed)
         except OSError as error:
             raise _file_error(error, self.folder) from error
 

@@ -1,10 +1,10 @@
-"""The benchmark's reference makes the teacher's images; its table holds what it promises."""
+"""The benchmarks' references make the same as the study; their tables hold what they promise."""
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import teacher
+from benchmarks import fractals, teacher
 from benchmarks.grouped_generator import grouped_images
 from lib.stylegan2 import Generator
 from lib.teacher import BACKENDS
@@ -45,3 +45,13 @@ def test_the_table_compares_every_backend(small, monkeypatch, tmp_path, capsys):
     assert (measured["images_per_s"] > 0).all() and (measured["largest_difference"] < 1e-3).all()
     assert table.loc[teacher.REFERENCE, "times_reference"] == 1
     assert (table["threads"] >= 1).all() and "openvino" in capsys.readouterr().out
+
+
+def test_the_plain_loop_draws_fractals_too(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(fractals, "ROOT", tmp_path)
+    plain = fractals.plain_images(3, seed=1)
+    assert plain.shape == (3, 3, 32, 32) and (plain.std(axis=(1, 2, 3)) > 10).all()
+    fractals.main(["--turns", "1", "--chunks", "1", "--plain", "1"])
+    table = pd.read_csv(tmp_path / "outputs/bench/fractals.csv").set_index("implementation")
+    assert table.loc[fractals.PLAIN, "times_plain"] == 1
+    assert (table["images_per_s"] > 0).all() and "vectorised" in capsys.readouterr().out

@@ -95,6 +95,8 @@ def test_too_few_images_are_named(source, tmp_path):
 def test_wrong_requests_are_named(source, tmp_path):
     with pytest.raises(StudyError, match="'dream' is unknown.*real"):
         make(tmp_path, "dream", source)
+    with pytest.raises(StudyError, match="zeroq belongs to a network"):
+        make(tmp_path, "zeroq", source)
     with pytest.raises(StudyError, match="teacher needs a source"):
         make_calibration_set(tmp_path, kind="teacher", per_class=2, seed=0)
     with pytest.raises(StudyError, match="noise needs class_names"):

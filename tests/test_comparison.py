@@ -3,11 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from lib.cell import reference_cell
-from lib.comparison import claim, degradation_table, verdict, versus_real
+from lib.comparison import degradation_table, mcnemar_table, versus_real
 from lib.errors import StudyError
 from lib.grid import COLUMNS, cell_name, make_cells
+from lib.verdict import answers, claim, headline, verdict
 
 N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
 SETS = ["real", "teacher", "student", "fractal", "noise"]
@@ -88,17 +93,120 @@ def test_versus_real_by_hand():
     assert pooled.loc["student", "agreement_pp"] == pytest.approx(-1)
     assert pooled.loc["noise", "difference_pp"] == pytest.approx(-9.5)
     # 21 images differ in some seed, all of them losses
-    assert pooled.loc["student", "mcnemar_p"] == pytest.approx(2 * 0.5**21)
-    assert pooled.loc["student", "holm_p"] == pytest.approx(2 * 0.5**21)
-    assert pooled.loc["noise", "holm_p"] == pytest.approx(2 * pooled.loc["noise", "mcnemar_p"])
+    assert pooled.loc["student", "permutation_p"] == pytest.approx(2 * 0.5**21)
+    assert pooled.loc["student", "permutation_holm_p"] == pytest.approx(2 * 0.5**21)
+    assert pooled.loc["noise", "permutation_holm_p"] == pytest.approx(
+        2 * pooled.loc["noise", "permutation_p"]
+    )
 
 
 def test_pooling_models_adds_no_images():
     """Equal results of two models are one result, not twice the evidence."""
     table = versus_real(*study({"real": 110, "student": 120}))
     pooled, single = (table[table["model"] == model].iloc[0] for model in ("all", "vgg11_bn"))
-    columns = ["difference_pp", "low_pp", "high_pp", "tost_p", "mcnemar_p"]
+    columns = ["difference_pp", "low_pp", "high_pp", "tost_p", "permutation_p"]
     np.testing.assert_allclose(*([float(row[c]) for c in columns] for row in (pooled, single)))
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """Predictions drawn at random: the student's networks lose 2 points, the teacher's none."""
+    rng = np.random.default_rng(11)
+    table, predictions, labels = study(EQUAL)
+    for name, found in predictions.items():
+        share = 0.02 if "/student/" in name else 0.002
+        spoiled = rng.random(N) < share
+        wrong = (labels + rng.integers(1, CLASSES, N)) % CLASSES
+        predictions[name] = np.where(spoiled, wrong, found)
+    return table, predictions, labels
+
+
+def hits(unseen, kind):
+    """Whether each network calibrated with `kind` is right: `(4, N)`, models and seeds."""
+    _, predictions, labels = unseen
+    names = [n for n in predictions if n.split("/")[3] == kind]
+    assert len(names) == 4
+    return np.array([predictions[name] == labels for name in names]).astype(float)
+
+
+def test_pooled_numbers_agree_with_an_independent_computation(unseen):
+    table = versus_real(*unseen, resamples=20_000, margin_pp=0.5)
+    pooled = table[table["model"] == "all"].set_index("calibration_set")
+    real = hits(unseen, "real").mean(axis=0)
+    for kind in ("teacher", "student"):
+        row, other = pooled.loc[kind], hits(unseen, kind).mean(axis=0)
+        change = 100 * (other - real)
+        assert row["difference_pp"] == pytest.approx(change.mean())
+        theirs = stats.bootstrap(
+            (change,), np.mean, n_resamples=5000, method="percentile", rng=3, batch=500
+        ).confidence_interval
+        assert (row["low_pp"], row["high_pp"]) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+        assert row["image_se_pp"] == pytest.approx(stats.sem(change))
+        assert row["tost_p"] == pytest.approx(ttost_paired(100 * other, 100 * real, -0.5, 0.5)[0])
+        random = stats.permutation_test(
+            (change,), np.mean, permutation_type="samples", n_resamples=4000, rng=5, batch=500
+        )
+        assert row["permutation_p"] == pytest.approx(random.pvalue, abs=0.03)
+    for corrected, p in (("tost_holm_p", "tost_p"), ("permutation_holm_p", "permutation_p")):
+        for family in (table["model"] == "all", table["model"] != "all"):
+            expected = multipletests(table.loc[family, p], method="holm")[1]
+            np.testing.assert_allclose(table.loc[family, corrected], expected)
+
+
+def test_a_planted_drop_of_two_points_is_found(unseen):
+    table = versus_real(*unseen)
+    pooled = table[table["model"] == "all"].set_index("calibration_set")
+    assert pooled.loc["student", "difference_pp"] == pytest.approx(-2, abs=0.5)
+    assert pooled.loc["student", "permutation_holm_p"] < 1e-6
+    claims = {kind: claim(row) for kind, row in pooled.to_dict("index").items()}
+    assert claims["student"] == "worse" and claims["teacher"] == "equivalent"
+
+
+def test_spread_between_seeds_is_that_of_their_means(unseen):
+    table = versus_real(*unseen)
+    row = table[(table["model"] == "all") & (table["calibration_set"] == "student")].iloc[0]
+    gains = 100 * (hits(unseen, "student") - hits(unseen, "real")).mean(axis=1)
+    by_seed = gains.reshape(len(MODELS), len(SEEDS)).mean(axis=0)  # models first, seeds fastest
+    assert row["seed_std_pp"] == pytest.approx(by_seed.std(ddof=1))
+    single = versus_real(unseen[0][unseen[0]["seed"] == 0], *unseen[1:])
+    assert single["seed_std_pp"].isna().all()
+
+
+def test_single_networks_have_mcnemars_test(unseen):
+    table = mcnemar_table(*unseen)
+    assert len(table) == 4 * len(SETS) + 4 * (len(SETS) - 1)
+    rows = table[(table["against"] == "real") & (table["calibration_set"] == "student")]
+    for row, ours, real in zip(
+        rows.itertuples(), hits(unseen, "student"), hits(unseen, "real"), strict=True
+    ):
+        pairs = pd.crosstab(ours, real).to_numpy()
+        assert (row.losses, row.gains) == (pairs[0, 1], pairs[1, 0])
+        assert row.mcnemar_p == pytest.approx(mcnemar(pairs, exact=True).pvalue)
+    family = table["against"] == "fp32"
+    expected = multipletests(table.loc[family, "mcnemar_p"], method="holm")[1]
+    np.testing.assert_allclose(table.loc[family, "mcnemar_holm_p"], expected)
+
+
+def test_identical_predictions_differ_in_nothing():
+    data = study(EQUAL)
+    table = versus_real(*data)
+    columns = ["difference_pp", "low_pp", "high_pp", "agreement_pp", "image_se_pp", "tost_p"]
+    assert (table[columns] == 0).all(axis=None)
+    assert (table[["permutation_p", "permutation_holm_p"]] == 1).all(axis=None)
+    tested = mcnemar_table(*data)
+    assert (tested.loc[tested["against"] == "real", "mcnemar_p"] == 1).all()
+
+
+def test_few_images_show_no_equivalence():
+    """Twenty images without a difference do not exclude a rate of one in seven."""
+    table, predictions, labels = study(EQUAL)
+    few = {name: found[:20] for name, found in predictions.items()}
+    versus = versus_real(table, few, labels[:20])
+    assert versus["resolution_pp"].iloc[0] == pytest.approx(100 * (1 - 0.05 ** (1 / 20)))
+    assert {claim(row) for row in versus.to_dict("records")} == {"inconclusive"}
+    text = verdict(degradation_table(table, few, labels[:20]), versus)
+    assert text.startswith("**Open.**")
+    assert "too few to call anything equivalent within ±0.5 points" in text
 
 
 def test_all_equal():
@@ -130,6 +238,84 @@ def test_everything_fails():
     assert "real images themselves do not serve well" in text
 
 
+def first_words(errors, **options):
+    data = study(errors, **options)
+    return headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+
+
+def test_the_headline_follows_the_table():
+    assert first_words(EQUAL).startswith("**Yes.** Calibrated with the student's images")
+    assert "So do teacher, fractal and noise: accuracy does not tell" in first_words(EQUAL)
+    failing = first_words(EQUAL | {"student": 200, "noise": 900})
+    assert failing.startswith(
+        "**No.** Calibrated with the student's images, INT8 networks are less"
+    )
+    assert "default quantization, -4.80 points (95 % interval" in failing
+    assert "Teacher and fractal are as good as real ones; noise is worse." in failing
+    assert first_words({"real": 200, "student": 104}).startswith("**Yes.**")
+    assert first_words({"real": 104, "teacher": 104}).startswith("**Yes.** Calibrated with the te")
+    everything = first_words(dict.fromkeys(SETS, 900))
+    assert everything.startswith("**Yes.**")
+    assert "loses up to 40.00 points against FP32 with real images, too: as good is" in everything
+    assert first_words({"real": 104}).startswith("**No answer.** No calibration set was compared")
+    assert first_words(EQUAL, failed=("student",)).startswith("**No answer.** No INT8 network cal")
+    undecided = first_words({"real": 104, "student": 104}, shift={"student": 700})
+    assert undecided.startswith("**Open.** These test images do not settle")
+
+
+def test_an_answer_that_depends_on_the_method_is_said_to():
+    table, predictions, labels = study(EQUAL, methods=("default", "accuracy_aware"))
+    for name in predictions:
+        if "/accuracy_aware/student/" in name:
+            predictions[name] = predict(labels, 300)
+    data = table, predictions, labels
+    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    assert text.startswith("**It depends on how one quantizes.**")
+    assert "NNCF, default quantization, +0.00 points" in text and "(equivalent)" in text
+    assert "NNCF, accuracy-aware quantization, -9.80 points" in text and "(worse)" in text
+
+
+def test_engines_are_named_and_skipped_ones_with_the_reason():
+    table, predictions, labels = study(EQUAL)
+    other = table[table["method"] != "fp32"].assign(engine="pot")
+    skipped = other.assign(status="skipped", error="Skipped: no Python 3.11 here", accuracy=None)
+    both = pd.concat([table, skipped], ignore_index=True)
+    degradation = degradation_table(both, predictions, labels, **FEW)
+    text = verdict(degradation, versus_real(both, predictions, labels, **FEW))
+    assert "Not measured: POT, default quantization (Skipped: no Python 3.11 here)." in text
+    assert "**NNCF, default quantization** (300 images)." in text
+    assert "**POT, default quantization** (300 images). No network was calibrated" in text
+    assert text.startswith("**Yes.**") and "nan" not in text
+    for name in [n for n in predictions if "/nncf/" in n]:
+        predictions[name.replace("/nncf/", "/pot/")] = predictions[name]
+    made = pd.concat([table, other], ignore_index=True)
+    degradation = degradation_table(made, predictions, labels, **FEW)
+    text = verdict(degradation, versus_real(made, predictions, labels, **FEW))
+    assert "**POT, default quantization** (300 images). Calibrated with real images" in text
+    assert "Not measured" not in text
+
+
+def test_lost_agreement_is_said_beside_equal_accuracy():
+    """Images that FP32 gets wrong come out wrong in other ways: no accuracy is lost."""
+    table, predictions, labels = study({"real": 100, "student": 100})
+    for name in predictions:
+        if "/student/" in name:
+            spoiled = np.flatnonzero(predictions[name] != labels)[20:80]
+            predictions[name][spoiled] = (labels[spoiled] + 2) % CLASSES
+    data = table, predictions, labels
+    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    assert text.startswith("**Yes.**")
+    assert "change more predictions than real images do: agreement with FP32 is lower" in text
+
+
+def test_the_headline_table_has_a_claim_for_each_set():
+    data = study(EQUAL | {"noise": 900}, failed=("fractal",))
+    table = answers(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    claims = table.set_index("calibration_set")["claim"].to_dict()
+    expected = {"real": "reference", "teacher": "equivalent", "student": "equivalent"}
+    assert claims == expected | {"fractal": "not measured", "noise": "worse"}
+
+
 def test_a_better_set_is_called_better():
     assert "Student is better than real images." in words({"real": 200, "student": 104})
 
@@ -144,9 +330,9 @@ def test_an_undecided_set_is_called_so():
 
 def test_claims_need_the_corrected_test():
     row = {"pairs": 1, "tost_holm_p": 0.4, "low_pp": -2.0, "high_pp": -0.1}
-    assert claim(row | {"holm_p": 0.04}) == "worse"
-    assert claim(row | {"holm_p": 0.06}) == "inconclusive"
-    assert claim(row | {"holm_p": 0.06}, confidence=0.9) == "worse"
+    assert claim(row | {"permutation_holm_p": 0.04}) == "worse"
+    assert claim(row | {"permutation_holm_p": 0.06}) == "inconclusive"
+    assert claim(row | {"permutation_holm_p": 0.06}, confidence=0.9) == "worse"
 
 
 def test_margin_and_words_go_together():
@@ -193,8 +379,8 @@ def test_without_real_images_there_is_no_comparison():
 
 def test_each_method_has_its_paragraph():
     text = words(EQUAL, methods=("default", "accuracy_aware"))
-    assert "**Default quantization** (nncf, 300 images)." in text
-    assert "**Accuracy-aware quantization** (nncf, 300 images)." in text
+    assert "**NNCF, default quantization** (300 images)." in text
+    assert "**NNCF, accuracy-aware quantization** (300 images)." in text
 
 
 def test_missing_predictions_are_named():

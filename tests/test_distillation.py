@@ -41,7 +41,7 @@ from lib.student import (
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 OPTIONS = Options(
     seed=3,
-    recipe="default",
+    recipe="default+adversarial",
     epochs=3,
     batch_size=4,
     ngf=8,
@@ -202,18 +202,19 @@ def test_one_step_changes_both_networks(tmp_path, sets, recipe):
 
 def test_default_step_generates_once_and_judges_pairs_alike(tmp_path, sets):
     training = start(tmp_path, sets)
-    networks, calls = training.networks, {"generator": 0}
-    states = []
+    networks, made, states = training.networks, [], []
     networks.generator.register_forward_hook(
-        lambda *_: calls.__setitem__("generator", calls["generator"] + 1)
+        lambda _, inputs, images: made.append((len(inputs[0]), images.requires_grad))
     )
     networks.discriminator.register_forward_hook(
         lambda module, *_: states.append(module.netD[0][0].weight_u.clone())
     )
-    training.step(1)
-    assert calls == {"generator": 1}
-    assert len(states) == 3  # all images; then the teacher's and the student's features
-    assert torch.equal(states[1], states[2])
+    for update in (0, 1):  # the second is adversarial: fresh images need gradients, too
+        made.clear(), states.clear()
+        training.step(update)
+        assert made == [(OPTIONS.batch_size, True), (OPTIONS.batch_size, update == 1)]
+        assert len(states) == 3  # all images; then the teacher's and the student's features
+        assert torch.equal(states[1], states[2])
 
 
 def test_identical_pair_has_no_feature_loss(tmp_path, sets):
@@ -221,8 +222,8 @@ def test_identical_pair_has_no_feature_loss(tmp_path, sets):
     training = start(tmp_path, sets)
     batch, n = training.data.batch(0), OPTIONS.batch_size
     with torch.no_grad():
-        fakes = training.networks.generator(batch.latents[: 2 * n], batch.labels)
-    perfect = replace(batch, images=torch.cat([fakes[:n], batch.images[n:]]))
+        fakes = training.networks.generator(batch.latents[:n], batch.labels[:n])
+    perfect = replace(batch, images=torch.cat([fakes, batch.images[n:]]))
     draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
     losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1), draws)
     assert losses["g_features"].item() == 0
@@ -270,7 +271,7 @@ def test_original_recipe_has_its_own_weights(tmp_path, sets):
     training = start(tmp_path, sets, replace(OPTIONS, recipe="original"))
     for update in (0, 7, 8):
         rate, weights = training.schedule(update)
-        assert rate == OPTIONS.learning_rate
+        assert rate == 2e-4
         assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.0)
     adversarial = [original_weights(update, 25).adversarial for update in range(50)]
     assert [k for k, weight in enumerate(adversarial) if weight == 0.01] == [9, 19, 34, 44]
@@ -425,6 +426,7 @@ def test_a_bad_statistic_is_never_written(tmp_path, sets, monkeypatch):
 
 @RECIPES
 def test_a_loss_that_runs_away_stops_the_run(tmp_path, sets, recipe):
+    recipe = f"{recipe}+learning_rate"
     options = replace(OPTIONS, recipe=recipe, learning_rate=1e4)
     with pytest.raises(StudyError, match="lower the learning rate .* and start again"):
         run(tmp_path, sets, options)

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,10 @@ from lib.extractors import Extractor, extract, inception_extractor, open_extract
 from lib.features import FeatureSet, extract_features, first_per_class
 from lib.frechet import frechet_distance
 from lib.interpolation import interpolate
+from lib.params import read_profile
 from lib.paths import ROOT
 from lib.sampleset import SampleSet
+from lib.study import Study
 from lib.teacher import load_teacher
 from lib.teacher_source import adopt_teacher
 from lib.truncation import truncation_curve
@@ -67,6 +71,32 @@ def test_features_are_kept_with_what_must_be_stated(tmp_path, evaluator):
     features, _ = extract(open_extractor("classifier", evaluator), chosen.images, batch_size=3)
     np.testing.assert_allclose(features, found.features, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found.first(2).features, found.features[:4])
+
+
+def test_features_of_the_real_images_serve_a_second_evaluation(tmp_path, evaluator, monkeypatch):
+    taken = []
+    count = lambda *given, desc, **more: taken.append(desc) or extract(*given, **more)  # noqa: E731
+    monkeypatch.setattr("lib.features.extract", count)
+    monkeypatch.setattr("lib.study.code_fingerprint", lambda build: "code")
+    profile = read_profile(ROOT / "params" / "tiny.yaml") | {"output_dir": str(tmp_path / "out")}
+    study = Study.open("03_evaluation", profile)
+
+    def take(name, source):
+        study.make(name, copytree_into, options={"source": source})
+        study.make("evaluator", copytree_into, options={"source": str(evaluator)})
+        inputs = {"samples": name, "evaluator": "evaluator"}
+        study.make(f"features-{name}", extract_features, inputs=inputs)
+
+    for seed in (1, 2):  # another student, the same real images
+        samples(seed=seed).save(tmp_path / f"student {seed}")
+        samples(seed=0).save(tmp_path / "real")
+        take("real", str(tmp_path / "real"))
+        take("student", str(tmp_path / f"student {seed}"))
+    assert taken == ["features of real", "features of student", "features of student"]
+
+
+def copytree_into(out, source):
+    shutil.copytree(source, out, dirs_exist_ok=True)
 
 
 def test_any_module_may_be_hooked_in():
@@ -182,6 +212,9 @@ def test_copy_ratio_is_relative_to_the_spacing_there():
     np.testing.assert_allclose(
         copy_ratios(np.array([[0.25], [97.5], [0]]), training), [0.25, 0.25, 0]
     )
+    wide = np.arange(0, 250, 10, np.uint8)[:, None] * np.ones(3, np.uint8)
+    pair = wide[3:5] + np.uint8(2), wide
+    np.testing.assert_allclose(copy_ratios(*pair), copy_ratios(*(x.astype(float) for x in pair)))
     twins = np.array([[0.0], [0], [10], [30], [60]])
     assert np.isfinite(copy_ratios(np.array([[1.0]]), twins)).all()
 

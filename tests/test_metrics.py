@@ -5,6 +5,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from lib import kernel_distance as kernel_distance_module
 from lib import neighbours
 from lib.errors import StudyError
 from lib.frechet import frechet_distance
@@ -49,6 +50,7 @@ def test_block_by_block_gives_the_same_precision_and_recall(monkeypatch):
     features, reference = draw(150, shift=0.5).double(), draw(130, seed=1).double()
     whole = precision_recall(features, reference)
     monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(neighbours, "BLOCK_COLUMNS", 17)
     assert precision_recall(features, reference) == whole
     index, distance = nearest_neighbours(features, reference)
     expected = torch.cdist(features, reference).min(dim=1)
@@ -56,7 +58,9 @@ def test_block_by_block_gives_the_same_precision_and_recall(monkeypatch):
     np.testing.assert_allclose(distance, expected.values, rtol=1e-9)
 
 
-def test_kid_interval_holds_the_direct_estimate_and_ignores_groups():
+@pytest.mark.parametrize("bytes_for_moments", [0, 2**28])
+def test_kid_interval_holds_the_direct_estimate_and_ignores_groups(monkeypatch, bytes_for_moments):
+    monkeypatch.setattr(kernel_distance_module, "MOMENT_BYTES", bytes_for_moments)
     x, y = draw(60, 4, 0.5).double(), draw(47, 4, seed=1).double()
     kernels = [((a @ b.T) / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
     own = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in kernels[:2]]

@@ -52,6 +52,7 @@ def test_notebooks_declare_the_default_profile():
         ({"classifiers": ["resnet20", "resnet20"]}, "parameter classifiers.*twice"),
         ({"calibration_sets": ["real", "dreams"]}, "parameter calibration_sets.*dreams"),
         ({"calibration_sets": ["noise", "grey"]}, "real must be among"),
+        ({"quantization_accuracy_aware_sets": ["real", "x"]}, "accuracy_aware_sets.*known.*zeroq"),
         ({"profile": "../elsewhere"}, "parameter profile"),
         ({"calibration_sets": ["real"]}, "at least one set"),
         ({"calibration_per_class": 999}, "calibration_per_class must not exceed"),

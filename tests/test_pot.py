@@ -16,7 +16,7 @@ from torch import nn
 
 from lib import pot, pot_environment
 from lib.classifiers import NormalizedClassifier
-from lib.errors import Skipped, StudyError
+from lib.errors import Skipped, StudyError, Unavailable
 from lib.grid import compare_engines, load_results, make_cells, run_grid
 from lib.openvino_models import export_ir, export_onnx, predict_ir, read_ir, save_ir
 from lib.pot import free_batch, quantize_pot, quantize_pot_accuracy_aware, restore_pot_accuracy
@@ -83,7 +83,7 @@ def environment():
     """Make sure that POT is there, or skip with the reason."""
     try:
         return pot_environment.pot_python()
-    except Skipped as reason:
+    except Unavailable as reason:
         pytest.skip(str(reason))
 
 
@@ -116,15 +116,15 @@ def test_failure_to_make_the_environment_is_told_once(cache, monkeypatch):
 
     def offline(command):
         tried.append(command)
-        raise Skipped("POT's environment could not be made: no network")
+        raise Unavailable("POT's environment could not be made: no network")
 
     monkeypatch.setattr(pot_environment, "_run", offline)
     monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
     for _ in range(3):
-        with pytest.raises(Skipped, match="no network"):
+        with pytest.raises(Unavailable, match="no network"):
             pot_environment.pot_python()
     assert len(tried) == 1
-    with pytest.raises(Skipped, match="no network"):
+    with pytest.raises(Unavailable, match="no network"):
         pot_environment.pot_python(again=True)
     assert len(tried) == 2
 

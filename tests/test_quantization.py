@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from importlib.metadata import version
 
 import dask
@@ -19,7 +20,7 @@ from torch import nn
 from lib import cell, grid
 from lib.calibration import make_calibration_set
 from lib.classifiers import NormalizedClassifier
-from lib.errors import Skipped, StudyError
+from lib.errors import StudyError, Unavailable
 from lib.files import hash_tree, sha256_json
 from lib.grid import (
     compare_engines,
@@ -474,7 +475,7 @@ def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp
 
     def refuse(again=False):
         asked.append(again)
-        raise Skipped("POT's environment could not be made: no network")
+        raise Unavailable("POT's environment could not be made: no network")
 
     monkeypatch.setattr(grid, "pot_python", refuse)
     wanted = cells(models=["resnet20"], methods=["default"], engines=("nncf", "pot"))
@@ -483,7 +484,7 @@ def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp
     skipped = table[table["engine"] == "pot"]
     assert asked == [True]
     assert (skipped["status"] == "skipped").all() and len(skipped) == 2
-    assert set(skipped["error"]) == {"Skipped: POT's environment could not be made: no network"}
+    assert set(skipped["error"]) == {"Unavailable: POT's environment could not be made: no network"}
     assert compare_engines(table, predictions).empty
     start(tmp_path, models, sets, data, cells(models=["resnet20"], methods=["default"]))
     assert asked == [True]
@@ -503,6 +504,19 @@ def test_a_cluster_that_is_not_there_is_named(models, sets, data, tmp_path):
         pytest.raises(StudyError, match="scheduler tcp://127.0.0.1:9 cannot be reached"),
     ):
         start(tmp_path, models, sets, data, cells(), scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_set_for_each_model_is_read_by_its_model(models, sets, data, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(sets["noise"], own / MODELS[0])
+    wanted = cells(methods=["default"], calibration_sets=["noise", "zeroq"])
+    start(tmp_path / "grid", models, sets | {"zeroq": own}, data, wanted)
+    table, _, _ = load_results(tmp_path / "grid")
+    rows = table[table["calibration_set"] == "zeroq"].set_index("model")
+    assert rows["status"].tolist() == ["ok"] + ["skipped"] * (len(MODELS) - 1)
+    assert f"there is none for {MODELS[1]}" in rows.loc[MODELS[1], "error"]
+    row = rows.loc[MODELS[0]]
+    assert row["images_read"] == 6 and row["accuracy"] > 0
 
 
 def test_a_full_disk_is_no_fault_of_the_cell(models, sets, data, tmp_path, monkeypatch):

@@ -1,15 +1,19 @@
 import importlib
 import io
+import json
 import re
 import subprocess
 import tarfile
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from lib.errors import StudyError
 from lib.files import read_json, sha256_file
 from lib.notebooks import appendix_paths, notebook_paths
 from lib.paths import ROOT
-from lib.readme import END, START, results_section
+from lib.readme import END, START, headline_table, results_section, unknown_numbers
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,6 +35,67 @@ def test_results_in_the_readme_are_those_of_the_published_tables(published):
     text = (published / "README.md").read_text(encoding="utf-8")
     section = text.partition(START)[2].partition(END)[0]
     assert section.strip() == results_section(published / "outputs" / "digits")
+
+
+def test_every_number_of_the_results_is_in_a_published_table(published):
+    text = (published / "README.md").read_text(encoding="utf-8")
+    section = text.partition(START)[2].partition(END)[0]
+    assert len(re.findall(r"\d\.\d\d", section)) > 30
+    assert unknown_numbers(section, published / "outputs" / "digits") == []
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A profile's folder with all that the results section is written from."""
+    keys = {"engine": "nncf", "method": "default", "calibration_size": 300}
+    table = pd.DataFrame([keys, keys]).assign(
+        **{"calibration_set": ["real", "student"], "drop_pp": [0.1, 0.25], "kl": 0.002},
+        **{"agreement": [0.998765, 0.98], "difference_pp": [None, -0.15]},
+        **{"low_pp": [None, -0.31], "high_pp": [None, 0.02], "claim": ["reference", "equivalent"]},
+    )
+    folder = tmp_path / "digits"
+    (folder / "tables").mkdir(parents=True)
+    table.to_csv(folder / "tables/06_headline.csv", index=False)
+    versus = table.iloc[1:].assign(agreement_pp=-1.88, margin_pp=0.5)
+    versus.drop(columns="agreement").to_csv(folder / "tables/06_versus_real.csv", index=False)
+    table.assign(model="resnet20").to_csv(folder / "tables/06_degradation.csv", index=False)
+    words = "**Yes.** -0.15 points (-0.31 to +0.02), within ±0.5.\n\nreal 99.88 %, least 0.25."
+    (folder / "tables/verdict.md").write_text(words)
+    environment = {"versions": {"openvino": "2026.4.1", "nncf": "3.4.0"}, "cpu": "a 3.5 chip"}
+    made = {"quantization": {"made_with": environment | {"cpu_flags": ["avx2"]}}}
+    (folder / "manifest.json").write_text(json.dumps({"artifacts": made}))
+    return folder
+
+
+def test_results_are_written_from_the_tables(results):
+    section = results_section(results)
+    assert section.startswith("**Yes.** -0.15 points")
+    assert "| NNCF, default | real | 0.10 | reference | 99.88 % |  |" in section
+    assert "| student | 0.25 | -0.15 (-0.31 to +0.02) | 98.00 % | equivalent |" in section
+    assert "OpenVINO 2026.4.1 and NNCF 3.4.0" in section
+    assert "](outputs/digits/figures/06_versus_real.png)" in section
+    (results / "tables/06_headline.csv").unlink()
+    with pytest.raises(StudyError, match="06_headline.csv is missing: run notebook 06"):
+        results_section(results)
+
+
+def test_numbers_that_no_table_holds_are_found(results):
+    section = results_section(results)
+    assert unknown_numbers(section, results) == ["3.5"]  # the processor of this fixture
+    wrong = section.replace("-0.31", "+0.31").replace("98.00", "98.01").replace("±0.5", "±0.7")
+    assert unknown_numbers(wrong, results) == ["+0.31", "0.7", "+0.31", "98.01", "3.5"]
+
+
+def test_a_set_that_was_not_measured_has_no_numbers():
+    row = {
+        "engine": "pot",
+        "method": "default",
+        "calibration_set": "student",
+        "claim": "not measured",
+    }
+    row |= dict.fromkeys(["drop_pp", "agreement", "difference_pp", "low_pp", "high_pp"], np.nan)
+    text = headline_table(pd.DataFrame([row]))
+    assert text.endswith("| POT, default | student |  |  |  | not measured |")
 
 
 def test_published_tables_and_figures_are_those_of_the_manifest(published):

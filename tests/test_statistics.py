@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from lib.errors import StudyError
-from lib.statistics import bootstrap_interval, holm, mcnemar_test, tost_test, wilson_interval
+from lib.statistics import (
+    bootstrap_interval,
+    holm,
+    mcnemar_test,
+    resolution,
+    sign_flip_test,
+    standard_error,
+    tost_test,
+    wilson_interval,
+)
 
 
 @pytest.fixture
@@ -45,7 +55,46 @@ def test_mcnemar_is_the_exact_binomial_test(difference):
     expected = stats.binomtest(25, 65, 0.5).pvalue
     assert mcnemar_test(difference) == pytest.approx(expected)
     assert mcnemar_test(-difference) == pytest.approx(expected)
-    assert mcnemar_test(difference / 3) == pytest.approx(expected)
+    with pytest.raises(StudyError, match="one pair"):
+        mcnemar_test(difference / 3)
+
+
+def test_sign_flips_are_counted_as_scipy_counts_them():
+    rng = np.random.default_rng(1)
+    for pairs in (1, 2, 6):
+        values = np.zeros(30)
+        values[:12] = rng.integers(-pairs, pairs + 1, 12) / pairs
+        exact = stats.permutation_test(
+            (values[:12],), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
+        assert sign_flip_test(values, pairs=pairs) == pytest.approx(exact.pvalue, rel=1e-9)
+        assert sign_flip_test(-values, pairs=pairs) == sign_flip_test(values, pairs=pairs)
+
+
+def test_sign_flips_of_many_images_are_nearly_a_t_test():
+    values = np.random.default_rng(2).integers(-15, 16, 5000) / 15
+    for shift in (0, 1 / 15):
+        expected = stats.ttest_1samp(values + shift, 0).pvalue
+        assert sign_flip_test(values + shift, pairs=15) == pytest.approx(expected, rel=0.1)
+
+
+def test_sign_flips_of_a_single_pair_are_mcnemars_test(difference):
+    assert sign_flip_test(difference) == mcnemar_test(difference)
+    assert sign_flip_test(difference / 3, pairs=3) == mcnemar_test(difference)
+    with pytest.raises(StudyError, match="number of pairs"):
+        sign_flip_test(difference / 3)
+
+
+def test_resolution_is_the_exact_bound_of_no_event():
+    for n in (20, 600, 10_000):
+        assert resolution(n) == pytest.approx(1 - 0.05 ** (1 / n))
+    assert resolution(600) == pytest.approx(3 / 600, rel=0.01)
+    with pytest.raises(StudyError, match="0 images"):
+        resolution(0)
+
+
+def test_standard_error_matches_scipy(difference):
+    assert standard_error(difference) == pytest.approx(stats.sem(difference))
 
 
 def test_tost_is_the_worse_of_two_one_sided_t_tests(difference):
@@ -61,9 +110,15 @@ def test_tost_is_the_worse_of_two_one_sided_t_tests(difference):
 def test_identical_predictions():
     same = np.zeros(50)
     assert bootstrap_interval(same) == (0, 0)
-    assert mcnemar_test(same) == 1
+    assert mcnemar_test(same) == sign_flip_test(same, pairs=3) == 1
     assert tost_test(same, 0.5) == 0
     assert tost_test(same + 1, 0.5) == 1
+
+
+def test_holm_matches_statsmodels():
+    p_values = np.random.default_rng(4).random(40) ** 4
+    p_values[7] = p_values[3]
+    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1])
 
 
 def test_holm_by_hand():

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -273,6 +274,29 @@ def test_entries_of_parameters_no_longer_in_force_are_forgotten(open_study):
     again.make("second", build_text, options={"text": "second"})
     again.manifest.forget_untouched(again.notebook)
     assert list(read_json(again.folder / "manifest.json")["artifacts"]) == ["second"]
+
+
+def test_making_an_artifact_is_timed_and_reusing_it_is_not(open_study, monkeypatch):
+    study = open_study()
+    ticks = itertools.count()
+    monkeypatch.setattr(study_module.time, "monotonic", lambda: next(ticks))
+    study.make("first", build_text, options={"text": "a"})
+    noted = study.manifest.read()["seconds"]
+    assert noted["first"]["seconds"] > 0 and not noted["first"]["resumed"]
+    study.make("first", build_text, options={"text": "a"})
+    assert study.manifest.read()["seconds"] == noted
+
+    def interrupted(out, *, text):
+        (out / "half").touch()
+        if text not in CALLS:
+            CALLS.append(text)
+            raise StudyError("killed")
+
+    with pytest.raises(StudyError, match="killed"):
+        study.make("second", interrupted, options={"text": "b"})
+    assert "second" not in study.manifest.read()["seconds"]
+    study.make("second", interrupted, options={"text": "b"})
+    assert study.manifest.read()["seconds"]["second"]["resumed"]
 
 
 def test_second_run_in_the_same_folder_is_refused(open_study, monkeypatch):

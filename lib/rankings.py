@@ -1,0 +1,83 @@
+"""Orders of the calibration sets by accuracy, agreement and divergence, and how alike they are."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau, spearmanr
+
+MEASURES = {"drop_pp": "accuracy", "agreement": "agreement with FP32", "kl": "divergence"}
+"""What orders the sets, by the column of `degradation_table` that holds it."""
+LOW_IS_GOOD = {"drop_pp": True, "agreement": False, "kl": True}
+KEYS = ["engine", "method", "calibration_size"]
+
+
+def rank_sets(degradation: pd.DataFrame) -> pd.DataFrame:
+    """Return means over models by setting and set, with the set's rank (1 is best) by each.
+
+    `degradation` comes from `lib.comparison.degradation_table`. Equal sets share the mean of their
+    ranks; a set that was not measured has none.
+    """
+    columns = list(MEASURES)
+    means = degradation.groupby([*KEYS, "calibration_set"], sort=False)[columns].mean()
+    means = means.dropna(how="all").reset_index()
+    for column in columns:
+        groups = means.groupby(KEYS, sort=False)[column]
+        means[f"rank_{column}"] = groups.rank(ascending=LOW_IS_GOOD[column])
+    return means
+
+
+def rank_correlations(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Return Kendall's tau-b and Spearman's rho between each two orders of `rank_sets`.
+
+    A row for each setting and pair of measures, with the number of `sets`. NaN where there are
+    fewer than two sets or a measure does not tell any apart.
+    """
+    rows = []
+    for key, part in ranks.groupby(KEYS, sort=False):
+        for first, second in itertools.combinations(MEASURES, 2):
+            row = dict(zip(KEYS, key, strict=True)) | {"first": first, "second": second}
+            rows.append(row | correlations(part[f"rank_{first}"], part[f"rank_{second}"]))
+    return pd.DataFrame(rows, columns=[*KEYS, "first", "second", "sets", "kendall", "spearman"])
+
+
+def correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:
+    """Return `sets`, the number of pairs without NaN, and both rank correlations of them."""
+    known = np.isfinite(first.to_numpy(float)) & np.isfinite(second.to_numpy(float))
+    first, second = first.to_numpy(float)[known], second.to_numpy(float)[known]
+    result = {"sets": int(known.sum()), "kendall": float("nan"), "spearman": float("nan")}
+    if len(first) > 1 and np.ptp(first) > 0 and np.ptp(second) > 0:
+        result["kendall"] = float(kendalltau(first, second).statistic)
+        result["spearman"] = float(spearmanr(first, second).statistic)
+    return result
+
+
+def ranking_words(ranks: pd.DataFrame, related: pd.DataFrame) -> str:
+    """Return a line of Markdown a setting: the orders, and whether they agree."""
+    lines = []
+    for key, part in ranks.groupby(KEYS, sort=False):
+        orders = {
+            words: " › ".join(_order(part, column))
+            for column, words in MEASURES.items()
+            if part[column].notna().any()
+        }
+        same = (related[KEYS] == list(key)).all(axis=1) & (related["first"] == "drop_pp")
+        taus = related[same].set_index("second")["kendall"]
+        texts = "; ".join(f"by {words}: {order}" for words, order in orders.items())
+        lines.append(f"- {key[0].upper()}, {key[1].replace('_', '-')}: {texts}. {_alike(taus)}")
+    return "\n".join(lines)
+
+
+def _order(part: pd.DataFrame, column: str) -> list[str]:
+    """Name the sets from best to worst; equal ones stand together."""
+    tied = part.dropna(subset=[column]).groupby(f"rank_{column}")["calibration_set"]
+    return [" = ".join(names) for _, names in tied]
+
+
+def _alike(taus: pd.Series) -> str:
+    known = taus.dropna()
+    if known.empty:
+        return "No order to compare: too few sets, or all alike."
+    texts = [f"{MEASURES[second]} {tau:+.2f}" for second, tau in known.items()]
+    word = "the same order" if (known > 0.999).all() else "not the same order"
+    return f"Kendall's tau of the order by accuracy with {', '.join(texts)}: {word}."

@@ -1,0 +1,30 @@
+"""Figures: what they show where a panel lacks a row, and within which limits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures import heatmap, intervals
+
+
+def test_a_row_that_a_panel_lacks_is_left_empty():
+    rows = [("default", "noise", -3.0), ("default", "grey", -50.0), ("aware", "noise", -0.2)]
+    table = pd.DataFrame(rows, columns=["method", "set", "gain"])
+    table["low"], table["high"] = table["gain"] - 0.1, table["gain"] + 0.1
+    names = dict(row="set", panel="method", value="gain", low="low", high="high")
+    figure = intervals(table, **names, title="Gain", x_label="points", margin=0.5)
+    figure.canvas.draw()
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [["-3.00", "-50.00"], ["-0.20"]]
+
+
+@pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # seaborn's
+def test_a_heat_map_keeps_to_its_limits():
+    table = pd.DataFrame([[0.0, 1.0, 7.0]], index=["a"], columns=[1, 2, 3])
+    figure = heatmap(table, "Title", "x", "y", "unit", center=1, limits=(0, 2), cell=(0.5, 0.4))
+    figure.canvas.draw()
+    mesh = figure.axes[0].collections[0]
+    assert mesh.norm.vmin == 0 and mesh.norm.vmax == 2
+    colours = mesh.get_facecolors()
+    assert np.ptp(colours[1, :3]) < 0.1  # the middle has next to no colour
+    assert colours[0, 2] > colours[0, 0] and colours[2, 0] > colours[2, 2]
