@@ -73,7 +73,14 @@ def make_environment(folder: Path) -> None:
 
 def _install(folder: Path) -> None:
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-I", "-m", "pip", "--disable-pip-version-check"]
+    pip = [
+        folder / "bin" / "python",
+        "-I",
+        "-m",
+        "pip",
+        "--no-color",
+        "--disable-pip-version-check",
+    ]
     _run([*pip, "install", *PATIENCE, *PINS])
     _run([*pip, "uninstall", "--yes", TELEMETRY])
 
@@ -83,7 +90,10 @@ def _run(command: list) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         last = next(iter(reversed(lines or done.stderr.strip().splitlines())), "no message")
-        raise Unavailable(f"POT's environment could not be made: {' '.join(last.split())[:300]}")
+        reason = " ".join(last.split())[:300]
+        if "Retrying" in done.stderr:
+            reason = f"the package index cannot be reached ({reason})"
+        raise Unavailable(f"POT's environment could not be made: {reason}")
 
 
 def clean_environment() -> dict[str, str]:

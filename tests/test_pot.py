@@ -139,8 +139,11 @@ def test_pip_s_error_is_the_reason(cache, monkeypatch):
     failing = subprocess.CompletedProcess([], 1, "", "noise\nERROR: no\n  network here\nmore")
     monkeypatch.setattr(pot_environment.subprocess, "run", lambda *a, **k: failing)
     monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
-    with pytest.raises(Skipped, match="POT's environment could not be made: ERROR: no$"):
+    with pytest.raises(Unavailable, match="POT's environment could not be made: ERROR: no$"):
         pot_environment.pot_python()
+    failing.stderr = "WARNING: Retrying (Retry(total=0)) …\nERROR: No matching distribution"
+    with pytest.raises(Unavailable, match="made: the package index cannot be reached .ERROR: No m"):
+        pot_environment.pot_python(again=True)
 
 
 def test_a_killed_making_is_done_again(cache, monkeypatch):
