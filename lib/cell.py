@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ from scipy.special import log_softmax
 
 from lib.checkpoint import load_tensors, save_tensors
 from lib.classifiers import UNFUSED, family, is_classifier
-from lib.errors import StudyError
-from lib.files import sha256_json
+from lib.environment import cpu_flags
+from lib.errors import Skipped, StudyError, Unavailable
+from lib.files import hash_tree, read_json, sha256_json, write_json
 from lib.openvino_models import is_probabilities, predict_ir, read_ir, save_ir
+from lib.pot import quantize_pot, quantize_pot_accuracy_aware
+from lib.pot_environment import PINS
 from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
 from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
@@ -29,13 +34,12 @@ FP32 = ("openvino", "fp32", "none", 0, 0)  # in the place of all keys but the mo
 Cell = dict[str, str | int]
 
 
-class Skipped(StudyError):
-    """An engine that cannot be had here; its cells are reported with the reason."""
-
-
 @dataclass(frozen=True)
 class Grid:
-    """Where a grid's files are, what their contents hash to, and the options its cells share."""
+    """Where a grid's files are, what their contents hash to, and the options its cells share.
+
+    `missing` gives the reason for each engine that cannot be had here.
+    """
 
     out: Path
     models: Path
@@ -45,10 +49,15 @@ class Grid:
     options: dict
     keep_seed: int | None
     hashes: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
 
     def ir(self, model: str) -> Path:
         """Return the FP32 IR of a model."""
         return self.models / f"{model}.xml"
+
+    def onnx(self, model: str) -> Path:
+        """Return a model's FP32 form in ONNX, which may be absent."""
+        return self.models / f"{model}.onnx"
 
     def kept_ir(self, cell: Cell) -> Path | None:
         """Return where the INT8 IR of a cell is kept, None where it is not."""
@@ -71,11 +80,17 @@ class Grid:
     def cell_file(self, cell: Cell) -> Path:
         """Return the file of a finished cell, named by all that its result depends on."""
         parts = ["test", f"model {cell['model']}"]
+        if cell["engine"] == "pot":
+            parts += [f"onnx {cell['model']}"]
         if cell["method"] != "fp32":
             parts += ["validation", f"calibration {cell['calibration_set']}"]
         content = {"cell": cell, "options": self.options, "kept": self.kept_ir(cell) is not None}
         content |= {part: self.hashes[part] for part in parts}
         return self.out / "cells" / f"{cell['model']}-{sha256_json(content)[:24]}.safetensors"
+
+    def seconds_file(self, cell: Cell) -> Path:
+        """Return where the seconds that quantization took are noted, apart from the result."""
+        return self.out / "seconds" / f"{self.cell_file(cell).stem}.json"
 
 
 @dataclass
@@ -94,12 +109,7 @@ class Task:
 
 def run_nncf(task: Task) -> Quantized:
     """Quantize with NNCF by `task.cell["method"]`: default or accuracy_aware."""
-    cell, options = task.cell, dict(task.grid.options)
-    names = ("calibration_set", "calibration_size", "seed")
-    drop = {key: options.pop(key) for key in ("max_drop", "max_iterations")}
-    options["subset_size"] = cell["calibration_size"]
-    # the same images for all models and methods, others for each set, size and seed
-    options["seed"] = derive_seed(cell["seed"], *(cell[name] for name in names))
+    cell, (options, drop) = task.cell, _options(task)
     ir = read_ir(task.grid.ir(cell["model"]))
     if cell["method"] == "default":
         return quantize_default(ir, task.calibration, **options)
@@ -108,7 +118,35 @@ def run_nncf(task: Task) -> Quantized:
     )
 
 
-ENGINES: dict[str, Callable[[Task], Quantized]] = {"nncf": run_nncf}
+def run_pot(task: Task) -> Quantized:
+    """Quantize with POT, from the model's ONNX form, with the images that NNCF reads."""
+    cell, (options, drop) = task.cell, _options(task)
+    onnx = task.grid.onnx(cell["model"])
+    if cell["method"] == "default":
+        return quantize_pot(onnx, task.calibration, **options)
+    return quantize_pot_accuracy_aware(
+        onnx,
+        task.calibration,
+        task.validation,
+        reference=read_ir(task.grid.ir(cell["model"])),
+        default=task.default,
+        **drop,
+        **options,
+    )
+
+
+def _options(task: Task) -> tuple[dict, dict]:
+    """Return the options of default quantization and those that accuracy-aware adds."""
+    cell, options = task.cell, dict(task.grid.options)
+    names = ("calibration_set", "calibration_size", "seed")
+    drop = {key: options.pop(key) for key in ("max_drop", "max_iterations")}
+    options["subset_size"] = cell["calibration_size"]
+    # the same images for all models, engines and methods, others for each set, size and seed
+    options["seed"] = derive_seed(cell["seed"], *(cell[name] for name in names))
+    return options, drop
+
+
+ENGINES: dict[str, Callable[[Task], Quantized]] = {"nncf": run_nncf, "pot": run_pot}
 """Makers of INT8 networks by the name that cells give."""
 
 
@@ -119,13 +157,19 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
     row's error, and no file is written, so that the cell is tried again next time. A full disk and
     the like are no fault of the cell: they end the run, which resumes once they are mended.
     """
-    default = None
+    default, seconds = None, 0.0
     rows = []
     for cell in sorted(cells, key=lambda cell: cell["method"] != "default"):
         if not finished(cell, grid):
             try:
+                start = time.perf_counter()
                 quantized = _quantize(cell, grid, default)
-                default = quantized if cell["method"] == "default" else default
+                took = time.perf_counter() - start
+                if cell["method"] == "default":
+                    default, seconds = quantized, took
+                else:  # it begins with default quantization, at hand or not
+                    took += seconds
+                write_json(grid.seconds_file(cell), {"seconds": round(took, 2)})
                 _finish(cell, grid, quantized)
             except (OSError, MemoryError):
                 raise
@@ -141,7 +185,8 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
 def finished(cell: Cell, grid: Grid) -> bool:
     """Tell whether a cell's files are there."""
     kept = grid.kept_ir(cell)
-    return grid.cell_file(cell).is_file() and (kept is None or kept.is_file())
+    files = [] if kept is None else [kept, kept.with_suffix(".bin"), kept.with_suffix(".json")]
+    return all(file.is_file() for file in [grid.cell_file(cell), *files])
 
 
 def run_reference(model: str, grid: Grid) -> dict:
@@ -155,6 +200,11 @@ def run_reference(model: str, grid: Grid) -> dict:
         row |= {"size_bytes": ir.with_suffix(".bin").stat().st_size, "quantizers": 0}
         _save(path, logits, row)
     return load_tensors(path)[1]
+
+
+def load_seconds(cell: Cell, grid: Grid) -> float:
+    """Return the seconds that the quantization of a finished cell took."""
+    return read_json(grid.seconds_file(cell))["seconds"]
 
 
 def reference_cell(model: str) -> Cell:
@@ -206,6 +256,8 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
         raise StudyError(
             f"engine {cell['engine']!r} is unknown: choose one of {', '.join(ENGINES)}"
         )
+    if cell["engine"] in grid.missing:
+        raise Unavailable(grid.missing[cell["engine"]])
     calibration = SampleSet.load(grid.calibration_folder(cell))
     task = Task(cell, grid, calibration, SampleSet.load(grid.validation), default)
     return ENGINES[cell["engine"]](task)
@@ -223,7 +275,28 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized) -> None:
         xml = grid.kept_ir(cell) or Path(folder) / "model.xml"
         save_ir(xml, quantized.model)
         row["size_bytes"] = xml.with_suffix(".bin").stat().st_size
+        write_json(xml.with_suffix(".json"), _about(cell, grid, row, test))
     _save(grid.cell_file(cell), logits, row)
+
+
+def _about(cell: Cell, grid: Grid, row: dict, test: SampleSet) -> dict:
+    """Return what goes with a kept INT8 network: its use, its making and its accuracy."""
+    measured = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
+    versions = {name: version(name) for name in ("openvino", "nncf")}
+    if cell["engine"] == "pot":
+        versions["openvino-dev"] = PINS[0].partition("==")[2]
+    return {
+        "input": "(n, 3, 32, 32) float32, RGB pixels from 0 to 255",
+        "class_names": test.class_names,
+        "cell": cell,
+        "options": grid.options,
+        "calibration_set_sha256": sha256_json(hash_tree(grid.calibration_folder(cell))),
+        "fp32_sha256": grid.hashes[f"model {cell['model']}"],
+        "test_images": len(test),
+        "measured": {key: row[key] for key in measured},
+        "versions": versions,
+        "cpu_flags": cpu_flags(),
+    }
 
 
 def _row(cell: Cell, reference: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict:

@@ -1,4 +1,4 @@
-"""The one exception that the study raises for wrong input."""
+"""The exceptions that the study raises for wrong input and for what cannot be had."""
 
 
 class StudyError(Exception):
@@ -6,3 +6,11 @@ class StudyError(Exception):
 
     The message is one line that names the thing at fault and the remedy.
     """
+
+
+class Skipped(StudyError):
+    """What does not apply to a cell or cannot be had; its row says why."""
+
+
+class Unavailable(Skipped):
+    """An engine that cannot be had here and now; the next run tries again."""

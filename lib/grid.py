@@ -10,6 +10,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -22,19 +23,25 @@ from lib.cell import (
     CELL_KEYS,
     Cell,
     Grid,
+    finished,
     load_logits,
+    load_seconds,
     pin_worker,
     run_cells,
     run_reference,
 )
 from lib.checkpoint import load_tensors
-from lib.errors import StudyError
+from lib.errors import StudyError, Unavailable
 from lib.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
 from lib.openvino_models import measure_speeds
+from lib.pot_environment import pot_python
 from lib.progress import progress
 from lib.sampleset import SampleSet
 
 RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timings.csv"
+SECONDS = "seconds.csv"
+MEASURED = (SECONDS, "seconds/*")
+"""What of `run_grid`'s files holds timings, which vary."""
 COLUMNS = [
     *("model", "family", "engine", "method", "calibration_set", "calibration_size", "seed"),
     *("status", "error", "fp32_accuracy", "accuracy", "drop_pp", "agreement", "kl"),
@@ -67,22 +74,25 @@ def run_grid(
     test: Path,
     preset: str = "mixed",
     bias_correction: str = "fast",
+    overflow_fix: str = "first_layer",
     max_drop: float = 0.01,
     max_iterations: int = 30,
     keep_seed: int | None = 0,
     jobs: int = 1,
-    scheduler: str | None = None,
+    scheduler: str = "",
 ) -> None:
     """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
 
-    `models` holds `<model>.xml` in FP32, `calibration` names the SampleSet of each calibration
-    set, or a folder with one for each model; `validation` judges accuracy-aware quantization,
-    `test` the results. `models/` keeps the INT8 networks of `keep_seed`. A cell that fails has
-    its error in its row and stops nothing.
-    `scheduler` is the address of a dask scheduler that takes the place of `jobs` local processes;
-    its workers must see the same files. After a kill, finished cells are not run again.
+    `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the
+    SampleSet of each calibration set, or a folder with one for each model; `validation` judges
+    accuracy-aware quantization, `test` the results. `models/` keeps the INT8 networks of
+    `keep_seed`, each with a .json that says how it was made and how accurate it is. seconds.csv
+    says how long each quantization took, which varies. `scheduler` is the address of a dask
+    scheduler that takes the place of `jobs` local processes; its workers must see the same files.
+    A cell that fails has its error in its row and stops nothing; then, as after a kill, the
+    finished cells stay in cells/ and are not run again by the next call.
     """
-    options = {"preset": preset, "bias_correction": bias_correction}
+    options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
     options |= {"max_drop": max_drop, "max_iterations": max_iterations}
     names = list(dict.fromkeys(cell["model"] for cell in cells))
     homeless = {cell["calibration_set"] for cell in cells} - set(calibration)
@@ -90,16 +100,30 @@ def run_grid(
         raise StudyError(f"cells name {', '.join(sorted(homeless))}, which calibration lacks")
     hashes = _hashes(names, models, calibration, validation, test)
     grid = Grid(out, models, calibration, validation, test, options, keep_seed, hashes)
+    grid = replace(grid, missing=_missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
     rows += _run_all(cells, grid, jobs, scheduler)
     done = [row for row in rows if row["status"] == "ok"]
     predictions = {cell_name(row): load_logits(_cell(row), grid).argmax(axis=1) for row in done}
     _write_predictions(out / PREDICTIONS, predictions, SampleSet.load(test).labels)
     write_text(out / RESULTS, _table(rows).to_csv(index=False, float_format="%.6g"))
-    kept = {grid.kept_ir(cell).stem for cell in cells if grid.kept_ir(cell)}
+    _write_seconds(out / SECONDS, [row for row in done if row["method"] != "fp32"], grid)
+    kept = {grid.kept_ir(cell).stem for cell in map(_cell, done) if grid.kept_ir(cell)}
     for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
         stray.unlink()
-    shutil.rmtree(out / "cells")
+    if not has_failures(out):
+        shutil.rmtree(out / "cells")
+        shutil.rmtree(out / "seconds", ignore_errors=True)
+
+
+def has_failures(folder: Path) -> bool:
+    """Tell whether cells failed in what `run_grid` wrote, which may succeed when tried again.
+
+    Errors may, and engines that could not be had; a cell that does not apply never will.
+    """
+    table, _, _ = load_results(folder)
+    unavailable = table["error"].str.startswith(f"{Unavailable.__name__}:")
+    return bool(((table["status"] == "error") | unavailable).any())
 
 
 def cell_name(cell: Cell) -> str:
@@ -120,6 +144,52 @@ def load_results(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.
     tensors, _ = load_tensors(folder / PREDICTIONS)
     predictions = {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()}
     return table, predictions, predictions.pop("labels")
+
+
+def load_seconds_table(folder: Path) -> pd.DataFrame:
+    """Read how many seconds each cell's quantization took, without its evaluation.
+
+    Accuracy-aware quantization counts the default quantization that it begins with. Seconds are
+    by the clock, beside whatever else the machine did.
+    """
+    return pd.read_csv(folder / SECONDS)
+
+
+def per_class_table(
+    predictions: dict[str, np.ndarray], labels: np.ndarray, class_names: list[str]
+) -> pd.DataFrame:
+    """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images."""
+    rows = []
+    for name, predicted in predictions.items():
+        keys = dict(zip(CELL_KEYS, name.split("/"), strict=True))
+        for label, class_name in enumerate(class_names):
+            hits = predicted[labels == label] == label
+            accuracy = float(hits.mean()) if len(hits) else float("nan")
+            rows.append(keys | {"class": class_name, "images": len(hits), "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def compare_engines(table: pd.DataFrame, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Compare nncf and pot over the cells that both have finished.
+
+    A row for each method and calibration set: number of `pairs`, mean losses in percentage points
+    (`nncf`, `pot`), share of test images that the two INT8 networks classify `alike`.
+    """
+    cells = [key for key in CELL_KEYS if key != "engine"]
+    ok = table[table["status"] == "ok"]
+    first, second = (ok[ok["engine"] == engine] for engine in ("nncf", "pot"))
+    pairs = first.merge(second, on=cells, suffixes=("_nncf", "_pot"))
+    columns = ["method", "calibration_set", "pairs", "nncf", "pot", "alike"]
+    rows = []
+    for (method, kind), part in pairs.groupby(["method", "calibration_set"], sort=False):
+        named = [
+            [predictions[cell_name(row | {"engine": engine})] for engine in ("nncf", "pot")]
+            for row in part[cells].to_dict("records")
+        ]
+        alike = np.mean([(one == other).mean() for one, other in named])
+        means = part[["drop_pp_nncf", "drop_pp_pot"]].mean()
+        rows.append([method, kind, len(part), *means, alike])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def time_grid(
@@ -157,10 +227,27 @@ def _hashes(
         if not xml.is_file():
             raise StudyError(f"{xml} is missing: export the classifier {name} first")
         hashes[f"model {name}"] = sha256_file(xml) + sha256_file(xml.with_suffix(".bin"))
+        onnx = xml.with_suffix(".onnx")
+        hashes[f"onnx {name}"] = sha256_file(onnx) if onnx.is_file() else "none"
     return hashes
 
 
-def _run_all(cells: list[Cell], grid: Grid, jobs: int, scheduler: str | None) -> list[dict]:
+def _missing_engines(cells: list[Cell], grid: Grid, scheduler: str) -> dict[str, str]:
+    """Make POT's environment where it is needed, once; return why that cannot be, if so.
+
+    The workers of a cluster may run on other machines: each sees to its own.
+    """
+    wanted = any(cell["engine"] == "pot" and not finished(cell, grid) for cell in cells)
+    if not wanted or scheduler:
+        return {}
+    try:
+        pot_python(again=True)
+    except Unavailable as reason:
+        return {"pot": str(reason)}
+    return {}
+
+
+def _run_all(cells: list[Cell], grid: Grid, jobs: int, scheduler: str) -> list[dict]:
     """Run the cells; return one row each, in the order of `cells`."""
     groups: dict[tuple, list[Cell]] = {}
     for cell in cells:
@@ -188,20 +275,23 @@ def _work(cells: list[Cell], grid: Grid, cpus: list[int], jobs: int) -> list[dic
 
 
 @contextlib.contextmanager
-def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
+def _backend(jobs: int, scheduler: str) -> Iterator[None]:
     """Have joblib use local processes, or a dask cluster where its scheduler's address is given."""
-    if scheduler is None:
+    if not scheduler:
         local = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1)
         with local, warnings.catch_warnings():
             # loky replaces a worker whose memory has grown
             warnings.filterwarnings("ignore", "A worker stopped while some jobs")
             yield
         return
+    from dask.distributed import Client  # slow, and seldom used
+
     try:
-        from dask.distributed import Client
-    except ImportError as error:
-        raise StudyError(f"scheduler {scheduler} needs dask: pip install distributed") from error
-    with Client(scheduler), joblib.parallel_config("dask"):
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"scheduler {scheduler} cannot be reached: {reason}") from error
+    with client, joblib.parallel_config("dask"):
         yield
 
 
@@ -213,6 +303,13 @@ def _table(rows: list[dict]) -> pd.DataFrame:
     counts = ["calibration_size", "seed", "size_bytes", "quantizers", "images_read", "classes_read"]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def _write_seconds(path: Path, rows: list[dict], grid: Grid) -> None:
+    """Write a row for each cell that is done: its keys and its seconds."""
+    table = [_cell(row) | {"seconds": load_seconds(_cell(row), grid)} for row in rows]
+    columns = [*CELL_KEYS, "seconds"]
+    write_text(path, pd.DataFrame(table, columns=columns).to_csv(index=False, float_format="%.6g"))
 
 
 def _write_predictions(path: Path, classes: dict[str, np.ndarray], labels: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from lib.files import read_json, sha256_file, sha256_json, write_json
 SECTIONS = ("artifacts", "reports", "measured_artifacts", "measured_reports")
 """Artifacts by name, reports (tables, figures) by path; the measured ones hold timings.
 
+An artifact of which only some files do is in both sections, each with its share of the files.
 Beside them `seconds` notes how long each artifact took to make, which varies, too.
 """
 
@@ -28,7 +29,7 @@ class Manifest:
     def entry(self, reference: str) -> dict[str, Any] | None:
         """Return the entry of the artifact that `name` or `name/part` refers to, if any."""
         manifest = self.read()
-        entries = manifest["artifacts"] | manifest["measured_artifacts"]
+        entries = manifest["measured_artifacts"] | manifest["artifacts"]
         return entries.get(reference.partition("/")[0])
 
     def record(

@@ -1,4 +1,4 @@
-"""Classifiers in OpenVINO: export from torch, batched prediction, speed.
+"""Classifiers in OpenVINO: export from torch (and to ONNX), batched prediction, speed.
 
 All networks run with INFERENCE_PRECISION_HINT f32: on CPUs with AMX the default is bfloat16, and
 the FP32 reference would not be one.
@@ -24,18 +24,22 @@ from lib.sampleset import IMAGE_SHAPE, SampleSet
 
 BATCH_SIZE = 64
 CHECK_IMAGES = 64
-TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 IR
+TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 forms
+OPSET = 13  # of ONNX, which POT's Model Optimizer reads
 AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
 
 
 def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
     """Write `out/<name>.xml` and .bin, FP32, for each trained classifier of `{name: folder}`.
 
-    The first images of the SampleSet `check` are used to compare the IR with torch.
+    POT starts from another form, `out/<name>.onnx`. The first images of the SampleSet `check` are
+    used to compare both with torch.
     """
     images = SampleSet.load(check).images[:CHECK_IMAGES]
     for name, folder in classifiers.items():
-        export_ir(out / f"{name}.xml", prepare_for_deployment(load_classifier(folder)), images)
+        network = prepare_for_deployment(load_classifier(folder))
+        export_ir(out / f"{name}.xml", network, images)
+        export_onnx(out / f"{name}.onnx", network, images)
 
 
 def export_unfused(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
@@ -58,15 +62,41 @@ def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) ->
         example = torch.zeros(1, *IMAGE_SHAPE)
         model = ov.convert_model(classifier, example_input=example, input=[-1, *IMAGE_SHAPE])
     model.output(0).get_tensor().set_names({"logits"})  # NNCF finds outputs by name
+    _check(f"{out_xml.name}: IR", model, classifier, check_images)
+    save_ir(out_xml, model)
+
+
+def export_onnx(out: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
+    """Write a classifier as one ONNX file, FP32, and check it as `export_ir` does.
+
+    Its batch is 1, which is what POT makes of any batch; input `images`, output `logits`.
+    """
+    classifier = classifier.cpu().eval()
+    with atomic_path(out) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+            torch.onnx.export(
+                classifier,
+                torch.zeros(1, *IMAGE_SHAPE),
+                temporary,
+                dynamo=False,  # one file, and an opset that older readers know
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+            )
+        model = ov.Core().read_model(temporary)
+        _check(f"{out.name}: ONNX", model, classifier, check_images)
+
+
+def _check(form: str, model: ov.Model, classifier: nn.Module, images: np.ndarray) -> None:
     with torch.inference_mode():
-        expected = classifier(torch.from_numpy(check_images).float()).numpy()
-    error = np.abs(predict_ir(model, check_images) - expected).max() / np.abs(expected).max()
+        expected = classifier(torch.from_numpy(images).float()).numpy()
+    error = np.abs(predict_ir(model, images) - expected).max() / np.abs(expected).max()
     if not error < TOLERANCE:
         raise StudyError(
-            f"{out_xml.name}: IR and torch differ by {error:.1e} of the largest logit, allowed are "
+            f"{form} and torch differ by {error:.1e} of the largest logit, allowed are "
             f"{TOLERANCE:g}: look for operations that behave differently outside eval mode"
         )
-    save_ir(out_xml, model)
 
 
 def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:

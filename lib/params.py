@@ -51,6 +51,7 @@ class Params(BaseModel):
     device: Literal["cpu", "cuda"]
     num_processes: Annotated[int, Field(ge=1, le=64)]
     jobs: Count
+    scheduler: str
     # real data
     data: Literal["digits", "cifar10", "imagefolder"]
     data_dir: str
@@ -132,15 +133,20 @@ class Params(BaseModel):
     zeroq_steps: Count
     zeroq_batch_size: Annotated[int, Field(ge=2)]
     # 05 quantization
+    quantization_engines: Annotated[list[Literal["nncf", "pot"]], Field(min_length=1)]
     quantization_methods: Annotated[list[Literal["default", "accuracy_aware"]], Field(min_length=1)]
     quantization_preset: Literal["performance", "mixed"]
     quantization_subset_size: Count
     quantization_bias_correction: Literal["fast", "full", "none"]
+    quantization_overflow_fix: Literal["disable", "enable", "first_layer"]
     quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
     quantization_max_iterations: Count
     quantization_seeds: Count
     quantization_accuracy_aware_seeds: Count
     quantization_accuracy_aware_sets: list[str]
+    quantization_pot_classifiers: Count
+    quantization_pot_seeds: Annotated[int, Field(ge=0)]
+    quantization_pot_accuracy_aware_seeds: Annotated[int, Field(ge=0)]
     quantization_speed_repeats: Count
     quantization_unfused: list[str]
     # 06 comparison
@@ -155,7 +161,8 @@ class Params(BaseModel):
     ablation_seeds: Count
 
     @field_validator(
-        *("classifiers", "calibration_sets", "quantization_methods", "quantization_unfused"),
+        *("classifiers", "calibration_sets", "quantization_engines", "quantization_methods"),
+        "quantization_unfused",
         "quantization_accuracy_aware_sets",
         "evaluation_psis",
     )
@@ -220,6 +227,8 @@ class Params(BaseModel):
             raise ValueError("student_batch_size must be a multiple of num_processes")
         if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
             raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
+        if self.scheduler and ":" not in self.scheduler:
+            raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
         return self
 
     def _classifiers_fit(self) -> None:

@@ -5,6 +5,7 @@ image, the order is class-balanced and depends on the seed, and what was read is
 """
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -21,6 +22,7 @@ from lib.openvino_models import predict_ir
 from lib.sampleset import SampleSet
 
 BIAS_CORRECTIONS = ("fast", "full", "none")
+OVERFLOW_FIXES = {"disable": "DISABLE", "enable": "ENABLE", "first_layer": "FIRST_LAYER"}
 VALIDATION_BATCH = 50
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -55,18 +57,21 @@ def quantize_default(
     preset: str = "mixed",
     subset_size: int = 300,
     bias_correction: str = "fast",
+    overflow_fix: str = "first_layer",
     seed: int = 0,
 ) -> Quantized:
     """Quantize an FP32 network to INT8 with ranges from `subset_size` calibration images.
 
     `preset` is `performance` (symmetric) or `mixed` (asymmetric activations). `bias_correction`
     is `fast`, `full` or `none`; the fast one replaces the input of each layer by its channel
-    means, which misleads it where images are alike at their borders and maps are small. `seed`
-    chooses the images and their order. A set smaller than `subset_size` is read whole.
+    means, which misleads it where images are alike at their borders and maps are small.
+    `overflow_fix` halves the range of weights in all layers (`enable`) or the first
+    (`first_layer`), as processors without VNNI add products in 16 bits. `seed` chooses the images
+    and their order. A set smaller than `subset_size` is read whole.
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _bias_correction(nncf, bias_correction)
+        advanced, fast = _advanced(nncf, bias_correction, overflow_fix)
         advanced.batchwise_statistics = images.batch > 1 or None
         model = nncf.quantize(
             ir,
@@ -120,12 +125,13 @@ def restore_accuracy(
     preset: str = "mixed",
     subset_size: int = 300,
     bias_correction: str = "fast",
+    overflow_fix: str = "first_layer",
     seed: int = 0,
 ) -> Quantized:
     """Run the whole of NNCF's quantization with accuracy control."""
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _bias_correction(nncf, bias_correction)
+        advanced, fast = _advanced(nncf, bias_correction, overflow_fix)
         advanced.batchwise_statistics = images.batch > 1 or None
         restorer = nncf.AdvancedAccuracyRestorerParameters(
             max_num_iterations=max_iterations, num_ranking_workers=1
@@ -158,13 +164,17 @@ def accuracy_drop(reference: ov.Model, model: ov.Model, samples: SampleSet) -> f
 class CalibrationImages:
     """Calibration images as NNCF items `(batch, 3, 32, 32) float32`, which remembers those it gave.
 
+    Their order, and so the choice where not all are read, depends on the images, their labels
+    and the seed: not on the order in which the set holds them.
+
     `batch` is 1, or a network's own where it is fixed; a smaller set is repeated to fill it.
     """
 
     def __init__(self, samples: SampleSet, seed: int, batch: int = 1):
         if len(samples) == 0:
             raise StudyError("the calibration set is empty: make it again with images")
-        self.order = balanced_order(samples.labels, seed)
+        canonical = _canonical_order(samples)
+        self.order = canonical[balanced_order(samples.labels[canonical], seed)]
         self.samples, self.batch = samples, batch
         self.given: set[int] = set()
 
@@ -186,6 +196,12 @@ class CalibrationImages:
         """Count the distinct images given so far by class."""
         classes = len(self.samples.class_names)
         return np.bincount(self.samples.labels[sorted(self.given)], minlength=classes).tolist()
+
+
+def _canonical_order(samples: SampleSet) -> np.ndarray:
+    """Return the order of the images by label and content."""
+    digests = [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in samples.images]
+    return np.lexsort((np.array(digests), samples.labels))
 
 
 def validate(compiled: ov.CompiledModel, batches: Iterable[Batch]) -> tuple[float, list[float]]:
@@ -223,13 +239,19 @@ def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
     ]
 
 
-def _bias_correction(nncf: ModuleType, kind: str) -> tuple:
-    """Return NNCF's advanced parameters and its `fast_bias_correction` for one of our three."""
-    if kind not in BIAS_CORRECTIONS:
+def _advanced(nncf: ModuleType, bias_correction: str, overflow_fix: str) -> tuple:
+    """Return NNCF's advanced parameters and its `fast_bias_correction` for ours."""
+    if bias_correction not in BIAS_CORRECTIONS:
         known = ", ".join(BIAS_CORRECTIONS)
-        raise StudyError(f"bias correction {kind!r} is unknown: choose one of {known}")
-    disabled = nncf.AdvancedQuantizationParameters(disable_bias_correction=kind == "none")
-    return disabled, kind != "full"
+        raise StudyError(f"bias correction {bias_correction!r} is unknown: choose one of {known}")
+    if overflow_fix not in OVERFLOW_FIXES:
+        known = ", ".join(OVERFLOW_FIXES)
+        raise StudyError(f"overflow fix {overflow_fix!r} is unknown: choose one of {known}")
+    advanced = nncf.AdvancedQuantizationParameters(
+        disable_bias_correction=bias_correction == "none",
+        overflow_fix=getattr(nncf.OverflowFix, OVERFLOW_FIXES[overflow_fix]),
+    )
+    return advanced, bias_correction != "full"
 
 
 @contextlib.contextmanager

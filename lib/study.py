@@ -4,8 +4,9 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ RUN_ONLY = {
     "device",
     "num_processes",
     "jobs",
+    "scheduler",
     "teacher_checkpoint_kimg",
     "student_checkpoint_updates",
 }
@@ -83,31 +85,41 @@ class Study:
         options: dict[str, Any] | None = None,
         run_options: dict[str, Any] | None = None,
         measured: bool = False,
+        measured_files: Sequence[str] = (),
         mend: bool = False,
+        again: Callable[[Path], bool] | None = None,
     ) -> Path:
         """Return the artifact `name`, made by `build` unless an equal one is there already.
 
         `build(folder, **inputs as paths, **options, **run_options)` writes files into `folder`,
         which survives an interruption. Equal means: the same builder and `lib` code, the same
         options, the same content of the inputs. `run_options` change how, not what, it makes.
-        `measured` artifacts hold timings, which vary; the manifest lists them apart. `mend`: the
-        builder makes each file by itself, so that a damaged artifact keeps those that are not.
+        `measured` artifacts hold timings, which vary; the manifest lists them apart, and likewise
+        the files of any other artifact that match one of the patterns `measured_files`. `mend`:
+        the builder makes each file by itself, so that a damaged artifact keeps those that are not.
+        `again(folder)` tells of an equal artifact that some of it failed: the builder gets it back
+        to try that once more.
         """
         inputs, options = inputs or {}, options or {}
         with self._locked():
             fingerprint = self._fingerprint(build, inputs, options)
             entry = self.manifest.entry(name)
             target = self.folder / "artifacts" / name
-            if entry and entry["fingerprint"] == fingerprint and not self.manifest.damage(name):
+            same = entry is not None and entry["fingerprint"] == fingerprint
+            intact = same and not self.manifest.damage(name)
+            if intact and not (again and again(target)):
                 print(f"{name}: unchanged, reused")
             else:
-                print(f"{name}: making", flush=True)
-                if mend and entry and entry["fingerprint"] == fingerprint:
+                print(f"{name}: {'trying again what failed' if intact else 'making'}", flush=True)
+                if same and (mend or again):
                     self._keep_intact(name, entry)
                 paths = {key: self._paths(value) for key, value in inputs.items()}
                 arguments = paths | options | (run_options or {})
                 self._build(name, fingerprint, partial(build, **arguments))
-                entry = self._entry(build, fingerprint, inputs, options, hash_tree(target))
+                files, timings = _sort_out(hash_tree(target), measured_files)
+                entry = self._entry(build, fingerprint, inputs, options, files)
+                if timings:
+                    self._record("measured_artifacts", name, entry | {"files": timings})
             section = "measured_artifacts" if measured else "artifacts"
             self._record(section, name, entry | {"parameters": self._own_parameters()})
         return target
@@ -174,9 +186,10 @@ class Study:
             raise _file_error(error, self.folder) from error
 
     def _keep_intact(self, name: str, entry: dict) -> None:
-        """Hand a damaged artifact back to its builder, without the files that are damaged."""
+        """Hand an artifact back to its builder, without the files that are damaged."""
         artifact, work = self.folder / "artifacts" / name, self._work(name, entry["fingerprint"])
-        for relative, expected in entry["files"].items():
+        timings = self.manifest.read()["measured_artifacts"].get(name, {"files": {}})
+        for relative, expected in (timings["files"] | entry["files"]).items():
             path = artifact / relative
             if path.is_file() and sha256_file(path) == expected:
                 (work / relative).parent.mkdir(parents=True, exist_ok=True)
@@ -278,6 +291,16 @@ def _file_error(error: OSError, folder: Path) -> StudyError:
         f"cannot write into {error.filename or folder} ({error.strerror or error}): "
         "mend its permissions or choose another output_dir"
     )
+
+
+def _sort_out(files: dict[str, str], patterns: Sequence[str]) -> tuple[dict, dict]:
+    """Return the files that match none of the patterns, and those that match one."""
+    timings = {
+        relative: sha256
+        for relative, sha256 in files.items()
+        if any(fnmatch(relative, pattern) for pattern in patterns)
+    }
+    return {relative: files[relative] for relative in files.keys() - timings.keys()}, timings
 
 
 def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,14 @@ def test_notebooks_declare_the_default_profile():
         ({"device": "cuda"}, "sampling_backend openvino computes on the CPU: choose torch"),
         ({"sampling_precision": "float16"}, "sampling_precision float16 needs device: cuda"),
         ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
+        (
+            {"quantization_engines": ["nncf", "tflite"]},
+            "parameter quantization_engines.*'nncf' or 'pot'",
+        ),
+        ({"quantization_engines": ["pot", "pot"]}, "parameter quantization_engines.*twice"),
+        ({"quantization_overflow_fix": "all"}, "parameter quantization_overflow_fix"),
+        ({"quantization_pot_seeds": -1}, "parameter quantization_pot_seeds"),
+        ({"scheduler": "here"}, "scheduler must be an address such as tcp://"),
     ],
 )
 def test_wrong_values_are_one_line_that_names_the_key(change, message):

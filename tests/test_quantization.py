@@ -2,26 +2,43 @@
 
 import errno
 import hashlib
+import json
 import logging
+import re
 import shutil
+from importlib.metadata import version
 
+import dask
 import numpy as np
 import openvino as ov
 import pytest
 import torch
+from distributed import LocalCluster
+from PIL import Image
 from torch import nn
 
 from lib import cell, grid
 from lib.calibration import make_calibration_set
 from lib.classifiers import NormalizedClassifier
-from lib.errors import StudyError
-from lib.grid import load_results, make_cells, run_grid, time_grid
+from lib.errors import StudyError, Unavailable
+from lib.files import hash_tree, sha256_json
+from lib.grid import (
+    compare_engines,
+    has_failures,
+    load_results,
+    load_seconds_table,
+    make_cells,
+    per_class_table,
+    run_grid,
+    time_grid,
+)
 from lib.openvino_models import (
     export_ir,
     predict_ir,
     read_ir,
     save_ir,
 )
+from lib.paths import ROOT
 from lib.quantization import (
     accuracy_drop,
     quantize_accuracy_aware,
@@ -116,7 +133,8 @@ def int8(models, sets):
 
 
 def hashes(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Hash all files but seconds.csv, which holds timings."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "seconds.csv")
     return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -189,11 +207,39 @@ def test_bias_correction_is_a_choice(kind, int8, models, sets, test_set):
     assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
 
 
-def test_unknown_bias_correction_is_named(models, sets):
-    with pytest.raises(StudyError, match="'slow' is unknown: choose one of fast, full, none"):
-        quantize_default(
-            read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"]), bias_correction="slow"
-        )
+@pytest.mark.parametrize(
+    "option, known",
+    [("bias_correction", "fast, full, none"), ("overflow_fix", "disable, enable, first_layer")],
+)
+def test_unknown_options_are_named(option, known, models, sets):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    with pytest.raises(StudyError, match=f"'slow' is unknown: choose one of {known}"):
+        quantize_default(ir, real, **{option: "slow"})
+
+
+def test_overflow_fix_halves_the_range_of_weights(models, sets, test_set):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    options = {"subset_size": 20, "seed": 1, "bias_correction": "none"}
+    largest = {}
+    for kind in ("disable", "first_layer", "enable"):
+        model = quantize_default(ir, real, overflow_fix=kind, **options).model
+        weights = [op.data for op in model.get_ops() if op.get_type_name() == "Constant"]
+        int8 = [np.abs(w.astype(np.int64)).max() for w in weights if w.dtype == np.int8]
+        largest[kind] = (max(int8), sum(value <= 64 for value in int8), len(int8))
+    assert largest["disable"][1] == 0
+    assert largest["first_layer"][1] == 1
+    assert largest["enable"][1] == largest["enable"][2] > 1
+
+
+def test_the_order_of_a_set_does_not_matter(models, sets, tmp_path):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    by_class = real.subset(np.argsort(real.labels, kind="stable"))
+    assert not np.array_equal(by_class.labels, real.labels)
+    for name, samples in {"shuffled": real, "sorted": by_class}.items():
+        quantized = quantize_default(ir, samples, subset_size=20, seed=1)
+        assert quantized.images_read == 20 and sorted(quantized.labels_read) == [6, 7, 7]
+        save_ir(tmp_path / name / "model.xml", quantized.model)
+    assert hashes(tmp_path / "shuffled") == hashes(tmp_path / "sorted")
 
 
 def test_quantization_is_silent(models, sets, capfd, caplog):
@@ -303,6 +349,53 @@ def test_kept_networks_give_the_recorded_predictions(finished, test_set):
         assert np.array_equal(classes, predictions[name])
 
 
+def test_kept_networks_say_how_they_were_made(finished, sets):
+    table, _, _ = load_results(finished)
+    for row in table[table["method"] != "fp32"].to_dict("records"):
+        stem = ".".join(str(row[key]) for key in cell.CELL_KEYS[:-1])
+        about = json.loads((finished / "models" / f"{stem}.json").read_text())
+        assert about["cell"] == {key: row[key] for key in cell.CELL_KEYS}
+        assert about["class_names"] == NAMES and about["test_images"] == 150
+        assert about["measured"]["accuracy"] == pytest.approx(row["accuracy"], abs=1e-6)
+        assert about["measured"]["images_read"] == 6
+        assert about["versions"] == {name: version(name) for name in ("openvino", "nncf")}
+        folder = sets[row["calibration_set"]]
+        assert about["calibration_set_sha256"] == sha256_json(hash_tree(folder))
+
+
+def test_a_kept_network_classifies_as_the_readme_says(finished, test_set, tmp_path, capsys):
+    source = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(import json.*?)```", source, re.S)[1]
+    names = re.findall(r'"([^"\n]*(?:/models/|\.png)[^"\n]*)"', example)
+    stem = finished / "models" / "resnet20.nncf.default.real.6"
+    _, predictions, _ = load_results(finished)
+    expected = predictions["resnet20/nncf/default/real/6/0"]
+    for index in (0, 1, 2):
+        Image.fromarray(test_set.images[index].transpose(1, 2, 0)).save(tmp_path / "image.png")
+        own = dict(zip(names, (str(stem), str(tmp_path / "image.png")), strict=True))
+        exec(re.sub("|".join(map(re.escape, names)), lambda m, own=own: own[m[0]], example), {})
+        assert capsys.readouterr().out.strip() == NAMES[expected[index]]
+
+
+def test_per_class_accuracy_adds_up(finished):
+    table, predictions, labels = load_results(finished)
+    per_class = per_class_table(predictions, labels, NAMES)
+    assert len(per_class) == 3 * len(table) and (per_class["images"] == 50).all()
+    keys = [*cell.CELL_KEYS]
+    means = per_class.groupby(keys)["accuracy"].mean()
+    for row in table.to_dict("records"):
+        key = tuple(str(row[name]) for name in keys)
+        assert means[key] == pytest.approx(row["accuracy"], abs=1e-5)
+
+
+def test_seconds_are_a_table_of_their_own(finished):
+    seconds = load_seconds_table(finished)
+    assert list(seconds.columns) == [*cell.CELL_KEYS, "seconds"] and len(seconds) == 8
+    wide = seconds.pivot(index=["model", "calibration_set"], columns="method", values="seconds")
+    assert (wide["accuracy_aware"] >= wide["default"]).all() and (wide > 0).all(axis=None)
+    assert not (finished / "cells").exists() and not (finished / "seconds").exists()
+
+
 def test_jobs_do_not_change_the_bytes(finished, models, sets, data, tmp_path):
     start(tmp_path, models, sets, data, cells(), jobs=2)
     assert hashes(tmp_path) == hashes(finished)
@@ -342,6 +435,7 @@ def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, mon
 
     monkeypatch.setitem(cell.ENGINES, "nncf", failing)
     monkeypatch.setitem(cell.ENGINES, "pot", missing)
+    monkeypatch.setattr(grid, "pot_python", lambda again: None)
     wanted = cells(models=["resnet20"], methods=["default"])
     wanted += cells(models=["resnet20"], methods=["default"], engines=("pot",))
     start(tmp_path, models, sets, data, wanted)
@@ -350,6 +444,66 @@ def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, mon
     assert table["error"].tolist()[2:4] == ["RuntimeError: no luck", "Skipped: Python is too new"]
     assert table["accuracy"].notna().tolist() == [True, True, False, False, False]
     assert len(predictions) == 2
+    assert has_failures(tmp_path)
+
+
+def test_failed_cells_are_tried_again_and_the_others_kept(
+    models, sets, data, tmp_path, monkeypatch
+):
+    made = []
+
+    def unlucky(task):
+        made.append(task.cell["calibration_set"])
+        if task.cell["calibration_set"] == "noise" and len(made) < 3:
+            raise RuntimeError("no luck")
+        return cell.run_nncf(task)
+
+    wanted = cells(models=["resnet20"], methods=["default"])
+    start(tmp_path / "at once", models, sets, data, wanted)
+    monkeypatch.setitem(cell.ENGINES, "nncf", unlucky)
+    start(tmp_path / "again", models, sets, data, wanted)
+    assert has_failures(tmp_path / "again")
+    start(tmp_path / "again", models, sets, data, wanted)
+    assert not has_failures(tmp_path / "again")
+    assert made == ["real", "noise", "noise"]
+    assert hashes(tmp_path / "again") == hashes(tmp_path / "at once")
+    assert len(load_seconds_table(tmp_path / "again")) == 2
+
+
+def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(again=False):
+        asked.append(again)
+        raise Unavailable("POT's environment could not be made: no network")
+
+    monkeypatch.setattr(grid, "pot_python", refuse)
+    wanted = cells(models=["resnet20"], methods=["default"], engines=("nncf", "pot"))
+    start(tmp_path, models, sets, data, wanted)
+    table, predictions, _ = load_results(tmp_path)
+    skipped = table[table["engine"] == "pot"]
+    assert asked == [True]
+    assert (skipped["status"] == "skipped").all() and len(skipped) == 2
+    assert set(skipped["error"]) == {"Unavailable: POT's environment could not be made: no network"}
+    assert compare_engines(table, predictions).empty
+    start(tmp_path, models, sets, data, cells(models=["resnet20"], methods=["default"]))
+    assert asked == [True]
+
+
+def test_a_cluster_gives_the_same_bytes(finished, models, sets, data, tmp_path):
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+    ) as cluster:
+        start(tmp_path, models, sets, data, cells(), scheduler=cluster.scheduler_address)
+    assert hashes(tmp_path) == hashes(finished)
+
+
+def test_a_cluster_that_is_not_there_is_named(models, sets, data, tmp_path):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(StudyError, match="scheduler tcp://127.0.0.1:9 cannot be reached"),
+    ):
+        start(tmp_path, models, sets, data, cells(), scheduler="tcp://127.0.0.1:9")
 
 
 def test_a_set_for_each_model_is_read_by_its_model(models, sets, data, tmp_path):

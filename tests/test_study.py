@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -133,6 +134,47 @@ def test_artifact_of_other_parameters_is_refused_by_later_notebooks(open_study):
 def test_missing_artifact_names_what_to_run(open_study):
     with pytest.raises(StudyError, match="artifact teacher is missing.*run the notebooks before"):
         open_study().path("teacher")
+
+
+def build_unlucky(out: Path, *, lucky: Callable[[], bool]) -> None:
+    (out / "first.txt").write_text((out / "first.txt").read_text() if CALLS else "kept")
+    (out / "seconds.csv").write_text(str(len(CALLS)))
+    (out / "second.txt").write_text("done" if lucky() else "failed")
+    CALLS.append("made")
+
+
+def test_what_failed_is_tried_again_and_only_that(open_study, capsys):
+    study, luck = open_study(), []
+    make = {
+        "run_options": {"lucky": lambda: bool(luck)},
+        "again": lambda folder: (folder / "second.txt").read_text() == "failed",
+        "measured_files": ["seconds.*"],
+    }
+    for _ in range(2):
+        path = study.make("parts", build_unlucky, **make)
+        assert (path / "second.txt").read_text() == "failed"
+    assert len(CALLS) == 2 and "parts: trying again what failed" in capsys.readouterr().out
+    luck.append(True)
+    for _ in range(2):
+        path = study.make("parts", build_unlucky, **make)
+    assert len(CALLS) == 3 and (path / "second.txt").read_text() == "done"
+    assert (path / "first.txt").read_text() == "kept"
+    assert capsys.readouterr().out.endswith("parts: unchanged, reused\n")
+
+
+def test_timings_within_an_artifact_are_listed_apart(open_study):
+    study = open_study()
+    make = {"run_options": {"lucky": lambda: True}, "measured_files": ["seconds.*"]}
+    path = study.make("parts", build_unlucky, **make)
+    manifest = read_json(study.folder / "manifest.json")
+    assert set(manifest["artifacts"]["parts"]["files"]) == {"first.txt", "second.txt"}
+    assert manifest["measured_artifacts"]["parts"]["files"] == {
+        "seconds.csv": sha256_file(path / "seconds.csv")
+    }
+    assert study.path("parts") == path
+    (path / "seconds.csv").write_text("other")
+    study.make("parts", build_unlucky, **make)
+    assert len(CALLS) == 1
 
 
 def test_manifest_holds_the_hashes_of_artifacts_tables_and_figures(open_study):
