@@ -2,6 +2,7 @@
 # make test    set up .venv and run all tests
 # make lab     open JupyterLab
 # make bench   measure speeds (minutes); tables in outputs/bench
+# make blog    render the executed notebooks as two web pages in outputs/<profile>/blog
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
@@ -14,7 +15,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab bench export clean
+.PHONY: study test lint lab bench blog export clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -33,6 +34,9 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+blog: $(READY)
+	$(BIN)/python -m lib.blog $(PROFILE)
 
 export: $(READY)
 	$(BIN)/python -m lib.student_export $(PROFILE)

@@ -20,7 +20,6 @@ def embed(image: Tag, lossless: bool = True) -> str | None:
             picture.seek(picture.n_frames - 1)
         packed = _webp(picture, lossless)
         image["width"], image["height"] = str(picture.width), str(picture.height)
-    image["decoding"] = "async"
     if moves:
         return packed
     image["src"] = packed

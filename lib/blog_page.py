@@ -145,12 +145,15 @@ def _table(soup: BeautifulSoup, box: Tag, number: int) -> None:
 
 
 def _drop_counting_column(table: Tag) -> None:
-    """Take away pandas' row numbers, which say nothing."""
-    first = [row.find(["th", "td"]) for row in table.select("tbody tr")]
-    plain = [str(place) for place in range(len(first))]
-    if [cell.get_text().strip() for cell in first if cell.name == "th"] != plain:
+    """Take away pandas' row numbers, which say nothing: whole, rising, without a name above."""
+    rows = [row.find(["th", "td"]) for row in table.select("tbody tr")]
+    heads = [row.find(["th", "td"]) for row in table.select("thead tr")]
+    texts = [cell.get_text().strip() for cell in rows if cell.name == "th"]
+    if len(heads) != 1 or heads[0].get_text().strip() or len(texts) != len(rows):
         return
-    for cell in [*first, *(row.find(["th", "td"]) for row in table.select("thead tr"))]:
+    if not all(map(str.isdecimal, texts)) or texts != sorted(set(texts), key=int):
+        return
+    for cell in [*rows, *heads]:
         cell.decompose()
 
 
