@@ -9,6 +9,7 @@ from lib.errors import StudyError
 
 HIDDEN_TAGS = {"parameters", "injected-parameters"}
 CHECK = "# NBVAL_CHECK_OUTPUT"
+IDLE_HEADING = re.compile(r"(\A|\n)#+ [^\n]*\s*\Z")
 PICTURES = ("image/png", "image/gif")
 NOISE = re.compile(
     r"[\w.+-]+: (unchanged, reused|making)"  # lib.study
@@ -36,8 +37,10 @@ def published_cells(notebook: NotebookNode, name: str) -> list[NotebookNode]:
     first = next(cell for cell in cells if cell.cell_type == "markdown")
     first.source = _without_run_time(first.source)
     first.metadata["notebook"] = name
-    pairs = zip(cells, [*cells[1:], None], strict=True)
-    return [cell for cell, following in pairs if not _idle_heading(cell, following)]
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        if cell.cell_type == "markdown" and _opens_nothing(following):
+            cell.source = IDLE_HEADING.sub("", cell.source)
+    return [cell for cell in cells if cell.source.strip()]
 
 
 def _hidden(cell: NotebookNode) -> bool:
@@ -71,10 +74,8 @@ def _without_run_time(source: str) -> str:
     return "\n\n".join(text for text in paragraphs if not text.startswith("**Run time**"))
 
 
-def _idle_heading(cell: NotebookNode, following: NotebookNode | None) -> bool:
-    lone = cell.cell_type == "markdown" and re.fullmatch(r"#+ [^\n]*", cell.source.strip())
-    if not lone:
-        return False
+def _opens_nothing(following: NotebookNode | None) -> bool:
+    """Tell whether a heading just before `following` would have nothing below it."""
     return following is None or (
         following.cell_type == "markdown" and following.source.startswith("#")
     )

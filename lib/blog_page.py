@@ -136,6 +136,7 @@ def _table(soup: BeautifulSoup, box: Tag, number: int) -> None:
     for cell in table.find_all("td"):
         if NUMBER.fullmatch(cell.get_text().strip()):
             cell["class"] = "number"
+    _align_heads(table)
     box.clear()
     box.attrs = {"class": "table", "role": "region", "tabindex": "0"}
     box["aria-label"] = f"Table {number}"
@@ -155,6 +156,18 @@ def _drop_counting_column(table: Tag) -> None:
         return
     for cell in [*rows, *heads]:
         cell.decompose()
+
+
+def _align_heads(table: Tag) -> None:
+    """Put the heads of columns of numbers above them, where each column has one head."""
+    heads = [row.find_all("th") for row in table.select("thead tr")]
+    columns = list(
+        zip(*(row.find_all(["th", "td"]) for row in table.select("tbody tr")), strict=False)
+    )
+    if len(heads) == 1 and len(heads[0]) == len(columns):
+        for head, column in zip(heads[0], columns, strict=True):
+            if all(cell.get("class") == "number" for cell in column):
+                head["class"] = "number"
 
 
 def _fold(soup: BeautifulSoup, box: Tag, title: str) -> None:

@@ -94,7 +94,7 @@ def notebook(name, *more):
         code("listed", table(wide), table(pd.DataFrame({"x": range(40)}))),
         code("failed", table(pd.DataFrame({"none": []}))),
         *more,
-        new_markdown_cell("## Summary"),
+        new_markdown_cell("Some limits.\n\n## Summary"),
         code("# NBVAL_CHECK_OUTPUT\nprint(1)", stream("checked")),
     ]
     end = {"papermill": {"end_time": "2026-11-22T14:52:12.370247+00:00"}}
@@ -164,6 +164,7 @@ def test_run_is_told_and_its_noise_is_not(folder):
     for hidden in ("secret_default", "Run time", ">checked", ">Summary<", "none</th>"):
         assert hidden not in first + second
     soup = BeautifulSoup(first, "html.parser")
+    assert "Some limits." in first and "Summary" not in soup.get_text()
     assert soup.find("pre", class_="words").get_text() == "12 images"
     assert " ".join(soup.select_one("details.code").get_text().split()) == "Code import numpy x = 1"
     assert soup.find(class_="question").get_text() == "Question: why?"
@@ -200,6 +201,7 @@ def test_pandas_tables_get_scopes_and_lose_row_numbers(folder):
     assert boxes[0].find("thead").find("th").get_text() == "a_long_column_0"
     assert boxes[2].select_one("th[scope=row]").get_text() == "named"
     assert boxes[2].select_one("td.number").get_text() == "1.5"
+    assert boxes[0].select_one("thead th.number")
     assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
 
 
