@@ -3,6 +3,7 @@
 # make lab     open JupyterLab
 # make app     serve the image generator as a web page; ARGS='--port 8000 --visitors 3'
 # make bench   measure speeds (minutes); tables in outputs/bench
+# make blog    render the executed notebooks as two web pages in outputs/<profile>/blog
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # make sets    publish the image sets: safetensors, PNGs by class, a data card each
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
@@ -16,7 +17,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab app bench export sets clean
+.PHONY: study test lint lab app bench blog export sets clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -38,6 +39,9 @@ app: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+blog: $(READY)
+	$(BIN)/python -m lib.blog $(PROFILE)
 
 export: $(READY)
 	$(BIN)/python -m lib.student_export $(PROFILE)

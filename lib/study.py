@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython.display import Image as DisplayedImage
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.animation import write_gif
+from lib.captions import caption_of, describe
 from lib.environment import describe_environment
 from lib.errors import StudyError
 from lib.files import (
@@ -146,14 +148,34 @@ class Study:
         """Write `tables/<name>.csv` and return the table; `measured`: timings, which vary."""
         return self._save(f"tables/{name}.csv", table, measured, _write_csv)
 
-    def save_figure(self, name: str, figure: Figure, measured: bool = False) -> Figure:
-        """Write `figures/<name>.png` and return the figure; `measured`: shows timings."""
-        return self._save(f"figures/{name}.png", figure, measured, _write_png)
+    def save_figure(
+        self,
+        name: str,
+        figure: Figure,
+        *,
+        caption: str | None = None,
+        alt: str | None = None,
+        measured: bool = False,
+    ) -> DisplayedImage:
+        """Write `figures/<name>.png` and return it for display; `measured`: shows timings.
 
-    def save_animation(self, name: str, frames: list[Image.Image]) -> Path:
-        """Write `figures/<name>.gif` and return its path; for frames see `lib.animation`."""
+        `caption` (the figure's title if not given) and `alt`, its alternative text (a description
+        of title, panels and legend if not given), go with the picture into the notebook.
+        """
+        self._save(f"figures/{name}.png", figure, measured, _write_png)
+        caption = caption or caption_of(figure) or name
+        return self._displayed(f"{name}.png", caption, alt or describe(figure))
+
+    def save_animation(
+        self, name: str, frames: list[Image.Image], *, caption: str, alt: str
+    ) -> DisplayedImage:
+        """Write `figures/<name>.gif` and return it for display; for frames see `lib.animation`."""
         self._save(f"figures/{name}.gif", frames, False, write_gif)
-        return self.folder / "figures" / f"{name}.gif"
+        return self._displayed(f"{name}.gif", caption, alt)
+
+    def _displayed(self, file: str, caption: str, alt: str) -> DisplayedImage:
+        path = self.folder / "figures" / file
+        return DisplayedImage(filename=str(path), alt=alt, metadata={"caption": caption})
 
     def save_words(self, name: str, text: str) -> str:
         """Write `tables/<name>.md`, words computed from the numbers, and return them."""
