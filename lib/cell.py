@@ -20,7 +20,7 @@ from lib.classifiers import family
 from lib.errors import StudyError
 from lib.files import sha256_json
 from lib.openvino_models import predict_ir, read_ir, save_ir
-from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
+from lib.quantization import Quantized, quantize_accuracy_aware, quantize_variant
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed
 
@@ -80,7 +80,7 @@ class Task:
 
 
 def run_nncf(task: Task) -> Quantized:
-    """Quantize with NNCF by `task.cell["method"]`: default or accuracy_aware."""
+    """Quantize with NNCF by `task.cell["method"]`: accuracy_aware or one of `VARIANTS`."""
     cell, options = task.cell, dict(task.grid.options)
     names = ("calibration_set", "calibration_size", "seed")
     drop = {key: options.pop(key) for key in ("max_drop", "max_iterations")}
@@ -88,8 +88,10 @@ def run_nncf(task: Task) -> Quantized:
     # the same images for all models and methods, others for each set, size and seed
     options["seed"] = derive_seed(cell["seed"], *(cell[name] for name in names))
     ir = read_ir(task.grid.ir(cell["model"]))
-    if cell["method"] == "default":
-        return quantize_default(ir, task.calibration, **options)
+    if cell["method"] != "accuracy_aware":
+        return quantize_variant(
+            ir, task.calibration, cell["method"], default=task.default, **options
+        )
     return quantize_accuracy_aware(
         ir, task.calibration, task.validation, default=task.default, **drop, **options
     )

@@ -17,12 +17,31 @@ import openvino as ov
 
 from lib.calibration import balanced_order
 from lib.errors import StudyError
+from lib.fake_quantize import lower_activation_bits
 from lib.openvino_models import predict_ir
 from lib.sampleset import SampleSet
 
 BIAS_CORRECTIONS = ("fast", "full", "none")
 VALIDATION_BATCH = 50
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a variant of default quantization differs from it."""
+
+    per_channel_weights: bool = True
+    activation_bits: int = 8
+
+
+VARIANTS = {
+    "default": Variant(),
+    "default_per_tensor": Variant(per_channel_weights=False),
+    "default_a6": Variant(activation_bits=6),
+    "default_a5": Variant(activation_bits=5),
+    "default_a4": Variant(activation_bits=4),
+}
+"""Default quantization and its variants by the names that cells and tables give as method."""
 
 
 @dataclass
@@ -56,17 +75,21 @@ def quantize_default(
     subset_size: int = 300,
     bias_correction: str = "fast",
     seed: int = 0,
+    per_channel_weights: bool = True,
 ) -> Quantized:
     """Quantize an FP32 network to INT8 with ranges from `subset_size` calibration images.
 
     `preset` is `performance` (symmetric) or `mixed` (asymmetric activations). `bias_correction`
     is `fast`, `full` or `none`; the fast one replaces the input of each layer by its channel
     means, which misleads it where images are alike at their borders and maps are small. `seed`
-    chooses the images and their order. A set smaller than `subset_size` is read whole.
+    chooses the images and their order. A set smaller than `subset_size` is read whole. Weights
+    have one scale for each channel of a layer's output, or one for the layer.
     """
     images = CalibrationImages(calibration, seed)
     with quiet_nncf() as nncf:
         advanced, fast = _bias_correction(nncf, bias_correction)
+        if not per_channel_weights:
+            advanced.weights_quantization_params = _per_tensor()
         model = nncf.quantize(
             ir,
             nncf.Dataset(images),
@@ -76,6 +99,31 @@ def quantize_default(
             advanced_parameters=advanced,
         )
     return Quantized(model, images.labels_read())
+
+
+def quantize_variant(
+    ir: ov.Model,
+    calibration: SampleSet,
+    variant: str,
+    *,
+    default: Quantized | None = None,
+    **options,
+) -> Quantized:
+    """Quantize by one of `VARIANTS`, named; `options` are those of `quantize_default`.
+
+    `default` is what `quantize_default` gave for the same `options`, if that is at hand: fewer
+    bits for the activations need no other calibration.
+    """
+    if variant not in VARIANTS:
+        raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
+    chosen = VARIANTS[variant]
+    if default is None or not chosen.per_channel_weights:
+        weights = {"per_channel_weights": chosen.per_channel_weights}
+        default = quantize_default(ir, calibration, **weights, **options)
+    if chosen.activation_bits == 8:
+        return default
+    model = lower_activation_bits(default.model, chosen.activation_bits)
+    return Quantized(model, default.labels_read)
 
 
 def quantize_accuracy_aware(
@@ -210,6 +258,13 @@ def _bias_correction(nncf: ModuleType, kind: str) -> tuple:
         raise StudyError(f"bias correction {kind!r} is unknown: choose one of {known}")
     disabled = nncf.AdvancedQuantizationParameters(disable_bias_correction=kind == "none")
     return disabled, kind != "full"
+
+
+def _per_tensor():
+    """Return NNCF's parameters for one scale a layer; it offers no choice of bits here."""
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
+    return QuantizationParameters(per_channel=False)
 
 
 @contextlib.contextmanager
