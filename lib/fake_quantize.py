@@ -63,6 +63,11 @@ def lower_activation_bits(model: ov.Model, bits: int) -> ov.Model:
     return model
 
 
+def is_simulated(model: ov.Model) -> bool:
+    """Tell whether activations have another number of levels than those of 8 bits."""
+    return any(quantizer.levels not in (255, 256) for quantizer in activation_quantizers(model))
+
+
 def zero_on_grid(low: np.ndarray, high: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Move range ends `(n,)`, low <= 0 <= high, so that 0 is one of the evenly spaced `levels`.
 

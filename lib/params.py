@@ -135,6 +135,12 @@ class Params(BaseModel):
     quantization_seeds: Count
     quantization_accuracy_aware_seeds: Count
     quantization_speed_repeats: Count
+    sensitivity_classifiers: Annotated[list[str], Field(min_length=1)]
+    sensitivity_sizes: Annotated[list[Count], Field(min_length=1)]
+    sensitivity_methods: list[
+        Literal["default_per_tensor", "default_a6", "default_a5", "default_a4"]
+    ]
+    sensitivity_seeds: Count
     # 06 comparison
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
@@ -143,7 +149,10 @@ class Params(BaseModel):
     ablation_epochs: Count
     ablation_seeds: Count
 
-    @field_validator("classifiers", "calibration_sets", "quantization_methods", "evaluation_psis")
+    @field_validator(
+        *("classifiers", "calibration_sets", "quantization_methods", "evaluation_psis"),
+        *("sensitivity_classifiers", "sensitivity_sizes", "sensitivity_methods"),
+    )
     @classmethod
     def _no_repeats(cls, names: list) -> list:
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
@@ -189,6 +198,9 @@ class Params(BaseModel):
         if self.data == "digits":
             self._digits_suffice()
         self._sampling_fits_the_device()
+        others = sorted(set(self.sensitivity_classifiers) - set(self.classifiers))
+        if others:
+            raise ValueError(f"sensitivity_classifiers names {', '.join(others)}: not a classifier")
         made = self.sampling_per_class
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
