@@ -98,7 +98,10 @@ def size_curves(table: pd.DataFrame, title: str) -> Figure:
     for row, model in zip(axes, models, strict=True):
         part = default[default["model"] == model]
         for axis, value, label in zip(
-            row, ("accuracy", "agreement"), ("top-1 accuracy (%)", "agreement with FP32 (%)")
+            row,
+            ("accuracy", "agreement"),
+            ("top-1 accuracy (%)", "agreement with FP32 (%)"),
+            strict=True,
         ):
             _lines(axis, part, value)
             axis.set(title=model, xlabel="images read for calibration", ylabel=label)
