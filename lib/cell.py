@@ -25,7 +25,7 @@ from lib.files import hash_tree, read_json, sha256_json, write_json
 from lib.openvino_models import is_probabilities, predict_ir, read_ir, save_ir
 from lib.pot import quantize_pot, quantize_pot_accuracy_aware
 from lib.pot_environment import PINS
-from lib.quantization import Quantized, quantize_accuracy_aware, quantize_default
+from lib.quantization import Quantized, quantize_accuracy_aware, quantize_variant
 from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
 
@@ -108,11 +108,13 @@ class Task:
 
 
 def run_nncf(task: Task) -> Quantized:
-    """Quantize with NNCF by `task.cell["method"]`: default or accuracy_aware."""
+    """Quantize with NNCF by `task.cell["method"]`: accuracy_aware or one of `VARIANTS`."""
     cell, (options, drop) = task.cell, _options(task)
     ir = read_ir(task.grid.ir(cell["model"]))
-    if cell["method"] == "default":
-        return quantize_default(ir, task.calibration, **options)
+    if cell["method"] != "accuracy_aware":
+        return quantize_variant(
+            ir, task.calibration, cell["method"], default=task.default, **options
+        )
     return quantize_accuracy_aware(
         ir, task.calibration, task.validation, default=task.default, **drop, **options
     )
@@ -121,6 +123,8 @@ def run_nncf(task: Task) -> Quantized:
 def run_pot(task: Task) -> Quantized:
     """Quantize with POT, from the model's ONNX form, with the images that NNCF reads."""
     cell, (options, drop) = task.cell, _options(task)
+    if cell["method"] not in ("default", "accuracy_aware"):
+        raise Skipped(f"POT has no method {cell['method']}: choose default or accuracy_aware")
     onnx = task.grid.onnx(cell["model"])
     if cell["method"] == "default":
         return quantize_pot(onnx, task.calibration, **options)

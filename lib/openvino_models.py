@@ -19,6 +19,7 @@ from torch import nn
 from lib.classifier_training import load_classifier
 from lib.classifiers import UNFUSED, prepare_for_deployment
 from lib.errors import StudyError
+from lib.fake_quantize import is_simulated
 from lib.files import atomic_path
 from lib.sampleset import IMAGE_SHAPE, SampleSet
 
@@ -226,6 +227,9 @@ def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> o
         # processes that run side by side would all be pinned to the same first core
         hints.enable_cpu_pinning: False,
     }
+    if is_simulated(model):
+        # with several streams, the first of them sometimes compute with unfinished weights
+        config[ov.properties.num_streams] = 1
     return ov.compile_model(model, "CPU", config)
 
 

@@ -149,6 +149,12 @@ class Params(BaseModel):
     quantization_pot_accuracy_aware_seeds: Annotated[int, Field(ge=0)]
     quantization_speed_repeats: Count
     quantization_unfused: list[str]
+    sensitivity_classifiers: Annotated[list[str], Field(min_length=1)]
+    sensitivity_sizes: Annotated[list[Count], Field(min_length=1)]
+    sensitivity_methods: list[
+        Literal["default_per_tensor", "default_a6", "default_a5", "default_a4"]
+    ]
+    sensitivity_seeds: Count
     # 06 comparison
     comparison_margin_pp: Positive
     comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
@@ -162,9 +168,8 @@ class Params(BaseModel):
 
     @field_validator(
         *("classifiers", "calibration_sets", "quantization_engines", "quantization_methods"),
-        "quantization_unfused",
-        "quantization_accuracy_aware_sets",
-        "evaluation_psis",
+        *("quantization_unfused", "quantization_accuracy_aware_sets", "evaluation_psis"),
+        *("sensitivity_classifiers", "sensitivity_sizes", "sensitivity_methods"),
     )
     @classmethod
     def _no_repeats(cls, names: list) -> list:
@@ -219,6 +224,9 @@ class Params(BaseModel):
             self._digits_suffice()
         self._sampling_fits_the_device()
         self._classifiers_fit()
+        others = sorted(set(self.sensitivity_classifiers) - set(self.classifiers))
+        if others:
+            raise ValueError(f"sensitivity_classifiers names {', '.join(others)}: not a classifier")
         made = self.sampling_per_class
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:

@@ -18,6 +18,7 @@ import openvino as ov
 
 from lib.calibration import balanced_order
 from lib.errors import StudyError
+from lib.fake_quantize import lower_activation_bits
 from lib.openvino_models import predict_ir
 from lib.sampleset import SampleSet
 
@@ -25,6 +26,24 @@ BIAS_CORRECTIONS = ("fast", "full", "none")
 OVERFLOW_FIXES = {"disable": "DISABLE", "enable": "ENABLE", "first_layer": "FIRST_LAYER"}
 VALIDATION_BATCH = 50
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a variant of default quantization differs from it."""
+
+    per_channel_weights: bool = True
+    activation_bits: int = 8
+
+
+VARIANTS = {
+    "default": Variant(),
+    "default_per_tensor": Variant(per_channel_weights=False),
+    "default_a6": Variant(activation_bits=6),
+    "default_a5": Variant(activation_bits=5),
+    "default_a4": Variant(activation_bits=4),
+}
+"""Default quantization and its variants by the names that cells and tables give as method."""
 
 
 @dataclass
@@ -59,6 +78,7 @@ def quantize_default(
     bias_correction: str = "fast",
     overflow_fix: str = "first_layer",
     seed: int = 0,
+    per_channel_weights: bool = True,
 ) -> Quantized:
     """Quantize an FP32 network to INT8 with ranges from `subset_size` calibration images.
 
@@ -67,12 +87,15 @@ def quantize_default(
     means, which misleads it where images are alike at their borders and maps are small.
     `overflow_fix` halves the range of weights in all layers (`enable`) or the first
     (`first_layer`), as processors without VNNI add products in 16 bits. `seed` chooses the images
-    and their order. A set smaller than `subset_size` is read whole.
+    and their order. A set smaller than `subset_size` is read whole. Weights have one scale for each
+    channel of a layer's output, or one for the layer.
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
         advanced, fast = _advanced(nncf, bias_correction, overflow_fix)
         advanced.batchwise_statistics = images.batch > 1 or None
+        if not per_channel_weights:
+            advanced.weights_quantization_params = _per_tensor()
         model = nncf.quantize(
             ir,
             nncf.Dataset(images),
@@ -82,6 +105,31 @@ def quantize_default(
             advanced_parameters=advanced,
         )
     return Quantized(model, images.labels_read())
+
+
+def quantize_variant(
+    ir: ov.Model,
+    calibration: SampleSet,
+    variant: str,
+    *,
+    default: Quantized | None = None,
+    **options,
+) -> Quantized:
+    """Quantize by one of `VARIANTS`, named; `options` are those of `quantize_default`.
+
+    `default` is what `quantize_default` gave for the same `options`, if that is at hand: fewer
+    bits for the activations need no other calibration.
+    """
+    if variant not in VARIANTS:
+        raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
+    chosen = VARIANTS[variant]
+    if default is None or not chosen.per_channel_weights:
+        weights = {"per_channel_weights": chosen.per_channel_weights}
+        default = quantize_default(ir, calibration, **weights, **options)
+    if chosen.activation_bits == 8:
+        return default
+    model = lower_activation_bits(default.model, chosen.activation_bits)
+    return Quantized(model, default.labels_read)
 
 
 def quantize_accuracy_aware(
@@ -252,6 +300,13 @@ def _advanced(nncf: ModuleType, bias_correction: str, overflow_fix: str) -> tupl
         overflow_fix=getattr(nncf.OverflowFix, OVERFLOW_FIXES[overflow_fix]),
     )
     return advanced, bias_correction != "full"
+
+
+def _per_tensor():
+    """Return NNCF's parameters for one scale a layer; it offers no choice of bits here."""
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
+    return QuantizationParameters(per_channel=False)
 
 
 @contextlib.contextmanager
