@@ -224,9 +224,13 @@ class Params(BaseModel):
             self._digits_suffice()
         self._sampling_fits_the_device()
         self._classifiers_fit()
-        others = sorted(set(self.sensitivity_classifiers) - set(self.classifiers))
+        names = {*self.classifiers, *(model.name for model in self.own_models)}
+        others = sorted(set(self.sensitivity_classifiers) - names)
         if others:
-            raise ValueError(f"sensitivity_classifiers names {', '.join(others)}: not a classifier")
+            raise ValueError(
+                f"sensitivity_classifiers names {', '.join(others)}, which is not among "
+                "classifiers and own_models"
+            )
         made = self.sampling_per_class
         for key in ("evaluation_per_class", "calibration_per_class"):
             if getattr(self, key) > made:
