@@ -6,7 +6,6 @@ from pathlib import Path
 
 import openvino as ov
 import torch
-from IPython.utils.capture import capture_output
 from torch import nn
 
 from lib.errors import StudyError
@@ -29,8 +28,7 @@ def export_generator(
     `evaluator` is the classifier's folder, `check` a SampleSet on whose first images it is
     compared with torch. Raises `StudyError` where a format's images differ from torch's.
     """
-    with capture_output():  # NNCF draws progress bars of its own
-        export_student(out, student=student)
+    export_student(out, student=student)
     export_classifiers(out, classifiers={Path(EVALUATOR).stem: evaluator}, check=check)
     if teacher is not None:
         _export_teacher(out / FILES["teacher"], teacher, read_json(out / CONFIG))

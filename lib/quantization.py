@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import openvino as ov
@@ -314,7 +315,9 @@ def quiet_nncf() -> Iterator[ModuleType]:
     """Give NNCF without telemetry, progress bars and messages below errors."""
     os.environ.setdefault("NNCF_CI", "1")  # its switch for telemetry
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
+    # in a notebook its bars would bypass stdout
+    no_widgets = mock.patch("rich.console._is_jupyter", return_value=False)
+    with contextlib.redirect_stdout(io.StringIO()), no_widgets:
         nncf = _import_nncf()
         nncf.set_log_level(logging.ERROR)
         yield nncf
