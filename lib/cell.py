@@ -25,7 +25,13 @@ from lib.files import hash_tree, read_json, sha256_json, write_json
 from lib.openvino_models import is_probabilities, predict_ir, read_ir, save_ir
 from lib.pot import quantize_pot, quantize_pot_accuracy_aware
 from lib.pot_environment import PINS
-from lib.quantization import Quantized, quantize_accuracy_aware, quantize_variant
+from lib.quantization import (
+    VARIANTS,
+    Quantized,
+    fixed_batch,
+    quantize_accuracy_aware,
+    quantize_variant,
+)
 from lib.sampleset import RECORD, SampleSet
 from lib.seeds import derive_seed
 
@@ -171,7 +177,7 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
                 took = time.perf_counter() - start
                 if cell["method"] == "default":
                     default, seconds = quantized, took
-                else:  # it begins with default quantization, at hand or not
+                elif starts_from_default(cell["method"]):
                     took += seconds
                 write_json(grid.seconds_file(cell), {"seconds": round(took, 2)})
                 _finish(cell, grid, quantized)
@@ -184,6 +190,11 @@ def run_cells(cells: list[Cell], grid: Grid) -> list[dict]:
                 continue
         rows.append(load_tensors(grid.cell_file(cell))[1])
     return rows
+
+
+def starts_from_default(method: str) -> bool:
+    """Tell whether a method takes what default quantization has made, if that is at hand."""
+    return method == "accuracy_aware" or VARIANTS[method].per_channel_weights
 
 
 def finished(cell: Cell, grid: Grid) -> bool:
@@ -279,18 +290,19 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized) -> None:
         xml = grid.kept_ir(cell) or Path(folder) / "model.xml"
         save_ir(xml, quantized.model)
         row["size_bytes"] = xml.with_suffix(".bin").stat().st_size
-        write_json(xml.with_suffix(".json"), _about(cell, grid, row, test))
+        batch = fixed_batch(quantized.model) or "n"
+        write_json(xml.with_suffix(".json"), _about(cell, grid, row, test, batch))
     _save(grid.cell_file(cell), logits, row)
 
 
-def _about(cell: Cell, grid: Grid, row: dict, test: SampleSet) -> dict:
+def _about(cell: Cell, grid: Grid, row: dict, test: SampleSet, batch: int | str) -> dict:
     """Return what goes with a kept INT8 network: its use, its making and its accuracy."""
     measured = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
     versions = {name: version(name) for name in ("openvino", "nncf")}
     if cell["engine"] == "pot":
         versions["openvino-dev"] = PINS[0].partition("==")[2]
     return {
-        "input": "(n, 3, 32, 32) float32, RGB pixels from 0 to 255",
+        "input": f"({batch}, 3, 32, 32) float32, RGB pixels from 0 to 255",
         "class_names": test.class_names,
         "cell": cell,
         "options": grid.options,

@@ -32,7 +32,15 @@ from lib.cell import (
 )
 from lib.checkpoint import load_tensors
 from lib.errors import StudyError, Unavailable
-from lib.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
+from lib.files import (
+    atomic_path,
+    hash_tree,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+)
 from lib.openvino_models import measure_speeds
 from lib.pot_environment import pot_python
 from lib.progress import progress
@@ -40,6 +48,7 @@ from lib.sampleset import SampleSet
 
 RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timings.csv"
 SECONDS = "seconds.csv"
+KEY = "grid.json"  # what a finished grid was made from
 MEASURED = (SECONDS, "seconds/*")
 """What of `run_grid`'s files holds timings, which vary."""
 COLUMNS = [
@@ -90,7 +99,8 @@ def run_grid(
     says how long each quantization took, which varies. `scheduler` is the address of a dask
     scheduler that takes the place of `jobs` local processes; its workers must see the same files.
     A cell that fails has its error in its row and stops nothing; then, as after a kill, the
-    finished cells stay in cells/ and are not run again by the next call.
+    finished cells stay in cells/ and are not run again by the next call. A grid that is finished
+    already is left as it is.
     """
     options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
     options |= {"max_drop": max_drop, "max_iterations": max_iterations}
@@ -100,6 +110,9 @@ def run_grid(
         raise StudyError(f"cells name {', '.join(sorted(homeless))}, which calibration lacks")
     hashes = _hashes(names, models, calibration, validation, test)
     grid = Grid(out, models, calibration, validation, test, options, keep_seed, hashes)
+    key = sha256_json([cells, options, keep_seed, hashes])
+    if _is_finished(out, key, cells, grid):
+        return
     grid = replace(grid, missing=_missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
     rows += _run_all(cells, grid, jobs, scheduler)
@@ -112,8 +125,18 @@ def run_grid(
     for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
         stray.unlink()
     if not has_failures(out):
+        write_json(out / KEY, {"sha256": key})
         shutil.rmtree(out / "cells")
         shutil.rmtree(out / "seconds", ignore_errors=True)
+
+
+def _is_finished(out: Path, key: str, cells: list[Cell], grid: Grid) -> bool:
+    """Tell whether `out` holds the whole result of this very grid, without failures."""
+    if not (out / KEY).is_file() or read_json(out / KEY) != {"sha256": key} or has_failures(out):
+        return False
+    table, _, _ = load_results(out)
+    kept = [grid.kept_ir(_cell(row)) for row in table[table["status"] == "ok"].to_dict("records")]
+    return all(path.with_suffix(".json").is_file() for path in kept if path is not None)
 
 
 def has_failures(folder: Path) -> bool:

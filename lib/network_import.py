@@ -12,6 +12,7 @@ import openvino as ov
 import openvino.opset13 as opset
 import pandas as pd
 
+from lib.batch import free_batch
 from lib.errors import StudyError
 from lib.onnx_preprocessing import check_onnx, write_pixels_onnx
 from lib.openvino_models import (
@@ -115,15 +116,9 @@ def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.M
 
 def settle_batch(network: ov.Model, images: np.ndarray) -> ov.Model:
     """Return the network with a free batch if that changes no output, else with its own (or 1)."""
-    own, free = network.input(0).get_partial_shape()[0], network.clone()
+    own = network.input(0).get_partial_shape()[0]
     network.reshape([own.get_length() if own.is_static else 1, *IMAGE_SHAPE])
-    try:
-        free.reshape([-1, *IMAGE_SHAPE])
-        found = [predict_ir(free, images, batch_size=size) for size in (1, 7)]
-    except (RuntimeError, ValueError):
-        return network
-    expected = predict_ir(network, images)
-    return free if all(_difference(each, expected) < TOLERANCE for each in found) else network
+    return free_batch(network, images)
 
 
 def same_outputs(onnx: Path, network: ov.Model, images: np.ndarray) -> bool:

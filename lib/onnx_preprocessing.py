@@ -50,10 +50,28 @@ def write_pixels_onnx(out: Path, model: OwnModel) -> None:
     graph.input.extend([pixels, *kept])
     graph.initializer.extend(constants)
     graph.node.extend([*nodes, *body])
-    for size in graph.output[0].type.tensor_type.shape.dim[:1]:
-        size.dim_value = 1
+    _single_batch(graph, entry.type.tensor_type.shape.dim[0].dim_value)
     with atomic_path(out) as temporary:
         onnx.save(network, temporary)
+
+
+def _single_batch(graph: GraphProto, batch: int) -> None:
+    """Make the output's batch 1, and that in the constant targets of Reshape nodes."""
+    for size in graph.output[0].type.tensor_type.shape.dim[:1]:
+        size.dim_value = 1
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if _is_constant(node)}
+    for name in {node.input[1] for node in graph.node if node.op_type == "Reshape"} & set(
+        constants
+    ):
+        shape = numpy_helper.to_array(constants[name]).copy()
+        if batch > 1 and shape.size and shape[0] == batch:
+            shape[0] = 1
+            constants[name].CopyFrom(numpy_helper.from_array(shape, constants[name].name))
+
+
+def _is_constant(node: NodeProto) -> bool:
+    return node.op_type == "Constant" and node.attribute[0].name == "value"
 
 
 def _steps(

@@ -206,11 +206,6 @@ def measure_speeds(
     }
 
 
-def measure_speed(xml: Path, images: np.ndarray, *, repeats: int = 5) -> dict[str, float]:
-    """Measure one network as `measure_speeds` does."""
-    return measure_speeds({"model": xml}, images, repeats=repeats)["model"]
-
-
 def _taking_bytes(model: ov.Model) -> ov.Model:
     """Return a copy of the network that takes pixels as uint8."""
     steps = ov.preprocess.PrePostProcessor(model.clone())

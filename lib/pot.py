@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from openvino import opset13 as ops
 
-from lib.errors import Skipped, StudyError
+from lib.batch import free_batch
+from lib.errors import Skipped, StudyError, Unavailable
 from lib.files import read_json, sha256_file, sha256_json, write_json
-from lib.openvino_models import predict_ir, read_ir
-from lib.pot_environment import clean_environment, pot_python
+from lib.openvino_models import read_ir
+from lib.pot_environment import clean_environment, environment_folder, pot_python
 from lib.pot_worker import IMAGES, JOB, OVERFLOW_FIXES, PRESETS, READ, RESULT
 from lib.quantization import BIAS_CORRECTIONS, CalibrationImages, Quantized, accuracy_drop
 from lib.sampleset import SampleSet
@@ -119,7 +119,10 @@ def restore_pot_accuracy(
 
 def _job(onnx: Path, images: CalibrationImages, subset_size: int, options, mean, scale) -> dict:
     if not onnx.is_file():
-        raise Skipped(f"POT takes ONNX networks, and there is no {onnx.name}")
+        raise Skipped(
+            f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
+            "another format, or its batch cannot be changed"
+        )
     for key, value in options.items():
         if value not in CHOICES[key]:
             known = ", ".join(CHOICES[key])
@@ -153,15 +156,22 @@ class Worker:
 
     def __init__(self, python: Path):
         self.folder = tempfile.TemporaryDirectory(prefix="pot-worker-")
-        self.process = subprocess.Popen(
-            [python, "-I", WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=self.folder.name,
-            env=clean_environment() | {"TMPDIR": self.folder.name},
-            text=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [python, "-I", WORKER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder.name,
+                env=clean_environment() | {"TMPDIR": self.folder.name},
+                text=True,
+            )
+        except OSError as error:
+            self.folder.cleanup()
+            raise Unavailable(
+                f"POT's Python cannot be started ({error}): delete {environment_folder()} and "
+                "run again"
+            ) from error
 
     @classmethod
     def current(cls) -> "Worker":
@@ -207,36 +217,3 @@ def close_worker() -> None:
     worker, Worker._current = Worker._current, None
     if worker is not None:
         worker.close()
-
-
-def free_batch(model: ov.Model, images: np.ndarray) -> ov.Model:
-    """Return a network of batch 1 with a free batch, or as it is where that changes its logits.
-
-    Model Optimizer and POT write batch 1 into shapes, and into the targets of Reshape operations,
-    where it becomes -1. `images` `(n, 3, 32, 32) uint8` are what the two forms are compared on.
-    """
-    if model.is_dynamic() or model.input(0).shape[0] != 1:
-        return model
-    free = model.clone()
-    with contextlib.suppress(RuntimeError):
-        for operation in free.get_ops():
-            if operation.get_type_name() == "Reshape":
-                _free_reshape(operation)
-        free.reshape({free.input(0): ov.PartialShape([-1, *list(model.input(0).shape)[1:]])})
-        logits = predict_ir(model, images[:3])
-        if np.allclose(logits, predict_ir(free, images[:3]), atol=1e-4 * np.abs(logits).max()):
-            return free
-    return model
-
-
-def _free_reshape(operation: ov.Node) -> None:
-    target = operation.input_value(1).get_node()
-    if target.get_type_name() != "Constant":
-        return
-    shape = target.get_data().astype(np.int64)
-    fixed = operation.input_value(0).get_partial_shape()
-    if len(shape) and fixed.is_static and fixed[0] == 1 and operation.get_output_shape(0)[0] == 1:
-        if -1 in shape[1:]:
-            shape = np.array(list(operation.get_output_shape(0)))
-        shape[0] = -1
-        operation.input(1).replace_source_output(ops.constant(shape).output(0))

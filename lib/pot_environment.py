@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -26,7 +27,8 @@ PINS = (
 PYTHONS = ((3, 8), (3, 11))  # the oldest and newest that these have wheels for
 TELEMETRY = "openvino-telemetry"  # POT and mo do without it, and then report nothing
 PATIENCE = ("--retries", "1", "--timeout", "20")  # of pip, where there is no network
-_refused: dict[Path, str] = {}  # why an environment could not be made, in this process
+FORGOTTEN = 600.0  # seconds after which a process tries once more
+_refused: dict[Path, tuple[str, float]] = {}  # why one could not be made here, and when
 
 
 def pot_python(again: bool = False) -> Path:
@@ -34,21 +36,28 @@ def pot_python(again: bool = False) -> Path:
 
     That takes the network, about 2 minutes and 1 GB in the study's cache folder; a making that
     was killed is done again. Raises `Unavailable` with the reason where it cannot be made; a
-    process in which that happened does not try once more unless told to, by `again`.
+    process in which that happened does not try once more for `FORGOTTEN` seconds, unless told
+    to by `again`.
     """
     folder = environment_folder()
-    if folder in _refused and not again:
-        raise Unavailable(_refused[folder])
+    reason, since = _refused.get(folder, ("", -FORGOTTEN))
+    if time.monotonic() - since < FORGOTTEN and not again:
+        raise Unavailable(reason)
     try:
-        if not (folder / "ready").is_file():
+        if not is_ready(folder):
             make_environment(folder)
     except (Unavailable, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"POT's environment could not be made ({reason})"
-        _refused[folder] = reason
+        _refused[folder] = reason, time.monotonic()
         raise Unavailable(reason) from error
     return folder / "bin" / "python"
+
+
+def is_ready(folder: Path) -> bool:
+    """Tell whether an environment was made to the end and its interpreter is still there."""
+    return (folder / "ready").is_file() and (folder / "bin" / "python").exists()
 
 
 def environment_folder() -> Path:
@@ -64,7 +73,7 @@ def make_environment(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").is_file():
+        if not is_ready(folder):
             print(f"POT's environment: making {folder}, about 2 minutes", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             _install(folder)

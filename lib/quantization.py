@@ -23,6 +23,7 @@ from lib.fake_quantize import lower_activation_bits
 from lib.openvino_models import predict_ir
 from lib.sampleset import SampleSet
 
+PRESETS = ("performance", "mixed")
 BIAS_CORRECTIONS = ("fast", "full", "none")
 OVERFLOW_FIXES = {"disable": "DISABLE", "enable": "ENABLE", "first_layer": "FIRST_LAYER"}
 VALIDATION_BATCH = 50
@@ -51,7 +52,7 @@ VARIANTS = {
 class Quantized:
     """An INT8 network and what it was made from.
 
-    `labels_read` counts, by class, the distinct calibration images that were read.
+    `labels_read` counts, by class, the calibration images that were read, each once.
     `quantizers` is the number of FakeQuantize operations: where accuracy-aware quantization
     returned operations to floating point, it is lower than after default quantization.
     """
@@ -93,7 +94,7 @@ def quantize_default(
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _advanced(nncf, bias_correction, overflow_fix)
+        advanced, fast = _advanced(nncf, preset, bias_correction, overflow_fix)
         advanced.batchwise_statistics = images.batch > 1 or None
         if not per_channel_weights:
             advanced.weights_quantization_params = _per_tensor()
@@ -180,7 +181,7 @@ def restore_accuracy(
     """Run the whole of NNCF's quantization with accuracy control."""
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _advanced(nncf, bias_correction, overflow_fix)
+        advanced, fast = _advanced(nncf, preset, bias_correction, overflow_fix)
         advanced.batchwise_statistics = images.batch > 1 or None
         restorer = nncf.AdvancedAccuracyRestorerParameters(
             max_num_iterations=max_iterations, num_ranking_workers=1
@@ -242,7 +243,7 @@ class CalibrationImages:
         return max(1, images // self.batch)
 
     def labels_read(self) -> list[int]:
-        """Count the distinct images given so far by class."""
+        """Count the images of the set that were given so far by class, each once."""
         classes = len(self.samples.class_names)
         return np.bincount(self.samples.labels[sorted(self.given)], minlength=classes).tolist()
 
@@ -288,11 +289,13 @@ def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
     ]
 
 
-def _advanced(nncf: ModuleType, bias_correction: str, overflow_fix: str) -> tuple:
-    """Return NNCF's advanced parameters and its `fast_bias_correction` for ours."""
+def _advanced(nncf: ModuleType, preset: str, bias_correction: str, overflow_fix: str) -> tuple:
+    """Return NNCF's advanced parameters and its `fast_bias_correction` for ours, all checked."""
     if bias_correction not in BIAS_CORRECTIONS:
         known = ", ".join(BIAS_CORRECTIONS)
         raise StudyError(f"bias correction {bias_correction!r} is unknown: choose one of {known}")
+    if preset not in PRESETS:
+        raise StudyError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}")
     if overflow_fix not in OVERFLOW_FIXES:
         known = ", ".join(OVERFLOW_FIXES)
         raise StudyError(f"overflow fix {overflow_fix!r} is unknown: choose one of {known}")

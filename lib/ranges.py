@@ -15,6 +15,7 @@ from lib.fake_quantize import Quantizer, activation_quantizers
 from lib.openvino_models import read_ir
 
 REAL = "real"
+NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a range of one level
 
 
 def range_table(networks: dict[str, Path]) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def range_table(networks: dict[str, Path]) -> pd.DataFrame:
     `low`, `high`, `real_low`, `real_high` (the outermost ends where channels have their own),
     `log2_width`, the base-2 logarithm of its width over that by real images (1: twice as wide,
     one bit lost; negative: narrower), and `uncovered`, the share of the real range outside;
-    these two are means over channels.
+    these two are means over the channels in which real images have a range, NaN where none has.
     """
     if REAL not in networks:
         raise StudyError("ranges are compared with those by real images: give their network, too")
@@ -42,23 +43,33 @@ def range_table(networks: dict[str, Path]) -> pd.DataFrame:
 
 def compare_ranges(quantizer: Quantizer, real: Quantizer) -> dict[str, float]:
     """Return one row of `range_table`, of a quantizer and its counterpart by real images."""
-    tiny = np.finfo(np.float32).tiny
-    width, real_width = (np.maximum(q.high - q.low, tiny) for q in (quantizer, real))
-    common = np.minimum(quantizer.high, real.high) - np.maximum(quantizer.low, real.low)
+    width, real_width, common = np.broadcast_arrays(
+        quantizer.high - quantizer.low,
+        real.high - real.low,
+        np.minimum(quantizer.high, real.high) - np.maximum(quantizer.low, real.low),
+    )
+    alive = real_width > 0
+    width = np.maximum(width[alive], NARROWEST * real_width[alive])
+    real_width, common = real_width[alive], np.maximum(common[alive], 0)
     return {
         "low": float(quantizer.low.min()),
         "high": float(quantizer.high.max()),
         "real_low": float(real.low.min()),
         "real_high": float(real.high.max()),
-        "log2_width": float(np.log2(width.astype(float) / real_width).mean()),
-        "uncovered": float((1 - np.maximum(common, 0) / real_width).mean()),
+        "log2_width": _mean(np.log2(width.astype(float) / real_width)),
+        "uncovered": _mean(1 - common / real_width),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
 
 
 def range_errors(ranges: pd.DataFrame, results: pd.DataFrame, method: str, size: int):
     """Join the mean range error of each model and set with what the set did to the network.
 
-    `ranges` is `range_table` with a column `model`, `results` that of the grid. Columns:
+    `ranges` is `range_table` with a column `model`, `results` that of the grid, of which nncf's
+    rows count. Columns:
     `range_error`, the mean of |log2_width| over layers (0 for real images), `uncovered`, and the
     means over seeds of `disagreement_pp` (percent of images classified otherwise than in FP32)
     and `drop_pp`.
@@ -66,7 +77,7 @@ def range_errors(ranges: pd.DataFrame, results: pd.DataFrame, method: str, size:
     errors = ranges.assign(range_error=ranges["log2_width"].abs())
     errors = errors.groupby(["model", "calibration_set"])[["range_error", "uncovered"]].mean()
     chosen = results["method"].eq(method) & results["calibration_size"].eq(size)
-    done = results[chosen & results["status"].eq("ok")]
+    done = results[chosen & results["status"].eq("ok") & results["engine"].eq("nncf")]
     done = done[done["model"].isin(ranges["model"].unique())]
     done = done.assign(disagreement_pp=100 * (1 - done["agreement"]))
     effects = done.groupby(["model", "calibration_set"], sort=False)[["disagreement_pp", "drop_pp"]]

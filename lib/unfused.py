@@ -34,7 +34,10 @@ def unfused_verdict(table: pd.DataFrame) -> str:
     lines = []
     for model, part in table.groupby("model", sort=False):
         if part["drop_pp"].isna().any():
-            lines.append(f"{model}: one form could not be quantized; its cells' errors say why.")
+            lines.append(
+                f"{model}: nothing to compare, for want of a network quantized by "
+                f"{', '.join(CELL)} in one of the forms."
+            )
             continue
         words = [
             f"{row.form} {-row.drop_pp:+.2f} points of accuracy, agreement with FP32 "

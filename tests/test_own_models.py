@@ -15,7 +15,7 @@ from lib.cell import divergence, log_probabilities
 from lib.errors import StudyError
 from lib.grid import load_results, make_cells, run_grid
 from lib.network_import import check_network, export_models, import_network, own_table
-from lib.openvino_models import measure_speed, predict_ir, read_ir
+from lib.openvino_models import measure_speeds, predict_ir, read_ir
 from lib.own_models import OwnModel, content_hash, own_files, own_records
 from lib.params import read_profile, validate
 from lib.paths import ROOT
@@ -43,13 +43,23 @@ def logits(images, input_max=1.0, mean=MEAN, std=STD, colours="RGB"):
 
 
 def write_onnx(
-    path, batch="n", layout="NCHW", stuck=None, softmax=False, outputs=1, kind=TensorProto.FLOAT
+    path,
+    batch="n",
+    layout="NCHW",
+    stuck=None,
+    target=0,
+    softmax=False,
+    outputs=1,
+    kind=TensorProto.FLOAT,
 ):
-    """Write the network as ONNX; `stuck` puts a batch into the graph that cannot be changed."""
+    """Write the network as ONNX; `stuck` puts a batch into the graph that cannot be changed.
+
+    `target` is what the Reshape writes for the batch, 0 to keep the input's.
+    """
     arrays = {name: array.numpy() for name, array in WEIGHTS.items()}
     for k in (1, 2):
         arrays[f"kernel{k}"] = np.ascontiguousarray(arrays[f"kernel{k}"].transpose(0, 3, 1, 2))
-    arrays["shape"] = np.array([0, 16], np.int64)
+    arrays["shape"] = np.array([target, 16], np.int64)
     arrays["zeros"] = np.zeros((stuck or 1, 16), np.float32)
     options = {"strides": [2, 2], "pads": [0, 0, 1, 1]}
     nodes = [
@@ -102,6 +112,7 @@ def own(path, **changes):
         ({"batch": 1}, {"input_max": 255, "mean": [100.0, 120.5, 90.0], "std": [50.0, 60.0, 70.0]}),
         ({"batch": 8}, {"colours": "BGR"}),
         ({"batch": 8, "stuck": 8}, {}),
+        ({"batch": 8, "target": 8}, {}),
         ({"batch": "n", "layout": "NHWC"}, {"layout": "NHWC", "colours": "BGR"}),
     ],
 )
@@ -298,7 +309,7 @@ def test_a_fixed_batch_is_restored_and_timed(data, tmp_path):
     ir = read_ir(tmp_path / "mine.xml")
     made = restore_accuracy(ir, *sets, max_drop=0.5, max_iterations=1, subset_size=16)
     assert made.images_read == 16
-    speed = measure_speed(tmp_path / "mine.xml", IMAGES, repeats=1)
+    speed = measure_speeds({"mine": tmp_path / "mine.xml"}, IMAGES, repeats=1)["mine"]
     assert speed["latency_ms"] > 0 and speed["throughput"] > 0
 
 

@@ -15,11 +15,12 @@ from openvino import opset13 as ops
 from torch import nn
 
 from lib import pot, pot_environment
+from lib.batch import free_batch
 from lib.classifiers import NormalizedClassifier
 from lib.errors import Skipped, StudyError, Unavailable
 from lib.grid import compare_engines, load_results, make_cells, run_grid
 from lib.openvino_models import export_ir, export_onnx, predict_ir, read_ir, save_ir
-from lib.pot import free_batch, quantize_pot, quantize_pot_accuracy_aware, restore_pot_accuracy
+from lib.pot import quantize_pot, quantize_pot_accuracy_aware, restore_pot_accuracy
 from lib.quantization import CalibrationImages, accuracy_drop, quantize_default
 from lib.sampleset import SampleSet
 

@@ -12,6 +12,7 @@ from lib.cell import reference_cell
 from lib.classifiers import NormalizedClassifier
 from lib.errors import StudyError
 from lib.fake_quantize import (
+    Quantizer,
     activation_quantizers,
     is_simulated,
     lower_activation_bits,
@@ -20,7 +21,7 @@ from lib.fake_quantize import (
 from lib.grid import cell_name
 from lib.openvino_models import export_ir, predict_ir, read_ir, save_ir
 from lib.quantization import VARIANTS, quantize_default, quantize_variant
-from lib.ranges import compare_ranges, range_errors, range_table, rank_correlation
+from lib.ranges import NARROWEST, compare_ranges, range_errors, range_table, rank_correlation
 from lib.sampleset import SampleSet
 from lib.sensitivity import (
     crossed_interval,
@@ -276,6 +277,17 @@ def test_one_range_by_hand(default):
     assert row["log2_width"] == pytest.approx(-2) and row["uncovered"] == pytest.approx(0.75)
 
 
+def test_channels_without_a_range_do_not_count():
+    real = Quantizer("q", np.array([0.0, 0.0]), np.array([0.0, 2.0]))
+    wide = Quantizer("q", np.array([0.0, 0.0]), np.array([5.0, 1.0]))
+    assert compare_ranges(real, real)["uncovered"] == compare_ranges(real, real)["log2_width"] == 0
+    found = compare_ranges(wide, real)
+    assert (found["log2_width"], found["uncovered"]) == (-1, 0.5)
+    dead = Quantizer("q", np.zeros(2), np.zeros(2))
+    assert np.isnan(compare_ranges(wide, dead)["log2_width"])
+    assert compare_ranges(dead, wide)["log2_width"] == np.log2(NARROWEST)
+
+
 def test_range_errors_and_their_rank():
     ranges = pd.DataFrame(
         [
@@ -288,8 +300,9 @@ def test_range_errors_and_their_rank():
     results = pd.DataFrame(
         [
             {"model": "m", "method": "default", "calibration_size": 300, "status": "ok"}
-            | {"calibration_set": name, "agreement": value, "drop_pp": 0.0}
+            | {"calibration_set": name, "agreement": kept, "drop_pp": 0.0, "engine": engine}
             for name, value in agreement.items()
+            for engine, kept in {"nncf": value, "pot": 0.1}.items()
         ]
     )
     table = range_errors(ranges, results, "default", 300).set_index("calibration_set")

@@ -63,4 +63,4 @@ def test_the_table_pairs_the_two_forms():
 
 def test_the_verdict_says_when_a_form_failed():
     table = unfused_table(results(NAME, [1.0]), results(f"{NAME}_unfused", [1.0], "error"))
-    assert "one form could not be quantized" in unfused_verdict(table)
+    assert "for want of a network quantized" in unfused_verdict(table)
