@@ -130,6 +130,35 @@ def test_failure_to_make_the_environment_is_told_once(cache, monkeypatch):
     assert len(tried) == 2
 
 
+def test_an_environment_without_its_interpreter_is_made_again(cache, monkeypatch):
+    folder = pot_environment.environment_folder()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "ready").touch()
+    (folder / "bin" / "python").symlink_to(cache / "gone")
+
+    def install(folder):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").touch()
+
+    monkeypatch.setattr(pot_environment, "_install", install)
+    assert pot_environment.pot_python() == folder / "bin" / "python"
+    with pytest.raises(Unavailable, match="cannot be started .*: delete .* and run again"):
+        pot.Worker(folder / "bin" / "python")  # a file that is no program
+
+
+def test_a_refusal_is_forgotten_after_a_while(cache, monkeypatch):
+    seconds, made = [0.0], []
+    folder = pot_environment.environment_folder()
+    monkeypatch.setattr(pot_environment.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(pot_environment, "make_environment", made.append)
+    monkeypatch.setitem(pot_environment._refused, folder, ("no", 0.0))
+    with pytest.raises(Unavailable, match="no"):
+        pot_environment.pot_python()
+    seconds[0] = pot_environment.FORGOTTEN + 1
+    assert pot_environment.pot_python() == folder / "bin" / "python"
+    assert made == [folder]
+
+
 def test_another_python_is_named(cache, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 13, 1))
     with pytest.raises(Skipped, match="no release for Python 3.13: run the study with Python 3.11"):

@@ -422,6 +422,11 @@ def test_grid_resumes_where_it_was_killed(finished, models, sets, data, tmp_path
     start(tmp_path, models, sets, data, cells())
     assert len(made) == len({grid.cell_name(each) for each in made}) == 8
     assert hashes(tmp_path) == hashes(finished)
+    start(tmp_path, models, sets, data, cells())  # finished: nothing is run again
+    assert len(made) == 8 and hashes(tmp_path) == hashes(finished)
+    next((tmp_path / "models").glob("*.json")).unlink()
+    start(tmp_path, models, sets, data, cells())  # a kept network is no longer whole
+    assert len(made) > 8 and hashes(tmp_path) == hashes(finished)
 
 
 def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, monkeypatch):
