@@ -11,6 +11,7 @@ from lib.comparison import int8_name
 from lib.errors import StudyError
 from lib.files import read_json, write_text
 from lib.paths import ROOT, resolve
+from lib.pot_environment import PINS
 
 TABLES = ("headline", "versus_real", "degradation")
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -78,7 +79,7 @@ def unknown_numbers(section: str, folder: Path) -> list[str]:
     parts = [table.select_dtypes("number").to_numpy(float).ravel() for table in tables.values()]
     parts += [100 * tables[name]["agreement"] for name in ("headline", "degradation")]
     known = np.concatenate(parts)
-    text = re.sub(r"\]\([^)]*\)|(OpenVINO|NNCF) [\d.]*\d", "", section)
+    text = re.sub(r"\]\([^)]*\)|(OpenVINO|NNCF|POT) [\d.]*\d", "", section)
     found = re.findall(r"(?<![\w.])[+-]?\d+\.\d+(?![\w.]*\d)", text)
     return [number for number in found if not _is_among(number, known)]
 
@@ -96,13 +97,18 @@ def _picture(folder: Path, name: str) -> str:
 def _explanation(folder: Path, environment: dict) -> str:
     tables, versions = f"outputs/{folder.name}/tables", environment["versions"]
     degradation = pd.read_csv(folder / "tables" / "06_degradation.csv")
+    models = degradation.groupby("engine")["model"].nunique()
+    counts = " or ".join(f"{n} ({engine.upper()})" for engine, n in models.items())
+    tools = f"OpenVINO {versions['openvino']} and NNCF {versions['nncf']}"
+    if "pot" in models:
+        tools += f" (POT {PINS[0].partition('==')[2]})"
     return (
-        "*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over "
-        f"{degradation['model'].nunique()} classifiers and all seeds. *Against real*: accuracy "
+        "*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over all seeds and "
+        f"{counts} classifiers. *Against real*: accuracy "
         "with the set less that with real images, paired on the test images, with its bootstrap "
         "interval. *Agreement*: share of test images that INT8 and FP32 classify alike. The last "
-        "column is what the tests allow to say. Made by `make study` with OpenVINO "
-        f"{versions['openvino']} and NNCF {versions['nncf']} on an {environment['cpu']} "
+        f"column is what the tests allow to say. Made by `make study` with {tools} on an "
+        f"{environment['cpu']} "
         f"({', '.join(environment['cpu_flags'])}); every figure is in [`{tables}`]({tables}), how "
         "it was found in notebook `06_comparison`."
     )
