@@ -135,7 +135,8 @@ def _is_finished(out: Path, key: str, cells: list[Cell], grid: Grid) -> bool:
     if not (out / KEY).is_file() or read_json(out / KEY) != {"sha256": key} or has_failures(out):
         return False
     table, _, _ = load_results(out)
-    kept = [grid.kept_ir(_cell(row)) for row in table[table["status"] == "ok"].to_dict("records")]
+    done = table[(table["status"] == "ok") & (table["method"] != "fp32")]
+    kept = [grid.kept_ir(_cell(row)) for row in done.to_dict("records")]
     return all(path.with_suffix(".json").is_file() for path in kept if path is not None)
 
 

@@ -52,7 +52,7 @@ def test_missing_earlier_artifact_is_named(tmp_path, capsys):
 def test_appendices_run_on_request_only():
     assert [path.stem for path in run.chosen(None, "A1")] == ["A1_distillation_ablation"]
     assert not any(path.name.startswith("A") for path in run.chosen(None, None))
-    assert [path.name[:2] for path in run.chosen("05", None)] == ["05", "06"]
+    assert [path.name[:2] for path in run.chosen("05", None)] == ["05", "06", "07"]
     with pytest.raises(StudyError, match="no notebook A1: there are 00, 01"):
         run.chosen("A1", None)
 
