@@ -4,9 +4,11 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from importlib.metadata import version
+from unittest import mock
 
 import dask
 import numpy as np
@@ -496,9 +498,14 @@ def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp
 
 
 def test_a_cluster_gives_the_same_bytes(finished, models, sets, data, tmp_path):
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
-    ) as cluster:
+    with (
+        mock.patch.dict(
+            os.environ
+        ),  # into which the cluster writes its workers' numbers of threads
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+        ) as cluster,
+    ):
         start(tmp_path, models, sets, data, cells(), scheduler=cluster.scheduler_address)
     assert hashes(tmp_path) == hashes(finished)
 
