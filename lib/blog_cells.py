@@ -12,7 +12,8 @@ CHECK = "# NBVAL_CHECK_OUTPUT"
 IDLE_HEADING = re.compile(r"(\A|\n)#+ [^\n]*\s*\Z")
 PICTURES = ("image/png", "image/gif")
 NOISE = re.compile(
-    r"[\w.+-]+: (unchanged, reused|making)"  # lib.study
+    r"[\w.+-]+: (unchanged, reused|making|trying again what failed)"  # lib.study
+    r"|POT's environment: making .*"  # lib.pot_environment
     r"|.*: [\d,]+(/[\d,]+)? \S+( in \d+ s)?, [\d.e+]+/s.*"  # lib.progress
     r"|.*\d+%\|.*"  # tqdm
 )

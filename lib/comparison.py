@@ -125,6 +125,7 @@ def mcnemar_table(
     for name, other, against in pairs:
         gain = _gain(predictions, labels, name, other)
         row = dict(zip(CELL_KEYS, name.split("/"), strict=True)) | {"against": against}
+        row |= {key: int(row[key]) for key in ("calibration_size", "seed")}
         row |= {"gains": int((gain > 0).sum()), "losses": int((gain < 0).sum())}
         row["discordant"] = row["gains"] + row["losses"]
         row |= {"difference_pp": 100 * gain.mean(), "mcnemar_p": mcnemar_test(gain)}

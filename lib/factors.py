@@ -51,6 +51,8 @@ def effect_sizes(cells: pd.DataFrame, response: str = "drop_pp") -> pd.DataFrame
     values = cells[response].to_numpy(float)
     if not varied or len(values) < 3 or np.ptp(values) == 0:
         reasons |= dict.fromkeys(varied, "nothing varies")
+    elif len(cells) <= 1 + sum(levels[factor] - 1 for factor in varied):
+        reasons |= dict.fromkeys(varied, "too few cells")
     rows = [{"factor": FACTORS[f], "levels": levels[f], "note": reasons[f]} for f in reasons]
     if len(reasons) == len(FACTORS):
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -89,7 +91,9 @@ def effect_words(effects: pd.DataFrame, response: str = "drop_pp") -> str:
     """Return a sentence: the factors with their shares of the variance, the largest first."""
     known = effects[effects["omega_sq"].notna()]
     if known.empty:
-        return f"Nothing to divide: the {RESPONSES[response]} is the same in all cells."
+        few = effects["note"].eq("too few cells").any()
+        why = "there are too few cells" if few else "it is the same in all cells"
+        return f"Nothing to divide of the {RESPONSES[response]}: {why}."
     known = known.sort_values("omega_sq", ascending=False, kind="stable")
     texts = [f"{row.factor} {100 * row.omega_sq:.0f} %" for row in known.itertuples()]
     return f"Variance of the {RESPONSES[response]} (ω²): {', '.join(texts)}."
@@ -139,7 +143,8 @@ def _shares(table: pd.DataFrame, values: np.ndarray, levels: dict[str, int]) -> 
         row = {"factor": " × ".join(FACTORS[part] for part in parts)}
         row |= {"levels": int(np.prod([levels[part] for part in parts])), "df": line["df"]}
         row |= {"sum_sq": line["sum_sq"], "eta_sq": line["sum_sq"] / total}
-        row["omega_sq"] = max(0.0, (line["sum_sq"] - line["df"] * noise) / (total + noise))
+        omega = (line["sum_sq"] - line["df"] * noise) / (total + noise)
+        row["omega_sq"] = float(np.maximum(0.0, omega))  # NaN where nothing is left over
         rows.append(row | {"note": ""})
     return sorted(rows, key=lambda row: -row["eta_sq"])
 

@@ -66,7 +66,7 @@ def publish(folder: Path) -> None:
 def check_options(port: int, visitors: int) -> None:
     """Raise `StudyError` for a port that is taken or a number of visitors out of range."""
     if not 1 <= visitors <= 100:
-        raise StudyError(f"--visitors {visitors}: give 1 to 100; each takes about 150 MB")
+        raise StudyError(f"--visitors {visitors}: give 1 to 100; each takes about 190 MB")
     if not 1 <= port <= 65535:
         raise StudyError(f"--port {port}: give 1 to 65535")
     with socket.socket() as probe:
@@ -85,9 +85,11 @@ def find_networks(params: Params, profile: Path) -> tuple[Path, str]:
             return own, ""
     if not (SHIPPED / CONFIG).exists():
         raise StudyError(f"there is no trained student: make study PROFILE={profile} makes one")
+    inside = profile.resolve().is_relative_to(ROOT)
+    shown = profile.resolve().relative_to(ROOT) if inside else profile.name  # no paths of this host
     return SHIPPED, (
         f"The profile {params.profile} has no trained student yet: "
-        f"make study PROFILE={profile} makes one. Until then, here is the one of the profile "
+        f"make study PROFILE={shown} makes one. Until then, here is the one of the profile "
         "digits that comes with the study."
     )
 

@@ -33,12 +33,22 @@ ANSWERS = {
     "images",
     "inconclusive": "**Open.** These test images do not settle whether INT8 networks calibrated "
     "with {subject} are as accurate as with real images, within ±{margin:g} points",
+    "none serves": "**No set serves.** With {subject} as with real images, INT8 loses more than "
+    "{margin:g} points of accuracy",
     "mixed": "**It depends on how one quantizes.** Calibrated with {subject}, INT8 networks "
     "compare with real images as follows",
     "not measured": "**No answer.** No INT8 network calibrated with {subject} could be compared "
     "with one calibrated with real images",
 }
 GOOD = {"equivalent", "better"}
+WORDS = {
+    frozenset({"not measured"}): "not measured",
+    frozenset({"better", "not measured"}): "better than real ones",
+    frozenset({*GOOD, "not measured"}): "as good as real ones",
+    frozenset({"worse", "not measured"}): "worse",
+    frozenset({"inconclusive", "not measured"}): "undecided",
+}
+"""What is said of other sets, by the claims that they may have in the settings."""
 
 
 def claim(row: dict, *, margin_pp: float = 0.5, confidence: float = 0.95) -> str:
@@ -117,11 +127,15 @@ def headline(
     mine = [row for row in rows if row["calibration_set"] == chosen]
     measured = [row for row in mine if row["claim"] != "not measured"]
     kind = _joint({row["claim"] for row in measured})
+    if kind in (*GOOD, "as good") and _fails(degradation, measured, margin_pp):
+        kind = "none serves"
     answer = ANSWERS[kind].format(subject=_images(chosen), margin=margin_pp)
     numbers = "; ".join(_number(row, degradation, kind, confidence) for row in measured)
     sentences = [f"{answer}: {numbers}." if numbers else f"{answer}."]
-    sentences += [_doubt(degradation, measured, kind, margin_pp), *_others(rows, chosen, sets)]
+    sentences += [_doubt(degradation, measured, kind, margin_pp)]
+    sentences += _others(rows, chosen, sets, kind)
     sentences += [_agreement_loss(measured, chosen), _missing(degradation, versus)]
+    sentences += [_unmeasured(mine, measured, chosen)]
     return " ".join(filter(None, sentences))
 
 
@@ -162,6 +176,21 @@ def _several_sizes(degradation: pd.DataFrame) -> bool:
     return degradation["calibration_size"].nunique() > 1
 
 
+def _fails(degradation: pd.DataFrame, measured: list[dict], margin_pp: float) -> bool:
+    """Tell whether INT8 loses more than the margin with a set, and with real images, everywhere."""
+    means = degradation.groupby(["calibration_set", *SETTING])["drop_pp"].mean()
+    sets = (REAL, measured[0]["calibration_set"])
+    return all(means[(name, *_setting(row))] > margin_pp for row in measured for name in sets)
+
+
+def _unmeasured(mine: list[dict], measured: list[dict], chosen: str) -> str:
+    """Name the settings in which the chosen set was not measured, but others were."""
+    names = [int8_name(row["engine"], row["method"]) for row in mine if row not in measured]
+    if not names or not measured:
+        return ""
+    return f"With {_images(chosen)} no cell succeeded by {_listed(names)}."
+
+
 def _doubt(degradation: pd.DataFrame, measured: list[dict], kind: str, margin_pp: float) -> str:
     """Say where the real images, the yardstick, do badly themselves."""
     real = degradation[degradation["calibration_set"] == REAL].groupby(SETTING)["drop_pp"].mean()
@@ -172,18 +201,20 @@ def _doubt(degradation: pd.DataFrame, measured: list[dict], kind: str, margin_pp
     return text + (": as good is not good here." if kind in (*GOOD, "as good") else ".")
 
 
-def _others(rows: list[dict], chosen: str, sets: list[str]) -> list[str]:
-    """Tell in which of the settings each other set is equivalent or worse, briefly."""
+def _others(rows: list[dict], chosen: str, sets: list[str], kind: str) -> list[str]:
+    """Tell how each other set compares with real images in the settings, briefly."""
     others = [name for name in sets if name != chosen]
     claims = {n: {r["claim"] for r in rows if r["calibration_set"] == n} for n in others}
-    if others and all(values <= GOOD for values in claims.values()):
-        return [f"So do {_listed(others)}: accuracy does not tell the sets apart."]
-    texts = []
-    for kind, words in {"equivalent": "as good as real ones", "worse": "worse"}.items():
-        names = [name for name, values in claims.items() if values == {kind}]
+    good = kind in (*GOOD, "as good", "none serves")
+    if others and good and all(values <= GOOD for values in claims.values()):
+        return [f"The same holds for {_listed(others)}: accuracy does not tell the sets apart."]
+    texts, said = [], set()
+    for kinds, words in WORDS.items():
+        names = [name for name, values in claims.items() if values <= kinds and name not in said]
+        said |= set(names)
         if names:
             texts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {words}")
-    rest = [name for name, values in claims.items() if len(values) > 1]
+    rest = [name for name in others if name not in said]
     if rest:
         texts.append(f"for {_listed(rest)} the answer depends on how one quantizes")
     return [_upper("; ".join(texts) + ".")] if texts else []

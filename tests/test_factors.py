@@ -97,6 +97,14 @@ def test_grids_with_gaps_and_without_repeats():
     assert "each model meets each set but once" in mixed_effects(once)[1]
 
 
+def test_too_few_cells_are_said_to_be():
+    cells = grid().drop_duplicates("calibration_set")
+    cells = cells.assign(drop_pp=np.arange(len(cells), dtype=float) ** 2)
+    effects = effect_sizes(cells)
+    assert effects["omega_sq"].isna().all() and "too few cells" in set(effects["note"])
+    assert "there are too few cells" in effect_words(effects)
+
+
 def test_nothing_varies():
     cells = grid().assign(drop_pp=0.0)
     assert by_factor(cells)["eta_sq"].isna().all()
