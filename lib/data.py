@@ -1,9 +1,10 @@
-"""The real data: handwritten digits, CIFAR-10, or any `ImageFolder` tree, as SampleSets.
+"""The real data: handwritten digits, CIFAR-10, or any tree of images, as SampleSets.
 
 scikit-learn and torchvision take seconds to import and are imported where they are needed.
 """
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lib.errors import StudyError
+from lib.files import sha256_file
+from lib.image_archive import is_archive, read_archive
 from lib.progress import progress
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed
 
 SPLITS = ("train", "validation", "test")
 SIDE = 32
+TREE = "train/<class>/<image> and test/<class>/<image>"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
 
 def prepare_real(
@@ -25,23 +30,26 @@ def prepare_real(
     data: str,
     data_dir: Path | str,
     source: str,
+    name: str,
     seed: int,
     test_images: int,
     validation_images: int,
 ) -> None:
     """Write the real data as three SampleSets: `out/train`, `out/validation`, `out/test`.
 
-    `source` is what `source_fingerprint` says of the files; the sets' record keeps it. The
-    validation images are held out of the training split, stratified by class; accuracy-aware
-    quantization judges its drop on them. `test_images` is the size of the digits' test split and
-    0 for data that come with one.
+    `source` is what `source_fingerprint` says of the files, and `name` what tables and figures
+    call the data (empty: the loader's own name); the sets' record keeps both. The validation
+    images are held out of the training split, stratified by class; accuracy-aware quantization
+    judges its drop on them. `test_images` is the size of the digits' test split and 0 for data
+    that come with one.
     """
     train, test = LOADERS[data](data_dir, test_images)
     check_classes(train, test)
     rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
-    for name, samples in zip(SPLITS, (rest, held_out, test), strict=True):
-        samples.info |= {"split": name, "source": source}
-        samples.save(out / name)
+    for split, samples in zip(SPLITS, (rest, held_out, test), strict=True):
+        samples.info |= {"split": split, "source": source}
+        samples.info["data"] = name or samples.info["data"]
+        samples.save(out / split)
 
 
 def load_real(folder: Path | str, split: str) -> SampleSet:
@@ -94,42 +102,65 @@ def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
     return train, test
 
 
-def load_image_folder(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
-    """Return the sets below `data_dir/train` and `data_dir/test`, one folder a class."""
-    train, test = (read_image_folder(Path(data_dir) / split) for split in ("train", "test"))
+def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
+    """Return the sets `train/<class>/<image>` and `test/…` of a folder or a tar archive.
+
+    Classes and images come in sorted order; each image must be a PNG, JPEG or the like of 32×32
+    pixels. An archive is read in memory: nothing of it is unpacked to the disk.
+    """
+    tree = list_tree(Path(data_dir))
+    train, test = (read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
     if train.class_names != test.class_names:
         raise StudyError(f"{data_dir}: train/ and test/ have different class folders")
     return train, test
 
 
-def read_image_folder(folder: Path) -> SampleSet:
-    """Read `folder/<class>/<image>`: classes and images in sorted order, each 32×32 pixels."""
-    if not folder.is_dir():
-        raise StudyError(f"{folder} is missing: data_dir needs train/<class>/ and test/<class>/")
-    from torchvision.datasets import ImageFolder
+def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | bytes]]]:
+    """Return, by (split, class), the files of an image tree: (name, path or content), sorted."""
+    if is_archive(source):
+        return read_archive(source)
+    tree = {}
+    for split in ("train", "test"):
+        if not (source / split).is_dir():
+            raise StudyError(f"{source / split} is missing: data_dir needs {TREE}")
+        for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
+            files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+            tree[split, folder.name] = [(path.name, path) for path in files]
+    return tree
 
+
+def read_split(tree: dict, split: str, source: Path) -> SampleSet:
+    """Read the images of one split of what `list_tree` returns."""
+    classes = [label for part, label in tree if part == split]
+    if not classes:
+        raise StudyError(f"{source}: {split}/ has no class folders: data_dir needs {TREE}")
+    images, labels = [], []
+    for number, label in enumerate(progress(classes, f"reading {split}")):
+        files = tree[split, label]
+        if not files:
+            raise StudyError(f"{source}: {split}/{label} has no images: add some or remove it")
+        images += [read_image(content, f"{split}/{label}/{name}") for name, content in files]
+        labels += [number] * len(files)
+    info = {"data": source.name.split(".")[0], "class_names": classes}
+    return SampleSet(np.stack(images), np.array(labels, dtype=np.int64), info=info)
+
+
+def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
+    """Read one image, a file or its content, as `(3, 32, 32) uint8`.
+
+    Another size or damage is a `StudyError`, which calls the image `name`.
+    """
+    name = name or str(source)
     try:
-        tree = ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise StudyError(f"{folder}: {error}: each class needs a folder with images") from error
-    paths = [Path(path) for path, _ in tree.samples]
-    images = np.stack([read_image(path) for path in progress(paths, f"reading {folder.name}")])
-    info = {"data": folder.parent.name, "class_names": tree.classes}
-    return SampleSet(images, np.array(tree.targets, dtype=np.int64), info=info)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read one image as `(3, 32, 32) uint8`; another size or a damaged file is an error."""
-    try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.size != (SIDE, SIDE):
                 raise StudyError(
-                    f"{path} is {image.width}×{image.height} pixels, the study takes 32×32: "
+                    f"{name} is {image.width}×{image.height} pixels, the study takes 32×32: "
                     "resize the images first"
                 )
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise StudyError(f"{path} cannot be read as an image ({error}): replace it") from error
+        raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 
 
 def check_classes(train: SampleSet, test: SampleSet) -> None:
@@ -170,6 +201,8 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
     if data == "cifar10":
         load_cifar10(data_dir)
     folder = Path(data_dir)
+    if is_archive(folder):
+        return sha256_file(folder)
     digest = hashlib.sha256()
     parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")
     files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
@@ -182,5 +215,5 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
 LOADERS: dict[str, Callable[[str, int], tuple[SampleSet, SampleSet]]] = {
     "digits": lambda _, test_images: load_digits_32(test_images),
     "cifar10": lambda data_dir, _: load_cifar10(data_dir),
-    "imagefolder": lambda data_dir, _: load_image_folder(data_dir),
+    "imagefolder": lambda data_dir, _: load_image_tree(data_dir),
 }

@@ -55,6 +55,7 @@ class Params(BaseModel):
     # real data
     data: Literal["digits", "cifar10", "imagefolder"]
     data_dir: str
+    data_name: str
     test_images: Annotated[int, Field(ge=0)]
     validation_images: Count
     # 00 teacher training

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lib.data import SPLITS, read_image
+from lib.data import SPLITS, list_tree, read_image
 from lib.errors import StudyError
 from lib.extractors import inception_weights
 from lib.files import read_json
@@ -92,23 +92,25 @@ def class_folders(params: Params) -> list[str]:
         return CIFAR10_CLASSES
     if params.data == "digits":
         return [str(k) for k in range(10)]
-    folder = resolve(params.data_dir) / SPLITS[0]
-    return sorted(path.name for path in folder.glob("*/"))
+    return [label for split, label in list_tree(resolve(params.data_dir)) if split == SPLITS[0]]
 
 
 def check_data(params: Params) -> None:
     """An image tree must have train/ and test/ with two classes or more of 32×32 images."""
     if params.data != "imagefolder":
         return
-    for split in (SPLITS[0], SPLITS[2]):
-        folder = resolve(params.data_dir) / split
-        if not folder.is_dir():
-            raise StudyError(f"{folder} is missing: data_dir needs train/<class>/, test/<class>/")
-        classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    source = resolve(params.data_dir)
+    tree = list_tree(source)
+    for wanted in (SPLITS[0], SPLITS[2]):
+        classes = [label for split, label in tree if split == wanted]
         if len(classes) < 2:
-            raise StudyError(f"{folder} has {len(classes)} class folders: it takes two or more")
-        for name in classes:
-            first = next(iter(sorted(path for path in name.iterdir() if path.is_file())), None)
-            if first is None:
-                raise StudyError(f"{name} has no images: add some or remove the folder")
-            read_image(first)
+            raise StudyError(
+                f"{source}: {wanted}/ has {len(classes)} class folders: it takes two or more"
+            )
+        for label in classes:
+            if not tree[wanted, label]:
+                raise StudyError(
+                    f"{source}: {wanted}/{label} has no images: add some or remove the folder"
+                )
+            name, content = tree[wanted, label][0]
+            read_image(content, f"{wanted}/{label}/{name}")

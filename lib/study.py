@@ -24,6 +24,7 @@ from lib.files import (
     atomic_path,
     hash_tree,
     is_disk_full,
+    read_json,
     replace_folder,
     sha256_file,
     sha256_json,
@@ -34,6 +35,7 @@ from lib.manifest import Manifest, changed_parameter
 from lib.notebooks import assigned_literals, declared_parameters
 from lib.params import Params, read_profile, validate
 from lib.paths import NOTEBOOKS, ROOT, resolve
+from lib.sampleset import RECORD
 
 # These say how or where the study runs, not what comes out.
 RUN_ONLY = {
@@ -159,10 +161,12 @@ class Study:
     ) -> DisplayedImage:
         """Write `figures/<name>.png` and return it for display; `measured`: shows timings.
 
-        `caption` (the figure's title if not given) and `alt`, its alternative text (a description
-        of title, panels and legend if not given), go with the picture into the notebook.
+        Its lower right corner names the data. `caption` (the figure's title if not given) and
+        `alt`, its alternative text (a description of title, panels and legend if not given), go
+        with the picture into the notebook.
         """
-        self._save(f"figures/{name}.png", figure, measured, _write_png)
+        write = partial(_write_png, data=self.data_name())
+        self._save(f"figures/{name}.png", figure, measured, write)
         caption = caption or caption_of(figure) or name
         return self._displayed(f"{name}.png", caption, alt or describe(figure))
 
@@ -176,6 +180,11 @@ class Study:
     def _displayed(self, file: str, caption: str, alt: str) -> DisplayedImage:
         path = self.folder / "figures" / file
         return DisplayedImage(filename=str(path), alt=alt, metadata={"caption": caption})
+
+    def data_name(self) -> str:
+        """Return what the real images are called, "" before they are there."""
+        record = self.folder / "artifacts" / "real" / "test" / RECORD
+        return read_json(record)["info"]["data"] if record.is_file() else ""
 
     def save_words(self, name: str, text: str) -> str:
         """Write `tables/<name>.md`, words computed from the numbers, and return them."""
@@ -345,6 +354,8 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def _write_png(path: Path, figure: Figure) -> None:
+def _write_png(path: Path, figure: Figure, data: str) -> None:
+    note = figure.text(1, 0, data, ha="right", va="top", fontsize=7, color="grey")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+        figure.savefig(temporary, dpi=110, metadata={"Software": None}, bbox_inches="tight")
+    note.remove()

@@ -4,14 +4,21 @@ from PIL import Image
 
 from lib.data import (
     load_digits_32,
-    load_image_folder,
+    load_image_tree,
     load_real,
     prepare_real,
     source_fingerprint,
 )
 from lib.errors import StudyError
 
-OPTIONS = {"data": "digits", "data_dir": "", "source": "", "seed": 1, "test_images": 600}
+OPTIONS = {
+    "data": "digits",
+    "data_dir": "",
+    "source": "",
+    "name": "",
+    "seed": 1,
+    "test_images": 600,
+}
 
 
 def write_tree(folder, classes=("cat", "dog"), side=32, n=3):
@@ -49,7 +56,7 @@ def test_test_split_is_fixed_and_validation_follows_the_seed(tmp_path):
 
 
 def test_image_folder_is_read_with_its_class_names(tmp_path):
-    train, test = load_image_folder(write_tree(tmp_path / "pets"))
+    train, test = load_image_tree(write_tree(tmp_path / "pets"))
     assert train.class_names == ["cat", "dog"]
     assert train.info["data"] == "pets"
     np.testing.assert_array_equal(train.images[4, :, 0, 0], [10, 1, 200])
@@ -58,13 +65,13 @@ def test_image_folder_is_read_with_its_class_names(tmp_path):
 
 def test_faults_of_an_image_folder_are_named(tmp_path):
     with pytest.raises(StudyError, match="train is missing"):
-        load_image_folder(tmp_path / "nowhere")
+        load_image_tree(tmp_path / "nowhere")
     with pytest.raises(StudyError, match="28×28 pixels.*resize"):
-        load_image_folder(write_tree(tmp_path / "small", side=28))
+        load_image_tree(write_tree(tmp_path / "small", side=28))
     tree = write_tree(tmp_path / "broken")
     (tree / "train" / "cat" / "1.png").write_bytes(b"no image")
     with pytest.raises(StudyError, match="1.png cannot be read"):
-        load_image_folder(tree)
+        load_image_tree(tree)
     one = write_tree(tmp_path / "one", classes=("cat",))
     with pytest.raises(StudyError, match=r"one class \(cat\)"):
         options = OPTIONS | {"data": "imagefolder", "data_dir": str(one)}

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from lib import study as study_module
 from lib.errors import StudyError
@@ -194,6 +197,23 @@ def test_manifest_holds_the_hashes_of_artifacts_tables_and_figures(open_study):
             assert entry["sha256"] == sha256_file(study.folder / relative)
     assert manifest["parameters"]["calibration_per_class"] == TINY["calibration_per_class"]
     assert manifest["environment"]["versions"]["openvino"] != "absent"
+
+
+def test_figures_name_the_data_in_their_corner(open_study):
+    study, pictures = open_study(), []
+    figure, _ = plt.subplots()
+    for name in ("", "Pets (JPEG copy)"):
+        if name:
+            record = study.folder / "artifacts" / "real" / "test" / "samples.json"
+            record.parent.mkdir(parents=True)
+            record.write_text(json.dumps({"info": {"data": name}}))
+        assert study.data_name() == name
+        study.save_figure("plot", figure)
+        pictures.append(np.array(Image.open(study.folder / "figures" / "plot.png")))
+    plt.close(figure)
+    assert not figure.texts
+    without, named = (np.argwhere(picture[..., :3].min(-1) < 250) for picture in pictures)
+    assert named[:, 0].max() > without[:, 0].max()
 
 
 def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):

@@ -1,0 +1,107 @@
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_data import OPTIONS, write_tree
+
+from lib.data import load_image_tree, prepare_real, source_fingerprint
+from lib.errors import StudyError
+from lib.image_archive import read_archive
+from lib.params import read_profile, validate
+from lib.paths import ROOT
+from lib.preflight import check_data, class_folders
+
+
+def pack(tree, target, mode="w:xz"):
+    with tarfile.open(target, mode) as archive:
+        for path in sorted(tree.rglob("*"), reverse=True):
+            archive.add(path, f"./{path.relative_to(tree)}", recursive=False)
+    return target
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_archive_holds_the_same_images_as_its_folder(tmp_path, mode):
+    tree = write_tree(tmp_path / "pets")
+    archive = pack(tree, tmp_path / "pets.tar.any", mode)
+    for ours, theirs in zip(load_image_tree(archive), load_image_tree(tree), strict=True):
+        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        assert ours.info == theirs.info == {"data": "pets", "class_names": ["cat", "dog"]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pets", "pets.tar.any"]
+
+
+def test_data_are_called_by_the_name_that_is_given(tmp_path):
+    archive = pack(write_tree(tmp_path / "pets", n=9), tmp_path / "pets.tar.xz")
+    named = {"data": "imagefolder", "data_dir": archive, "name": "Pets (JPEG copy)"}
+    prepare_real(tmp_path / "out", validation_images=4, **(OPTIONS | named))
+    text = (tmp_path / "out" / "test" / "samples.json").read_text()
+    assert "Pets (JPEG copy)" in text
+
+
+def test_archive_is_known_by_its_content(tmp_path):
+    tree = write_tree(tmp_path / "pets")
+    first, second = (pack(tree, tmp_path / name) for name in ("a.tar.xz", "b.tar.xz"))
+    known = source_fingerprint("imagefolder", first)
+    assert known == source_fingerprint("imagefolder", second)
+    pack(write_tree(tmp_path / "more", n=4), second)
+    assert known != source_fingerprint("imagefolder", second)
+
+
+def test_names_in_an_archive_never_become_paths(tmp_path):
+    archive = tmp_path / "bad.tar"
+    image = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(image, "PNG")
+    with tarfile.open(archive, "w") as file:
+        for name in ("train/cat/1.png", "../train/cat/2.png", "/train/dog/3.png"):
+            info = tarfile.TarInfo(name)
+            info.size = image.tell()
+            file.addfile(info, io.BytesIO(image.getvalue()))
+        link = tarfile.TarInfo("train/cat/passwd")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(link)
+    assert {key: [n for n, _ in files] for key, files in read_archive(archive).items()} == {
+        ("train", "cat"): ["1.png"]
+    }
+
+
+def test_faults_of_an_archive_are_named(tmp_path):
+    (tmp_path / "text.tar").write_text("no archive")
+    with pytest.raises(StudyError, match=r"text.tar cannot be read as a tar archive"):
+        load_image_tree(tmp_path / "text.tar")
+    whole = pack(write_tree(tmp_path / "pets"), tmp_path / "pets.tar.xz").read_bytes()
+    (tmp_path / "half.tar.xz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StudyError, match=r"half.tar.xz"):
+        load_image_tree(tmp_path / "half.tar.xz")
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255
+    (tmp_path / "bits.tar.xz").write_bytes(damaged)
+    with pytest.raises(StudyError, match=r"bits.tar.xz"):
+        load_image_tree(tmp_path / "bits.tar.xz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StudyError, match="has no files train/<class>/<image>"):
+        load_image_tree(pack(tmp_path / "empty", tmp_path / "empty.tar"))
+    small = pack(write_tree(tmp_path / "small", side=28), tmp_path / "small.tar")
+    with pytest.raises(StudyError, match=r"train/cat/0.png is 28×28 pixels"):
+        load_image_tree(small)
+
+
+def test_large_file_in_an_archive_is_refused_before_it_is_read(tmp_path):
+    info = tarfile.TarInfo("train/cat/1.png")
+    info.size = 5 * 1024 * 1024
+    with tarfile.open(tmp_path / "large.tar", "w") as file:
+        file.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(StudyError, match="has 5242880 bytes"):
+        read_archive(tmp_path / "large.tar")
+
+
+def test_archive_is_checked_before_long_work(tmp_path):
+    archive = pack(write_tree(tmp_path / "pets"), tmp_path / "pets.tar.xz")
+    values = read_profile(ROOT / "params" / "tiny.yaml") | {"data": "imagefolder"}
+    good = validate(values | {"data_dir": str(archive)})
+    check_data(good)
+    assert class_folders(good) == ["cat", "dog"]
+    small = pack(write_tree(tmp_path / "small", side=28), tmp_path / "small.tar")
+    with pytest.raises(StudyError, match="28×28"):
+        check_data(validate(values | {"data_dir": str(small)}))
