@@ -6,6 +6,7 @@
 # make blog    render the executed notebooks as two web pages in outputs/<profile>/blog
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # make sets    publish the image sets: safetensors, PNGs by class, a data card each
+# make weights publish the trained networks: half precision, a model card each
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
 PYTHON ?= python3.11
@@ -17,7 +18,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
-.PHONY: study test lint lab app bench blog export sets clean
+.PHONY: study test lint lab app bench blog export sets weights clean
 
 study: $(READY)
 	$(BIN)/python -m lib.run $(PROFILE) $(ARGS)
@@ -48,6 +49,9 @@ export: $(READY)
 
 sets: $(READY)
 	$(BIN)/python -m lib.publish $(PROFILE)
+
+weights: $(READY)
+	$(BIN)/python -m lib.model_weights $(PROFILE)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

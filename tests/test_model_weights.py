@@ -1,0 +1,102 @@
+"""Published weights: half precision, cards, what is left out."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lib import study as study_module
+from lib.checkpoint import load_weights
+from lib.classifier_training import load_classifier, predict, train_classifier
+from lib.data import prepare_real
+from lib.errors import StudyError
+from lib.files import sha256_file
+from lib.model_weights import half, main, publish_weights
+from lib.params import validate
+from lib.paths import ROOT
+from lib.sampleset import SampleSet
+from lib.study import Study
+from lib.teacher import generate, load_teacher
+from lib.teacher_source import adopt_teacher
+from lib.teacher_training import train_teacher
+
+TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory):
+    """A study's parameters whose folder holds a trained teacher and a trained classifier."""
+    folder = tmp_path_factory.mktemp("weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_module, "code_fingerprint", lambda function: "code")
+        values = TINY | {"output_dir": str(folder), "teacher_kimg": 0.032}
+        study = Study.open("05_quantization", values)
+        real = {"data": "digits", "source": "", "name": "", "seed": 1, "test_images": 50}
+        real |= {"validation_images": 1700}
+        study.make("real", prepare_real, options=real, run_options={"data_dir": ""})
+        inputs = {"real": "real/train"}
+        options = validate(values).group("teacher") | {"seed": 1}
+        study.make("teacher", train_teacher, inputs=inputs, options=options)
+        options = validate(values).group("classifier") | {"epochs": 1, "seed": 1}
+        name = "resnet20_x0_5"
+        options |= {"name": name}
+        study.make(f"classifier-{name}", train_classifier, inputs=inputs, options=options)
+        yield validate(values)
+
+
+def test_weights_load_again_and_halve_the_file(params):
+    written = publish_weights(params)
+    folder = study_module.output_folder(params)
+    assert [path.name for path in written] == ["resnet20_x0_5.safetensors", "teacher.safetensors"]
+    test = SampleSet.load(folder / "artifacts/real/test").images
+    source = folder / "artifacts/classifier-resnet20_x0_5"
+    ours, exact = (predict(load_classifier(path), test) for path in (written[0], source))
+    assert 0 < np.abs(ours - exact).max() < 0.05
+    whole = (source / "classifier.safetensors").stat().st_size
+    assert written[0].stat().st_size < 0.6 * whole
+    z = np.random.default_rng(0).standard_normal((20, params.teacher_z_dim))
+    images = [
+        generate(load_teacher(path), z, np.arange(20) % 10).astype(int)
+        for path in (written[1], folder / "artifacts/teacher/teacher.safetensors")
+    ]
+    assert np.abs(images[0] - images[1]).mean() < 0.5
+
+
+def test_cards_say_what_the_files_are(params):
+    for path in publish_weights(params):
+        card = path.with_suffix(".md").read_text()
+        assert sha256_file(path) in card and "CC BY 4.0" in card and "- Data: digits" in card
+        assert "Hardware" in card and "Half precision" in card and "nan" not in card
+    assert "Top-1 accuracy" in (path.parent / "resnet20_x0_5.md").read_text()
+    assert "Not evaluated: run notebook 03" in (path.parent / "teacher.md").read_text()
+
+
+def test_published_teacher_serves_as_a_teacher(params, tmp_path):
+    path = publish_weights(params)[1]
+    names = load_weights(path)[1]["class_names"]
+    adopt_teacher(tmp_path, source=path, origin="", sha256="", class_names=names, data="digits")
+    assert load_teacher(tmp_path / "teacher.safetensors").c_dim == 10
+
+
+def test_values_that_half_precision_cannot_hold_stay_as_they_are():
+    assert half(torch.tensor([1.0, 65504.0])).dtype == torch.float16
+    assert half(torch.tensor([1.0, 70000.0])).dtype == torch.float32
+    assert half(torch.tensor([float("nan")])).dtype == torch.float32
+    assert half(torch.tensor([3])).dtype == torch.int64
+
+
+def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "code")
+    values = params.model_dump() | {"output_dir": str(tmp_path)}
+    path = publish_weights(params)[1]
+    study = Study.open("00_teacher_training", values)
+    options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
+    options |= {"class_names": load_weights(path)[1]["class_names"]}
+    study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
+    with pytest.raises(StudyError, match="no trained network"):
+        publish_weights(validate(values))
+
+
+def test_command_line_names_faults(capsys, tmp_path):
+    assert main([str(tmp_path / "none.yaml")]) == 1
+    assert "none.yaml" in capsys.readouterr().err
