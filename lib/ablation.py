@@ -70,6 +70,15 @@ def variants() -> dict[str, Variant]:
     return found
 
 
+def chosen_variants(names: list[str]) -> dict[str, Variant]:
+    """Return the variants of these names, all if there are none; an unknown one is an error."""
+    found = variants()
+    for name in names:
+        if name not in found:
+            raise StudyError(f"ablation_variants: {name} is none of {', '.join(found)}")
+    return {name: found[name] for name in found if name in names or not names}
+
+
 def _own_options(change: str) -> dict[str, Any]:
     return {"augment": AUGMENT} if change == "augment" else {}
 
@@ -81,18 +90,20 @@ def run_ablation(
     real: Path,
     evaluator: Path,
     options: dict[str, Any],
+    names: list[str],
     per_class: int,
     seed: int,
     device: str = "cpu",
 ) -> None:
-    """Train every variant with one seed and measure `per_class` images a class; a file each.
+    """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
 
-    `samples` maps "normal" and "uniform" to the teacher's SampleSets from such latents; `options`
-    are those of `lib.distillation.Options` that all variants share.
+    `samples` maps "normal" and, where a variant asks for it, "uniform" to the teacher's SampleSets
+    from such latents; `seed` is that of this run; `options` are those of
+    `lib.distillation.Options` that all variants share.
     """
     measure = Measure(samples["normal"], real, evaluator, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
-    for name, variant in progress(list(variants().items()), "ablation", unit="variant"):
+    for name, variant in progress(list(chosen_variants(names).items()), "ablation", unit="variant"):
         path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
         if path.exists():
             continue
@@ -191,7 +202,8 @@ def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation over the seeds, one row a variant.
 
     `<measure>_gain` is the mean over the seeds of what the variant gains on the recipe it starts
-    from (positive: better), `<measure>_gain_std` its standard deviation; both are paired by seed.
+    from (positive: better), `<measure>_gain_std` its standard deviation; both are paired by seed,
+    and NaN where that recipe was not run.
     """
     found = []
     for name, part in rows.groupby("variant", sort=False):

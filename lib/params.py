@@ -164,6 +164,7 @@ class Params(BaseModel):
     generator_per_class: Annotated[int, Field(ge=2, le=100)]
     generator_truncations: Annotated[list[Share], Field(min_length=1)]
     # A1 distillation ablation
+    ablation_variants: list[str]
     ablation_epochs: Count
     ablation_seeds: Count
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from lib.ablation import chosen_variants
 from lib.data import SPLITS, list_tree, read_image
 from lib.errors import StudyError
 from lib.extractors import inception_weights
@@ -38,6 +39,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
             check_source(find_teacher(params.teacher, folder / "manifest.json"))
     if any(path.stem == "05_quantization" for path in notebooks):
         check_networks(params)
+    if any(path.stem == "A1_distillation_ablation" for path in notebooks):
+        chosen_variants(params.ablation_variants)
 
 
 def check_declarations(params: Params) -> None:

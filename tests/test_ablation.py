@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from lib import ablation
-from lib.ablation import MEASURES, ablation_table, load_ablation, run_ablation, variants
+from lib.ablation import (
+    MEASURES,
+    ablation_table,
+    chosen_variants,
+    load_ablation,
+    run_ablation,
+    variants,
+)
+from lib.errors import StudyError
 from lib.recipes import BASES, NEEDS, parse_recipe
 from lib.sampleset import SampleSet
 
@@ -68,6 +76,7 @@ def test_interrupted_ablation_trains_what_is_missing(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ablation, "variants", lambda: chosen)
     monkeypatch.setattr(ablation, "Measure", Weighed)
     given = {
+        "names": [],
         "samples": {name: tmp_path / name for name in ("normal", "uniform")},
         "real": tmp_path / "real",
         "evaluator": tmp_path / "none",
@@ -91,3 +100,17 @@ def test_interrupted_ablation_trains_what_is_missing(tmp_path, monkeypatch, caps
     assert rows["variant"].tolist() == list(chosen)
     assert rows["weight"].nunique() == 2
     assert yardsticks == {"n_real": 1}
+
+
+def test_variants_are_chosen_by_name():
+    assert list(chosen_variants([])) == list(variants())
+    assert list(chosen_variants(["default", "original"])) == ["original", "default"]
+    with pytest.raises(StudyError, match="ablation_variants: defualt is none of original"):
+        chosen_variants(["defualt"])
+
+
+def test_gains_need_the_recipe_that_a_variant_starts_from():
+    figures = dict.fromkeys(MEASURES, 1.0) | {"n": 10, "parameters": 5, "seed": 1}
+    rows = [figures | {"variant": name} for name in ("original", "default-average")]
+    gains = ablation_table(pd.DataFrame(rows)).set_index("variant")["fid_teacher_gain"]
+    assert gains["original"] == 0 and np.isnan(gains["default-average"])
