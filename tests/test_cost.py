@@ -73,6 +73,10 @@ def manifest():
         "calibration-teacher": (["teacher_samples"], 0.5),
         "calibration-real": (["real/train"], 0.5),
         "calibration-noise": ([], 0.25),
+        "classifier-resnet20": (["real/train"], 200),
+        "models": (["classifier-resnet20", "real/validation"], 300),
+        "zeroq_from_models": (["models"], 4),
+        "calibration-zeroq": (["classifier-resnet20", "zeroq_from_models"], 40),
     }
     entries = {
         name: {"inputs": {"source": dict.fromkeys(inputs, "hash")}, "builder": "lib.x.make"}
@@ -98,6 +102,30 @@ def test_cost_of_a_set_follows_what_it_was_made_from():
     assert (costs["note"] == "").all()
     with pytest.raises(StudyError, match="calibration-grey is missing"):
         set_costs(manifest(), ["grey"])
+
+
+def test_networks_to_quantize_cost_a_set_nothing():
+    known = manifest()
+    for given in ("real", "classifier-resnet20", "models"):
+        del known["seconds"][given]
+    costs = set_costs(known, ["zeroq"]).iloc[0]
+    assert costs["at_hand_s"] == costs["from_nothing_s"] == 44
+    assert costs["made_of"] == "calibration-zeroq, zeroq_from_models" and costs["note"] == ""
+
+
+def test_means_over_networks_go_over_those_that_all_engines_have():
+    columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
+    rows = [(model, "openvino", "fp32", 1.0, 100.0, 4000) for model in "ab"]
+    rows += [("a", "nncf", "default", 1.0, 200.0, 1000), ("b", "nncf", "default", 1.0, 900.0, 10)]
+    both = rows + [("a", "pot", "default", 1.0, 300.0, 1000)]
+    table = int8_costs(pd.DataFrame(both, columns=columns))
+    means = table[table["model"] == "all (geometric mean)"].set_index("engine")
+    assert means["faster"].to_dict() == pytest.approx({"nncf": 2, "pot": 3})
+    assert means["models"].to_dict() == {"nncf": 1, "pot": 1}
+    apart = [row for row in both if row[:2] != ("a", "nncf")]
+    table = int8_costs(pd.DataFrame(apart, columns=columns))
+    means = table[table["model"] == "all (geometric mean)"].set_index("engine")
+    assert means["faster"].to_dict() == pytest.approx({"nncf": 9, "pot": 3})
 
 
 def test_times_that_say_too_little_are_noted():
