@@ -150,21 +150,24 @@ def models_words(degradation: pd.DataFrame) -> str:
 
 
 def _common_words(degradation: pd.DataFrame, rows: pd.DataFrame, over: pd.DataFrame) -> str:
-    common = list(over.loc[over["complete"], "model"].unique())
+    complete = over[over["complete"]]
+    common, sets = (list(complete[key].unique()) for key in ("model", "calibration_set"))
     text = f"{counted(len(common), 'model')} ({', '.join(common)})."
     gone = [model for model in degradation["model"].unique() if model not in common]
     if not gone:
         return text
-    reasons = [f"{model}, {_why_not(rows[rows['model'] == model])}" for model in gone]
+    reasons = [f"{model}, {_why_not(rows[rows['model'] == model], sets)}" for model in gone]
     return f"{text} Left out: {'; '.join(reasons)}."
 
 
-def _why_not(rows: pd.DataFrame) -> str:
+def _why_not(rows: pd.DataFrame, sets: list[str]) -> str:
+    """Say with which of the sets a model's rows hold nothing, and why."""
     if rows.empty:
         return "which was not quantized so"
-    failed = rows[rows["drop_pp"].isna()]
-    reason = next((text for text in failed["reason"] if text), "every cell failed")
-    return f"not measured with {listed(list(failed['calibration_set']))} ({reason})"
+    rows = rows.set_index("calibration_set").reindex(sets)
+    lacking = rows[rows["drop_pp"].isna()]
+    reason = next((text for text in lacking["reason"].dropna() if text), "no cell succeeded")
+    return f"not measured with {listed(list(lacking.index))} ({reason})"
 
 
 def _incomplete_words(rows: pd.DataFrame, over: pd.DataFrame) -> list[str]:

@@ -89,6 +89,13 @@ def test_nothing_measured():
     assert common_models(nothing[:0]).empty
 
 
+def test_a_cell_that_was_never_planned_is_no_failure():
+    degradation = table({"real": [0, 0, 0, 0], "student": [1, 1, 1, 1]}).iloc[:-1]
+    assert means(degradation)["student"]["models"] == 3
+    words = models_words(degradation)
+    assert "mobilenetv2_x0_5, not measured with student (no cell succeeded)" in words
+
+
 def test_engines_are_said_to_go_over_different_models():
     few = table({"real": [0, 0], "student": [0, 0]}, "pot", MODELS[:2])
     degradation = pd.concat([table({"real": [0] * 4, "student": [0] * 4}), few])
