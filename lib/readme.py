@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.common_models import SETTING, means_over_models
 from lib.comparison import int8_name
 from lib.errors import StudyError
 from lib.files import read_json, write_text
@@ -39,7 +40,7 @@ def results_section(folder: Path) -> str:
     parts = [
         answer,
         _picture(folder, "06_versus_real"),
-        headline_table(pd.read_csv(tables / "06_headline.csv")),
+        headline_table(_with_models(tables)),
         _explanation(folder, made_with),
         details,
         "What the calibration sets look like, and the classes of the student's images:",
@@ -49,11 +50,21 @@ def results_section(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def _with_models(tables: Path) -> pd.DataFrame:
+    """Return the headline table with the `models` that its means go over, and `complete`."""
+    counts = means_over_models(pd.read_csv(tables / "06_degradation.csv"), ["drop_pp"])
+    keys = [*SETTING, "calibration_set"]
+    table = pd.read_csv(tables / "06_headline.csv")
+    table = table.drop(columns=["models", "complete"], errors="ignore")
+    return table.merge(counts.drop(columns="drop_pp"), how="left", on=keys)
+
+
 def headline_table(table: pd.DataFrame) -> str:
     """Return `06_headline.csv` as Markdown, a row for each way to quantize and calibration set."""
     lines = [
-        "| quantization | calibration set | loss (points) | against real (points) | agreement | |",
-        "|---|---|---|---|---|---|",
+        "| quantization | calibration set | models | loss (points) | against real (points) "
+        "| agreement | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
         against = "reference"
@@ -61,9 +72,12 @@ def headline_table(table: pd.DataFrame) -> str:
             interval = f"({row['low_pp']:+.2f} to {row['high_pp']:+.2f})"
             against = f"{row['difference_pp']:+.2f} {interval}"
         claim = "" if row["claim"] == "reference" else str(row["claim"])
-        numbers = [f"{row['drop_pp']:.2f}", against, f"{100 * row['agreement']:.2f} %"]
+        numbers = [str(row["models"]), f"{row['drop_pp']:.2f}", against]
+        numbers += [f"{100 * row['agreement']:.2f} %"]
         if pd.isna(row["drop_pp"]):
-            numbers = ["", "", ""]
+            numbers = ["", "", "", ""]
+        elif not row["complete"]:
+            claim += " (incomplete)"
         way = int8_name(row["engine"], row["method"]).removesuffix(" quantization")
         lines.append(f"| {' | '.join([way, row['calibration_set'], *numbers, claim])} |")
     return "\n".join(lines)
@@ -96,15 +110,14 @@ def _picture(folder: Path, name: str) -> str:
 
 def _explanation(folder: Path, environment: dict) -> str:
     tables, versions = f"outputs/{folder.name}/tables", environment["versions"]
-    degradation = pd.read_csv(folder / "tables" / "06_degradation.csv")
-    models = degradation.groupby("engine")["model"].nunique()
-    counts = " or ".join(f"{n} ({engine.upper()})" for engine, n in models.items())
+    engines = set(pd.read_csv(folder / "tables" / "06_headline.csv")["engine"])
     tools = f"OpenVINO {versions['openvino']} and NNCF {versions['nncf']}"
-    if "pot" in models:
+    if "pot" in engines:
         tools += f" (POT {PINS[0].partition('==')[2]})"
     return (
         "*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over all seeds and "
-        f"{counts} classifiers. *Against real*: accuracy "
+        "*models*: so many classifiers, the same for all sets of a way to quantize (but for sets "
+        "marked incomplete, which have too few). *Against real*: accuracy "
         "with the set less that with real images, paired on the test images, with its bootstrap "
         "interval. *Agreement*: share of test images that INT8 and FP32 classify alike. The last "
         f"column is what the tests allow to say. Made by `make study` with {tools} on an "

@@ -70,8 +70,8 @@ def results(tmp_path):
 def test_results_are_written_from_the_tables(results):
     section = results_section(results)
     assert section.startswith("**Yes.** -0.15 points")
-    assert "| NNCF, default | real | 0.10 | reference | 99.88 % |  |" in section
-    assert "| student | 0.25 | -0.15 (-0.31 to +0.02) | 98.00 % | equivalent |" in section
+    assert "| NNCF, default | real | 1 | 0.10 | reference | 99.88 % |  |" in section
+    assert "| student | 1 | 0.25 | -0.15 (-0.31 to +0.02) | 98.00 % | equivalent |" in section
     assert "OpenVINO 2026.4.1 and NNCF 3.4.0" in section
     assert "](outputs/digits/figures/06_versus_real.png)" in section
     (results / "tables/06_headline.csv").unlink()
@@ -94,8 +94,22 @@ def test_a_set_that_was_not_measured_has_no_numbers():
         "claim": "not measured",
     }
     row |= dict.fromkeys(["drop_pp", "agreement", "difference_pp", "low_pp", "high_pp"], np.nan)
+    row |= {"models": 0, "complete": False}
     text = headline_table(pd.DataFrame([row]))
-    assert text.endswith("| POT, default | student |  |  |  | not measured |")
+    assert text.endswith("| POT, default | student |  |  |  |  | not measured |")
+
+
+def test_a_set_that_was_compared_over_few_models_is_marked(results):
+    path = results / "tables/06_degradation.csv"
+    one = pd.read_csv(path)
+    others = [one[:1].assign(model=model) for model in ("vgg11_bn", "repvgg_a0")]
+    pd.concat([one, *others]).to_csv(path, index=False)
+    section = results_section(results)
+    assert "| NNCF, default | real | 3 | 0.10 | reference | 99.88 % |  |" in section
+    assert (
+        "| student | 1 | 0.25 | -0.15 (-0.31 to +0.02) | 98.00 % | equivalent (incomplete) |"
+        in (section)
+    )
 
 
 def test_published_tables_and_figures_are_those_of_the_manifest(published):
