@@ -4,6 +4,8 @@ A cell can fail with one set and succeed with another; a mean over the models th
 to have would compare models, not sets.
 """
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 REAL = "real"
@@ -24,7 +26,7 @@ def common_models(measured: pd.DataFrame) -> pd.DataFrame:
     for key, part in measured.groupby(SETTING, sort=False):
         models = part.groupby("calibration_set", sort=False)["model"].unique().map(list)
         wanted = models.get(REAL, list(part["model"].unique()))
-        common = _common(wanted, models)
+        common = shared_models(wanted, models)
         for name, own in models.items():
             complete = set(common) <= set(own)
             row = dict(zip(SETTING, key, strict=True)) | {"calibration_set": name}
@@ -56,10 +58,14 @@ def measured_rows(degradation: pd.DataFrame) -> pd.DataFrame:
     return degradation[degradation["drop_pp"].notna()]
 
 
-def _common(wanted: list[str], models: pd.Series) -> list[str]:
-    """Return the wanted models that the sets share, leaving out sets that lack too many."""
-    common = wanted
-    for own in sorted(models, key=lambda own: -len(set(own) & set(wanted))):
-        shared = [model for model in common if model in own]
-        common = shared if 2 * len(shared) > len(wanted) else common
-    return common
+def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:
+    """Return the wanted models that all groups have, but for groups that lack too many.
+
+    A group that would leave half of the wanted models or fewer is passed over; larger groups have
+    precedence.
+    """
+    shared = wanted
+    for group in sorted(groups, key=lambda group: -len(set(group) & set(wanted))):
+        left = [model for model in shared if model in group]
+        shared = left if 2 * len(left) > len(wanted) else shared
+    return shared

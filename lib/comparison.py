@@ -79,7 +79,8 @@ def versus_real(
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
     with its bootstrap interval; cells are paired by model, setting and seed. `all` pools the
     `common_models` of a setting; `models` says how many, `complete` whether they are those of the
-    other sets, too, `failed` how many of the set's cells have no partner. `image_se_pp` is its
+    other sets, too. `failed` counts the set's cells that failed, with the first one's `reason`,
+    `unpaired` those that did not, but whose partner with real images did. `image_se_pp` is its
     standard error over test images, `seed_std_pp` its standard deviation between seeds. `tost_p`
     tests equivalence within ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`).
     `tost_holm_p` and `permutation_holm_p` correct each of the two in two families: all pooled
@@ -100,16 +101,18 @@ def versus_real(
             row = dict(zip([*SETTING, "calibration_set"], key, strict=True)) | {"model": model}
             row |= {"images": len(labels), "margin_pp": margin_pp}
             row["resolution_pp"] = 100 * resolution(len(labels), confidence=confidence)
-            pairs = list(_pairs(part, int8))
-            row |= _failures(part, len(pairs))
+            pairs, succeeded = list(_pairs(part, int8)), int((part["status"] == "ok").sum())
+            row |= _failures(part, succeeded) | {"unpaired": succeeded - len(pairs)}
             if model == ALL_MODELS:
                 pairs = [pair for pair in pairs if _model_of(pair[0]) in set(over["model"])]
                 row["complete"] = bool(over["complete"].all()) and not over.empty
             row |= {"models": len({_model_of(name) for name, _ in pairs}), "pairs": len(pairs)}
             rows.append(row | _compare(pairs, predictions, labels, margin_pp, **settings))
     table = pd.DataFrame(rows)
+    if table.empty:
+        return table
     corrected = {"tost_holm_p": "tost_p", "permutation_holm_p": "permutation_p"}
-    return _with_holm(table, corrected, None if table.empty else table["model"] == ALL_MODELS)
+    return _with_holm(table, corrected, table["model"] == ALL_MODELS)
 
 
 def mcnemar_table(
@@ -136,8 +139,9 @@ def mcnemar_table(
         row["discordant"] = row["gains"] + row["losses"]
         row |= {"difference_pp": 100 * gain.mean(), "mcnemar_p": mcnemar_test(gain)}
         rows.append(row)
-    tested = pd.DataFrame(rows)
-    family = None if tested.empty else tested["against"] == "fp32"
+    columns = [*CELL_KEYS, "against", "gains", "losses", "discordant", "difference_pp", "mcnemar_p"]
+    tested = pd.DataFrame(rows, columns=columns)
+    family = tested["against"] == "fp32"
     return _with_holm(tested, {"mcnemar_holm_p": "mcnemar_p"}, family)
 
 
@@ -231,8 +235,6 @@ def _with_holm(
     table: pd.DataFrame, columns: dict[str, str], family: pd.Series | None = None
 ) -> pd.DataFrame:
     """Add Holm's correction of `{corrected: p-values}`; `family` divides the rows in two."""
-    if table.empty:
-        return table
     family = pd.Series(True, table.index) if family is None else family
     for corrected, p in columns.items():
         table[corrected] = float("nan")

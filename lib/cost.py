@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.common_models import shared_models
 from lib.errors import StudyError
 
 MAKERS = ("teacher", "student")
@@ -22,9 +23,9 @@ def int8_costs(timings: pd.DataFrame, seconds: pd.DataFrame | None = None) -> pd
     `timings` has a row for each model, engine and method (`fp32` once a model): `latency_ms`,
     `throughput` in images/s and `size_bytes` of the weights. `faster` is INT8's throughput over
     FP32's, `latency_ratio` and `size_ratio` are FP32's over INT8's: above 1 INT8 wins in all
-    three. Below the models, their geometric means over the `models` that all engines and methods
-    have, or over each one's own where they share none. `seconds`, a row for each cell with how
-    long its quantization took, gives `quantization_s`, the mean over sets and seeds.
+    three. Below the models, their geometric means, over the `models` that engines and methods
+    share (`shared_models`); one that lacks too many goes over its own. `seconds`, a row for each
+    cell with how long its quantization took, gives `quantization_s`, the mean over sets and seeds.
     """
     fp32 = timings[timings["method"] == "fp32"].set_index("model")
     int8 = timings[timings["method"] != "fp32"].reset_index(drop=True)
@@ -43,15 +44,17 @@ def int8_costs(timings: pd.DataFrame, seconds: pd.DataFrame | None = None) -> pd
 
 
 def _geometric_means(table: pd.DataFrame) -> pd.DataFrame:
-    ways = ["engine", "method"]
-    shared = table[
-        table.groupby("model")["model"].transform("size") == len(table[ways].drop_duplicates())
-    ]
-    ratios = ["faster", "latency_ratio", "size_ratio"]
-    groups = (table if shared.empty else shared).groupby(ways, sort=False)
-    means = groups[ratios].agg(lambda column: float(np.exp(np.log(column.astype(float)).mean())))
-    means["models"] = groups["model"].nunique()
-    return means.reset_index().assign(model=ALL_MODELS)
+    rows, ratios = [], ["faster", "latency_ratio", "size_ratio"]
+    ways = table.groupby(["engine", "method"], sort=False)
+    models = ways["model"].unique().map(list)
+    shared = shared_models(list(table["model"].unique()), models)
+    for (engine, method), part in ways:
+        if set(shared) <= set(part["model"]):
+            part = part[part["model"].isin(shared)]
+        means = np.exp(np.log(part[ratios].astype(float)).mean())
+        row = {"model": ALL_MODELS, "engine": engine, "method": method, "models": len(part)}
+        rows.append(row | means.to_dict())
+    return pd.DataFrame(rows)
 
 
 def with_sizes(timings: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:

@@ -51,9 +51,9 @@ def effect_sizes(cells: pd.DataFrame, response: str = "drop_pp") -> pd.DataFrame
     reasons = _left_out(cells)
     varied = [factor for factor in FACTORS if factor not in reasons]
     values = cells[response].to_numpy(float)
-    if not varied or len(values) < 3 or np.ptp(values) == 0:
+    if len(values) > 1 and np.ptp(values) == 0:
         reasons |= dict.fromkeys(varied, "nothing varies")
-    elif len(cells) <= 1 + sum(levels[factor] - 1 for factor in varied):
+    elif len(cells) < 3 or len(cells) <= 1 + sum(levels[factor] - 1 for factor in varied):
         reasons |= dict.fromkeys(varied, "too few cells")
     rows = [{"factor": FACTORS[f], "levels": levels[f], "note": reasons[f]} for f in reasons]
     if len(reasons) == len(FACTORS):
@@ -66,8 +66,8 @@ def effect_words(effects: pd.DataFrame, response: str = "drop_pp") -> str:
     """Return a sentence: the factors with their shares of the variance, the largest first."""
     known = effects[effects["omega_sq"].notna()]
     if known.empty:
-        few = effects["note"].eq("too few cells").any()
-        why = "there are too few cells" if few else "it is the same in all cells"
+        same = effects["note"].eq("nothing varies").any()
+        why = "it is the same in all cells" if same else "there are too few cells"
         return f"Nothing to divide of the {RESPONSES[response]}: {why}."
     known = known.sort_values("omega_sq", ascending=False, kind="stable")
     texts = [f"{row.factor} {100 * row.omega_sq:.0f} %" for row in known.itertuples()]

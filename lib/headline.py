@@ -66,7 +66,7 @@ def headline(
     sentences = [f"{answer}: {numbers}." if numbers else f"{answer}."]
     sentences += [_models(degradation, measured), _doubt(degradation, measured, kind, margin_pp)]
     sentences += _others(rows, chosen, sets, kind)
-    sentences += [_agreement_loss(measured, chosen), _missing(degradation, versus)]
+    sentences += [_agreement_loss(measured, chosen), _missing(degradation)]
     sentences += [_unmeasured(mine, measured, chosen)]
     return " ".join(filter(None, sentences))
 
@@ -167,11 +167,14 @@ def _agreement_loss(measured: list[dict], chosen: str) -> str:
     )
 
 
-def _missing(degradation: pd.DataFrame, versus: pd.DataFrame) -> str:
-    """Name the settings in which nothing succeeded, with the reason."""
+def _missing(degradation: pd.DataFrame) -> str:
+    """Name the settings in which nothing succeeded, or nothing with real images, and why."""
     texts = []
     for key, part in degradation.groupby(SETTING, sort=False):
-        if part["drop_pp"].isna().all():
-            reason = next(iter(part.get("reason", pd.Series(dtype=str)).replace("", None)), None)
-            texts.append(f"{int8_name(*key[:2])} ({reason or 'every cell failed'})")
+        real = part[part["calibration_set"] == REAL]
+        for rows, what in ((part, ""), (real, " with real images")):
+            if len(rows) and rows["drop_pp"].isna().all():
+                reason = next((text for text in rows["reason"] if text), "every cell failed")
+                texts.append(f"{int8_name(*key[:2])}{what} ({reason})")
+                break
     return f"Not measured: {'; '.join(texts)}." if texts else ""

@@ -69,7 +69,7 @@ def ranking_words(ranks: pd.DataFrame, related: pd.DataFrame) -> str:
         texts = "; ".join(f"by {words}: {order}" for words, order in orders.items())
         over = counted(int(part["models"].iloc[0]), "model")
         lines.append(f"- {int8_name(*key[:2])}, over {over}: {texts}. {_alike(taus)}")
-    return "\n".join(lines)
+    return "\n".join(lines) or "No order: no set was measured."
 
 
 def _order(part: pd.DataFrame, column: str) -> list[str]:

@@ -126,6 +126,8 @@ def _order_words(losses: pd.DataFrame) -> str:
 def _bullet(row: dict, confidence: float) -> str:
     kind = row["claim"]
     failed = f"; {counted(row['failed'], 'cell')} failed" if row["failed"] else ""
+    if row["unpaired"]:
+        failed += f"; {counted(row['unpaired'], 'cell')} without a counterpart by real images"
     if not row["pairs"]:
         return f"- {row['calibration_set']}: {kind}{failed}"
     interval = f"{100 * confidence:g} % interval {row['low_pp']:+.2f} to {row['high_pp']:+.2f}"
@@ -156,14 +158,17 @@ def _common_words(degradation: pd.DataFrame, rows: pd.DataFrame, over: pd.DataFr
     gone = [model for model in degradation["model"].unique() if model not in common]
     if not gone:
         return text
-    reasons = [f"{model}, {_why_not(rows[rows['model'] == model], sets)}" for model in gone]
-    return f"{text} Left out: {'; '.join(reasons)}."
+    reasons: dict[str, list[str]] = {}
+    for model in gone:
+        reasons.setdefault(_why_not(rows[rows["model"] == model], sets), []).append(model)
+    texts = [f"{listed(models)}, {reason}" for reason, models in reasons.items()]
+    return f"{text} Left out: {'; '.join(texts)}."
 
 
 def _why_not(rows: pd.DataFrame, sets: list[str]) -> str:
     """Say with which of the sets a model's rows hold nothing, and why."""
     if rows.empty:
-        return "which was not quantized so"
+        return "not quantized so"
     rows = rows.set_index("calibration_set").reindex(sets)
     lacking = rows[rows["drop_pp"].isna()]
     reason = next((text for text in lacking["reason"].dropna() if text), "no cell succeeded")

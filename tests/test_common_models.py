@@ -101,7 +101,7 @@ def test_engines_are_said_to_go_over_different_models():
     degradation = pd.concat([table({"real": [0] * 4, "student": [0] * 4}), few])
     lines = models_words(degradation).splitlines()
     assert lines[0].endswith("4 models (resnet20, vgg11_bn, repvgg_a0, mobilenetv2_x0_5).")
-    assert "Left out: repvgg_a0, which was not quantized so; mobilenetv2_x0_5, which" in lines[1]
+    assert "Left out: repvgg_a0 and mobilenetv2_x0_5, not quantized so." in lines[1]
 
 
 def broken(kind, models):

@@ -331,6 +331,8 @@ def test_without_real_images_there_is_no_comparison():
     text = words(EQUAL, failed=("real",))
     assert "No network was calibrated with real images" in text
     assert "Teacher, student, fractal and noise are not measured" in text
+    assert "NNCF, default quantization with real images (RuntimeError: no)" in text
+    assert "- teacher: not measured; 4 cells without a counterpart by real images" in text
     data = study({"real": 104})
     assert versus_real(*data).empty
     assert "INT8 loses 0.20 points" in verdict(degradation_table(*data), versus_real(*data))
@@ -340,6 +342,17 @@ def test_each_method_has_its_paragraph():
     text = words(EQUAL, methods=("default", "accuracy_aware"))
     assert "**NNCF, default quantization** (300 images)." in text
     assert "**NNCF, accuracy-aware quantization** (300 images)." in text
+
+
+def test_where_everything_failed_there_are_tables_without_numbers():
+    data = study(EQUAL, failed=SETS)
+    degradation, versus = degradation_table(*data, **FEW), versus_real(*data, **FEW)
+    assert (versus["pairs"] == 0).all() and (versus["models"] == 0).all()
+    assert {"against", "mcnemar_holm_p"} <= set(mcnemar_table(*data).columns)
+    assert answers(degradation, versus)["models"].eq(0).all()
+    text = verdict(degradation, versus)
+    assert text.startswith("**No answer.** No INT8 network calibrated with the student's")
+    assert "NNCF, default quantization (RuntimeError: no)" in text and "nan" not in text
 
 
 def test_missing_predictions_are_named():

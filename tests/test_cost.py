@@ -100,19 +100,20 @@ def test_networks_to_quantize_cost_a_set_nothing():
     assert costs["made_of"] == "calibration-zeroq, zeroq_from_models" and costs["note"] == ""
 
 
-def test_means_over_networks_go_over_those_that_all_engines_have():
+def test_means_over_networks_go_over_those_that_engines_share():
     columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
-    rows = [(model, "openvino", "fp32", 1.0, 100.0, 4000) for model in "ab"]
-    rows += [("a", "nncf", "default", 1.0, 200.0, 1000), ("b", "nncf", "default", 1.0, 900.0, 10)]
-    both = rows + [("a", "pot", "default", 1.0, 300.0, 1000)]
-    table = int8_costs(pd.DataFrame(both, columns=columns))
-    means = table[table["model"] == "all (geometric mean)"].set_index("engine")
+    rows = [(model, "openvino", "fp32", 1.0, 100.0, 4000) for model in "abc"]
+    nncf = {"a": 200.0, "b": 200.0, "c": 900.0}
+    rows += [(model, "nncf", "default", 1.0, faster, 10) for model, faster in nncf.items()]
+    rows += [(model, "pot", "default", 1.0, 300.0, 1000) for model in "ab"]
+    means = int8_costs(pd.DataFrame(rows, columns=columns)).tail(2).set_index("engine")
     assert means["faster"].to_dict() == pytest.approx({"nncf": 2, "pot": 3})
-    assert means["models"].to_dict() == {"nncf": 1, "pot": 1}
-    apart = [row for row in both if row[:2] != ("a", "nncf")]
-    table = int8_costs(pd.DataFrame(apart, columns=columns))
-    means = table[table["model"] == "all (geometric mean)"].set_index("engine")
-    assert means["faster"].to_dict() == pytest.approx({"nncf": 9, "pot": 3})
+    assert means["models"].to_dict() == {"nncf": 2, "pot": 2}
+    means = int8_costs(pd.DataFrame(rows[:-1], columns=columns)).tail(2).set_index("engine")
+    assert means["faster"].to_dict() == pytest.approx({"nncf": 36 ** (1 / 3), "pot": 3})
+    assert means["models"].to_dict() == {"nncf": 3, "pot": 1}
+    fp32 = int8_costs(pd.DataFrame(rows[:3], columns=columns))
+    assert fp32.empty
 
 
 def test_times_that_say_too_little_are_noted():

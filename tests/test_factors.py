@@ -104,11 +104,20 @@ def test_too_few_cells_are_said_to_be():
     assert "there are too few cells" in effect_words(effects)
 
 
+def test_two_cells_that_differ_are_too_few_and_not_the_same():
+    cells = grid(models=["resnet20"], sets=["real", "student"], seeds=1)
+    assert "there are too few cells" in effect_words(effect_sizes(cells))
+    assert "there are too few cells" in effect_words(effect_sizes(cells[:1]))
+    equal = cells.assign(drop_pp=1.0)
+    assert "the same in all cells" in effect_words(effect_sizes(equal))
+
+
 def test_nothing_varies():
     cells = grid().assign(drop_pp=0.0)
     assert by_factor(cells)["eta_sq"].isna().all()
     assert "the same in all cells" in effect_words(effect_sizes(cells))
-    assert effect_sizes(cells[:0])["eta_sq"].isna().all()
+    nothing = effect_sizes(cells[:0])
+    assert nothing["eta_sq"].isna().all() and "too few cells" in effect_words(nothing)
 
 
 def test_rescue_by_a_method_is_an_interaction_also_where_it_met_few_sets():
