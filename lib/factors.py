@@ -66,8 +66,9 @@ def effect_words(effects: pd.DataFrame, response: str = "drop_pp") -> str:
     """Return a sentence: the factors with their shares of the variance, the largest first."""
     known = effects[effects["omega_sq"].notna()]
     if known.empty:
-        same = effects["note"].eq("nothing varies").any()
-        why = "it is the same in all cells" if same else "there are too few cells"
+        notes = set(effects["note"])
+        why = "there are too few cells" if "too few cells" in notes else "no factor varies"
+        why = "it is the same in all cells" if "nothing varies" in notes else why
         return f"Nothing to divide of the {RESPONSES[response]}: {why}."
     known = known.sort_values("omega_sq", ascending=False, kind="stable")
     texts = [f"{row.factor} {100 * row.omega_sq:.0f} %" for row in known.itertuples()]

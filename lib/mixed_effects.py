@@ -99,7 +99,7 @@ def _effect(pair: pd.DataFrame, response: str, confidence: float) -> dict:
     row |= {"per_doubling": fit.fe_params.get(SIZE, float("nan"))}
     row |= {"models_sd": np.sqrt(max(fit.cov_re.iloc[0, 0], 0)), "rest_sd": np.sqrt(fit.scale)}
     row |= {"models_set_sd": np.sqrt(max(fit.vcomp[0], 0)) if len(fit.vcomp) else float("nan")}
-    scaled = {key: round(float(unit * value), 9) + 0.0 for key, value in row.items()}  # no -0
+    scaled = {key: round(float(unit * value), 4) + 0.0 for key, value in row.items()}  # no -0
     return scaled | {"trouble": _trouble(fit, caught)}
 
 
