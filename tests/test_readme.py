@@ -104,7 +104,7 @@ def test_every_row_of_the_results_is_that_of_the_headline_table(sections):
             values = [row[key] for key in ("difference_pp", "low_pp", "high_pp")][: len(shown)]
             assert all(map(rounded, values, shown))
             degradation = pd.read_csv(folder / "tables/06_degradation.csv")
-            own = degradation[degradation[["engine", "method"]].eq(setting(way)).all(axis=1)]
+            own = degradation[degradation[["engine", "method"]].eq(list(setting(way))).all(axis=1)]
             assert 1 <= int(models) <= own["model"].nunique()
 
 
