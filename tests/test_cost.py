@@ -7,7 +7,6 @@ from degradation_tables import degradation
 
 from lib.cost import int8_costs, set_costs, with_sizes
 from lib.errors import StudyError
-from lib.published import FIGURES, published_table
 
 
 def test_ratios_are_above_one_where_int8_wins():
@@ -130,24 +129,3 @@ def test_times_that_say_too_little_are_noted():
     assert costs.loc["noise", "note"] == ""
     del known["seconds"]
     assert set_costs(known, SETS)["from_nothing_s"].isna().all()
-
-
-def test_published_figures_stand_beside_ours_with_the_differences():
-    ours = degradation([0.7], [0.99], [0]).assign(calibration_set="student")
-    here = {"data": "digits", "trained_here": True, "images": 600}
-    table = published_table(ours, **here)
-    assert len(table) == len(FIGURES)
-    fp32 = table[table["network"] == "ResNet20"].iloc[0]
-    assert fp32["ours"] == pytest.approx(98) and fp32["our_network"] == "resnet20_x0_5"
-    assert "CIFAR-10 there, digits here (600 test images)" in fp32["differences"]
-    assert "weights trained by this study" in fp32["differences"]
-    missing = table[table["network"] == "VGG16-BN"].iloc[0]
-    assert np.isnan(missing["ours"]) and missing["our_network"] == "none"
-    worst = table[table["network"] == "the selected models"].iloc[0]
-    assert worst["ours"] == pytest.approx(0.7) and "POT" in worst["differences"]
-    same = published_table(
-        ours.assign(model="resnet20"), data="cifar10", trained_here=False, images=10_000
-    )
-    assert same.iloc[0]["differences"] == "its own training"
-    other = published_table(ours.assign(model="my_network"), **here)
-    assert other["ours"].notna().sum() == 1  # the largest loss over all networks
