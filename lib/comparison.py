@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.cell import CELL_KEYS, reference_cell
+from lib.common_models import REAL, SETTING, common_models
 from lib.errors import StudyError
 from lib.grid import cell_name
 from lib.statistics import (
@@ -23,10 +24,9 @@ from lib.statistics import (
     tost_test,
 )
 
-REAL, ALL_MODELS = "real", "all"
+ALL_MODELS = "all"
 CONTROLS = frozenset({"noise", "gaussian", "one_class", "grey"})
 """Sets that are there to do worse."""
-SETTING = ["engine", "method", "calibration_size"]
 Predictions = dict[str, np.ndarray]
 
 
@@ -77,7 +77,10 @@ def versus_real(
     """Compare each calibration set with the real one, model by model and (`all`) pooled.
 
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
-    with its bootstrap interval; cells are paired by model, setting and seed. `image_se_pp` is its
+    with its bootstrap interval; cells are paired by model, setting and seed. `all` pools the
+    `common_models` of a setting; `models` says how many, `complete` whether they are those of the
+    other sets, too. `failed` counts the set's cells that failed, with the first one's `reason`,
+    `unpaired` those that did not, but whose partner with real images did. `image_se_pp` is its
     standard error over test images, `seed_std_pp` its standard deviation between seeds. `tost_p`
     tests equivalence within ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`).
     `tost_holm_p` and `permutation_holm_p` correct each of the two in two families: all pooled
@@ -85,25 +88,31 @@ def versus_real(
     images without a difference do not exclude. `agreement_pp`, its interval and
     `agreement_permutation_p` compare the agreement with FP32 in the same way.
     """
-    rows = []
     int8 = _int8(table)
+    common = common_models(int8[int8["status"] == "ok"])
     settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    rows = []
     for key, group in int8.groupby([*SETTING, "calibration_set"], sort=False):
         if key[-1] == REAL:
             continue
-        for model in [ALL_MODELS, *int8["model"].unique()]:
-            chosen = group if model == ALL_MODELS else group[group["model"] == model]
-            if chosen.empty:
-                continue
+        over = common[(common[[*SETTING, "calibration_set"]] == list(key)).all(axis=1)]
+        chosen = {ALL_MODELS: group} | {m: p for m, p in group.groupby("model", sort=False)}
+        for model, part in chosen.items():
             row = dict(zip([*SETTING, "calibration_set"], key, strict=True)) | {"model": model}
             row |= {"images": len(labels), "margin_pp": margin_pp}
             row["resolution_pp"] = 100 * resolution(len(labels), confidence=confidence)
-            pairs = list(_pairs(chosen, int8))
-            row |= {"pairs": len(pairs)} | _failures(chosen, len(pairs))
+            pairs, succeeded = list(_pairs(part, int8)), int((part["status"] == "ok").sum())
+            row |= _failures(part, succeeded) | {"unpaired": succeeded - len(pairs)}
+            if model == ALL_MODELS:
+                pairs = [pair for pair in pairs if _model_of(pair[0]) in set(over["model"])]
+                row["complete"] = bool(over["complete"].all()) and not over.empty
+            row |= {"models": len({_model_of(name) for name, _ in pairs}), "pairs": len(pairs)}
             rows.append(row | _compare(pairs, predictions, labels, margin_pp, **settings))
     table = pd.DataFrame(rows)
+    if table.empty:
+        return table
     corrected = {"tost_holm_p": "tost_p", "permutation_holm_p": "permutation_p"}
-    return _with_holm(table, corrected, None if table.empty else table["model"] == ALL_MODELS)
+    return _with_holm(table, corrected, table["model"] == ALL_MODELS)
 
 
 def mcnemar_table(
@@ -130,8 +139,9 @@ def mcnemar_table(
         row["discordant"] = row["gains"] + row["losses"]
         row |= {"difference_pp": 100 * gain.mean(), "mcnemar_p": mcnemar_test(gain)}
         rows.append(row)
-    tested = pd.DataFrame(rows)
-    family = None if tested.empty else tested["against"] == "fp32"
+    columns = [*CELL_KEYS, "against", "gains", "losses", "discordant", "difference_pp", "mcnemar_p"]
+    tested = pd.DataFrame(rows, columns=columns)
+    family = tested["against"] == "fp32"
     return _with_holm(tested, {"mcnemar_holm_p": "mcnemar_p"}, family)
 
 
@@ -178,8 +188,12 @@ def _pairs(rows: pd.DataFrame, table: pd.DataFrame) -> Iterable[tuple[str, str]]
             yield name, real
 
 
+def _model_of(name: str) -> str:
+    return name.split("/")[0]
+
+
 def _fp32_of(name: str) -> str:
-    return cell_name(reference_cell(name.split("/")[0]))
+    return cell_name(reference_cell(_model_of(name)))
 
 
 def _gain(predictions: Predictions, truth: np.ndarray, first: str, second: str) -> np.ndarray:
@@ -221,8 +235,6 @@ def _with_holm(
     table: pd.DataFrame, columns: dict[str, str], family: pd.Series | None = None
 ) -> pd.DataFrame:
     """Add Holm's correction of `{corrected: p-values}`; `family` divides the rows in two."""
-    if table.empty:
-        return table
     family = pd.Series(True, table.index) if family is None else family
     for corrected, p in columns.items():
         table[corrected] = float("nan")

@@ -1,14 +1,19 @@
 """What INT8 saves, and what it costs to make each calibration set."""
 
+import itertools
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lib.common_models import shared_models
 from lib.errors import StudyError
 
 MAKERS = ("teacher", "student")
 """Artifacts that are trained before a synthetic set can be drawn."""
+GIVEN = ("real", "models", "classifier-*")
+"""Artifacts that are there before any calibration: the data, and the networks to quantize."""
 ALL_MODELS = "all (geometric mean)"
 
 
@@ -18,8 +23,9 @@ def int8_costs(timings: pd.DataFrame, seconds: pd.DataFrame | None = None) -> pd
     `timings` has a row for each model, engine and method (`fp32` once a model): `latency_ms`,
     `throughput` in images/s and `size_bytes` of the weights. `faster` is INT8's throughput over
     FP32's, `latency_ratio` and `size_ratio` are FP32's over INT8's: above 1 INT8 wins in all
-    three. Below the models, their geometric means. `seconds`, a row for each cell with how long
-    its quantization took, gives `quantization_s`, the mean over sets and seeds.
+    three. Below the models, their geometric means, over the `models` that engines and methods
+    share (`shared_models`); one that lacks too many goes over its own. `seconds`, a row for each
+    cell with how long its quantization took, gives `quantization_s`, the mean over sets and seeds.
     """
     fp32 = timings[timings["method"] == "fp32"].set_index("model")
     int8 = timings[timings["method"] != "fp32"].reset_index(drop=True)
@@ -34,10 +40,21 @@ def int8_costs(timings: pd.DataFrame, seconds: pd.DataFrame | None = None) -> pd
     if seconds is not None:
         taken = seconds.groupby(["model", "engine", "method"])["seconds"].mean()
         table = table.join(taken.rename("quantization_s"), on=["model", "engine", "method"])
-    ratios = ["faster", "latency_ratio", "size_ratio"]
-    means = table.groupby(["engine", "method"], sort=False)[ratios]
-    pooled = means.agg(lambda column: float(np.exp(np.log(column.astype(float)).mean())))
-    return pd.concat([table, pooled.reset_index().assign(model=ALL_MODELS)], ignore_index=True)
+    return pd.concat([table, _geometric_means(table)], ignore_index=True)
+
+
+def _geometric_means(table: pd.DataFrame) -> pd.DataFrame:
+    rows, ratios = [], ["faster", "latency_ratio", "size_ratio"]
+    ways = table.groupby(["engine", "method"], sort=False)
+    models = ways["model"].unique().map(list)
+    shared = shared_models(list(table["model"].unique()), models)
+    for (engine, method), part in ways:
+        if set(shared) <= set(part["model"]):
+            part = part[part["model"].isin(shared)]
+        means = np.exp(np.log(part[ratios].astype(float)).mean())
+        row = {"model": ALL_MODELS, "engine": engine, "method": method, "models": len(part)}
+        rows.append(row | means.to_dict())
+    return pd.DataFrame(rows)
 
 
 def with_sizes(timings: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
@@ -55,30 +72,32 @@ def set_costs(manifest: dict[str, Any], sets: list[str]) -> pd.DataFrame:
 
     `at_hand_s`: with trained `MAKERS` at hand, so drawing images and choosing among them;
     `from_nothing_s`: with their training, and the sampling of the teacher that the student needs.
-    Reading and splitting the real data is left out: it is the same for all. NaN where an artifact
-    was made before times were recorded. `note` says what the times leave out.
+    What is `GIVEN` counts in neither: reading the real data, and training and converting the
+    networks to quantize, which whoever quantizes them has. NaN where an artifact was made before
+    times were recorded. `note` says what the times leave out.
     """
     rows = []
     for name in sets:
-        made = _ancestors(manifest, f"calibration-{name}") - {"real"}
-        drawn = _ancestors(manifest, f"calibration-{name}", stop=MAKERS) - {"real"}
-        row = {"set": name, "at_hand_s": _seconds(manifest, drawn - set(MAKERS))}
+        made = _made_for(manifest, f"calibration-{name}")
+        drawn = _made_for(manifest, f"calibration-{name}", stop=MAKERS) - set(MAKERS)
+        row = {"set": name, "at_hand_s": _seconds(manifest, drawn)}
         row |= {"from_nothing_s": _seconds(manifest, made), "made_of": ", ".join(sorted(made))}
         rows.append(row | {"note": _note(manifest, made)})
     return pd.DataFrame(rows)
 
 
-def _ancestors(manifest: dict, name: str, stop: tuple[str, ...] = ()) -> set[str]:
-    """Return the artifact and all that it was made from, not looking behind `stop`."""
+def _made_for(manifest: dict, name: str, stop: tuple[str, ...] = ()) -> set[str]:
+    """Return the artifact and all that was made for it, not looking behind `stop` and `GIVEN`."""
     entry = _entries(manifest).get(name)
     if entry is None:
         raise StudyError(f"artifact {name} is missing: run the notebooks before")
     found = {name}
     if name in stop:
         return found
-    for references in entry["inputs"].values():
-        for reference in references:
-            found |= _ancestors(manifest, reference.partition("/")[0], stop)
+    for reference in itertools.chain.from_iterable(entry["inputs"].values()):
+        source = reference.partition("/")[0]
+        if not any(fnmatchcase(source, given) for given in GIVEN):
+            found |= _made_for(manifest, source, stop)
     return found
 
 

@@ -56,21 +56,22 @@ def published_table(
     """Return each published figure with ours beside it, or none where we have none.
 
     `degradation` comes from `lib.comparison.degradation_table`. Ours is the FP32 accuracy of our
-    network of the same family, or what default quantization by the first engine loses with the
-    student's images: of that family, or the largest over all. The text in `differences` says what
-    makes the two figures other than one measurement repeated; `data` is our data set, `images`
-    the number of its test images, and `trained_here` whether we trained the classifiers.
+    network of the same family, or what default quantization loses with the student's images: of
+    that family, or the largest over all. The paper quantized with POT, so beside its figures stand
+    ours by POT where we have them; else, and beside others, by NNCF. `engine`, `our_network` and
+    `our_data` say what ours is of, and `differences` what makes the two figures other than one
+    measurement repeated; `data` is our data set (`SampleSet.info["data"]`), `images` the number of
+    its test images, and `trained_here` whether we trained the classifiers.
     """
     rows = []
-    chosen = _student_rows(degradation)
     for figure in FIGURES:
-        same = degradation if figure.kind == "fp32" else chosen
-        if figure.family != "all":
-            same = same[[_is_of(name, figure.family) for name in same["model"]]]
+        same = _ours_like(figure, degradation)
+        ours = _ours(figure, same)
         row = {"source": figure.source, "network": figure.network}
         row |= {"quantity": QUANTITIES[figure.kind], "published": figure.reads}
-        row |= {"published_value": figure.value, **_ours(figure, same)}
-        row["differences"] = _differences(figure, row["our_network"], data, trained_here, images)
+        row |= {"published_value": figure.value, **ours}
+        row["our_data"] = "none" if ours["our_network"] == "none" else data
+        row["differences"] = _differences(figure, same, ours, data, trained_here, images)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -78,11 +79,20 @@ def published_table(
 QUANTITIES = {"fp32": "FP32 top-1 (%)", "drop": "loss by INT8 (points)"}
 
 
-def _student_rows(degradation: pd.DataFrame) -> pd.DataFrame:
-    rows = degradation[(degradation["calibration_set"] == "student")]
-    rows = rows[(rows["method"] == "default") & rows["drop_pp"].notna()]
-    keys = ["engine", "calibration_size"]
-    return rows[(rows[keys] == rows[keys].iloc[0]).all(axis=1)] if len(rows) else rows
+def _ours_like(figure: Figure, degradation: pd.DataFrame) -> pd.DataFrame:
+    """Return our rows that a published figure may stand beside, of one engine and one size."""
+    rows = degradation
+    if figure.family != "all":
+        rows = rows[[_is_of(name, figure.family) for name in rows["model"]]]
+    if figure.kind == "fp32":
+        return rows
+    rows = rows[(rows["calibration_set"] == "student") & (rows["method"] == "default")]
+    rows = rows[rows["drop_pp"].notna()]
+    for engine in ("pot", "nncf") if figure.source == PAPER else ("nncf", "pot"):
+        chosen = rows[rows["engine"] == engine]
+        if len(chosen):
+            return chosen[chosen["calibration_size"] == chosen["calibration_size"].max()]
+    return rows[:0]
 
 
 def _is_of(model: str, wanted: str) -> bool:
@@ -94,28 +104,48 @@ def _is_of(model: str, wanted: str) -> bool:
 
 def _ours(figure: Figure, rows: pd.DataFrame) -> dict:
     if rows.empty:
-        return {"ours": float("nan"), "our_network": "none"}
+        return {"ours": float("nan"), "engine": "none", "our_network": "none"}
     if figure.kind == "fp32":
         first = rows.iloc[0]
-        return {"ours": 100 * first["fp32_accuracy"], "our_network": first["model"]}
+        return {
+            "ours": 100 * first["fp32_accuracy"],
+            "engine": "FP32",
+            "our_network": first["model"],
+        }
     worst = rows.loc[rows["drop_pp"].idxmax()]
-    return {"ours": worst["drop_pp"], "our_network": worst["model"]}
+    return {
+        "ours": worst["drop_pp"],
+        "engine": worst["engine"].upper(),
+        "our_network": worst["model"],
+    }
 
 
 def _differences(
-    figure: Figure, our_network: str, data: str, trained_here: bool, images: int
+    figure: Figure, rows: pd.DataFrame, ours: dict, data: str, trained_here: bool, images: int
 ) -> str:
     texts = [figure.protocol]
-    if data != "cifar10":
+    if ours["our_network"] == "none":
+        return f"{texts[0]}; no figure of ours"
+    if data != "CIFAR-10":
         texts.append(f"CIFAR-10 there, {data} here ({images:,} test images)")
     same = [_published_name(figure.network)] if figure.source != PAPER else _published_names()
-    if our_network not in ("none", *same):
-        texts.append(f"another size of network here ({our_network})")
+    if ours["our_network"] not in same:
+        texts.append(f"another size of network here ({ours['our_network']})")
     if trained_here:
         texts.append("weights trained by this study")
     if figure.kind == "drop":
-        texts.append("default quantization with the student's images here, mean over seeds")
+        texts.append(_our_protocol(figure, rows, ours))
     return "; ".join(texts)
+
+
+def _our_protocol(figure: Figure, rows: pd.DataFrame, ours: dict) -> str:
+    row = rows[rows["model"] == ours["our_network"]].iloc[0]
+    seeds = f"mean over {row['seeds']} seeds" if row["seeds"] > 1 else "one seed"
+    over = f", the largest loss of {len(rows)} networks" if figure.family == "all" else ""
+    return (
+        f"here default quantization by {ours['engine']} with {row['calibration_size']} of the "
+        f"student's images, {seeds}{over}"
+    )
 
 
 def _published_names() -> list[str]:

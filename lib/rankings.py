@@ -6,23 +6,26 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
+from lib.common_models import SETTING, means_over_models
+from lib.comparison import int8_name
+from lib.words import counted
+
 MEASURES = {"drop_pp": "accuracy", "agreement": "agreement with FP32", "kl": "divergence"}
 """What orders the sets, by the column of `degradation_table` that holds it."""
 LOW_IS_GOOD = {"drop_pp": True, "agreement": False, "kl": True}
-KEYS = ["engine", "method", "calibration_size"]
 
 
 def rank_sets(degradation: pd.DataFrame) -> pd.DataFrame:
     """Return means over models by setting and set, with the set's rank (1 is best) by each.
 
-    `degradation` comes from `lib.comparison.degradation_table`. Equal sets share the mean of their
-    ranks; a set that was not measured has none.
+    `degradation` comes from `lib.comparison.degradation_table`. Means and ranks are over the
+    `common_models` of a setting, `models` many; a set that was not measured over all of them is
+    left out. Equal sets share the mean of their ranks.
     """
-    columns = list(MEASURES)
-    means = degradation.groupby([*KEYS, "calibration_set"], sort=False)[columns].mean()
-    means = means.dropna(how="all").reset_index()
-    for column in columns:
-        groups = means.groupby(KEYS, sort=False)[column]
+    means = means_over_models(degradation, list(MEASURES))
+    means = means[means["complete"]].drop(columns="complete").reset_index(drop=True)
+    for column in MEASURES:
+        groups = means.groupby(SETTING, sort=False)[column]
         means[f"rank_{column}"] = groups.rank(ascending=LOW_IS_GOOD[column])
     return means
 
@@ -34,11 +37,11 @@ def rank_correlations(ranks: pd.DataFrame) -> pd.DataFrame:
     fewer than two sets or a measure does not tell any apart.
     """
     rows = []
-    for key, part in ranks.groupby(KEYS, sort=False):
+    for key, part in ranks.groupby(SETTING, sort=False):
         for first, second in itertools.combinations(MEASURES, 2):
-            row = dict(zip(KEYS, key, strict=True)) | {"first": first, "second": second}
+            row = dict(zip(SETTING, key, strict=True)) | {"first": first, "second": second}
             rows.append(row | correlations(part[f"rank_{first}"], part[f"rank_{second}"]))
-    return pd.DataFrame(rows, columns=[*KEYS, "first", "second", "sets", "kendall", "spearman"])
+    return pd.DataFrame(rows, columns=[*SETTING, "first", "second", "sets", "kendall", "spearman"])
 
 
 def correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:
@@ -55,17 +58,18 @@ def correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:
 def ranking_words(ranks: pd.DataFrame, related: pd.DataFrame) -> str:
     """Return a line of Markdown a setting: the orders, and whether they agree."""
     lines = []
-    for key, part in ranks.groupby(KEYS, sort=False):
+    for key, part in ranks.groupby(SETTING, sort=False):
         orders = {
             words: " › ".join(_order(part, column))
             for column, words in MEASURES.items()
             if part[column].notna().any()
         }
-        same = (related[KEYS] == list(key)).all(axis=1) & (related["first"] == "drop_pp")
+        same = (related[SETTING] == list(key)).all(axis=1) & (related["first"] == "drop_pp")
         taus = related[same].set_index("second")["kendall"]
         texts = "; ".join(f"by {words}: {order}" for words, order in orders.items())
-        lines.append(f"- {key[0].upper()}, {key[1].replace('_', '-')}: {texts}. {_alike(taus)}")
-    return "\n".join(lines)
+        over = counted(int(part["models"].iloc[0]), "model")
+        lines.append(f"- {int8_name(*key[:2])}, over {over}: {texts}. {_alike(taus)}")
+    return "\n".join(lines) or "No order: no set was measured."
 
 
 def _order(part: pd.DataFrame, column: str) -> list[str]:

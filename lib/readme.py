@@ -1,20 +1,26 @@
-"""Put the results of a profile into README.md: `python -m lib.readme outputs/digits`."""
+"""Put the results of profiles into README.md: `python -m lib.readme outputs/digits outputs/mine`.
+
+The first profile's are the long ones, between `<!-- results -->` and `<!-- /results -->`; those of
+each further profile follow, shorter, between marks with its name, under a heading of their own.
+"""
 
 import re
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from lib.common_models import SETTING, means_over_models
 from lib.comparison import int8_name
 from lib.errors import StudyError
 from lib.files import read_json, write_text
 from lib.paths import ROOT, resolve
 from lib.pot_environment import PINS
 
-TABLES = ("headline", "versus_real", "degradation")
 START, END = "<!-- results -->", "<!-- /results -->"
+SECTION = re.compile(r"<!-- results ?(\S*) -->\n(.*?)\n<!-- /results ?\1 -->", re.DOTALL)
+"""A results section: the name of its profile, "" for the first, and what stands between."""
 FIGURES = {
     "06_versus_real": "Difference in accuracy to calibration with real images, a row for each "
     "calibration set, a point with its interval for each way to quantize, the zone of equivalence "
@@ -28,19 +34,14 @@ FIGURES = {
 def results_section(folder: Path) -> str:
     """Return Markdown with answer, figure, headline table and verdict of the profile in `folder`.
 
-    Every number is one of the tables in `folder/tables`, up to rounding: see `unknown_numbers`.
+    Written from `tables/06_*.csv`, `tables/verdict.md` and the manifest of that folder alone.
     """
-    tables = folder / "tables"
-    if not (tables / "06_headline.csv").is_file():
-        raise StudyError(f"{tables / '06_headline.csv'} is missing: run notebook 06 of the profile")
-    made_with = read_json(folder / "manifest.json")["artifacts"]["quantization"]["made_with"]
-    words = (tables / "verdict.md").read_text(encoding="utf-8").strip()
-    answer, _, details = words.partition("\n\n")
+    answer, _, details = _words(folder).partition("\n\n")
     parts = [
         answer,
         _picture(folder, "06_versus_real"),
-        headline_table(pd.read_csv(tables / "06_headline.csv")),
-        _explanation(folder, made_with),
+        headline_table(_with_models(folder / "tables")),
+        _explanation(folder, "make study"),
         details,
         "What the calibration sets look like, and the classes of the student's images:",
         _picture(folder, "04_calibration_sets"),
@@ -49,11 +50,61 @@ def results_section(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def short_section(folder: Path) -> str:
+    """Return Markdown with answer, figure, headline table and data of the profile in `folder`."""
+    data = _data(folder)
+    words = f"outputs/{folder.name}/tables/verdict.md"
+    rest = (
+        f"Data: {data['data']}, {data['train_images']:,} training and {data['test_images']:,} test "
+        f"images. Each way to quantize in words, and the limits: [`{words}`]({words})."
+    )
+    parts = [
+        _words(folder).partition("\n\n")[0],
+        _picture(folder, "06_versus_real"),
+        headline_table(_with_models(folder / "tables")),
+        _explanation(folder, f"make study PROFILE=params/{folder.name}.yaml"),
+        rest,
+    ]
+    return "\n\n".join(parts)
+
+
+def wrong_lines(section: str, expected: str) -> list[str]:
+    """Return the lines of a results section that are not those written from the tables."""
+    lines = zip_longest(section.splitlines(), expected.splitlines(), fillvalue="(nothing)")
+    return [f"{found} | expected: {wanted}" for found, wanted in lines if found != wanted]
+
+
+def _words(folder: Path) -> str:
+    return _needed(folder, "verdict.md").read_text(encoding="utf-8").strip()
+
+
+def _data(folder: Path) -> dict:
+    return pd.read_csv(_needed(folder, "06_data.csv")).iloc[0].to_dict()
+
+
+def _needed(folder: Path, table: str) -> Path:
+    path = folder / "tables" / table
+    if not path.is_file():
+        raise StudyError(f"{path} is missing: run notebook 06 of the profile")
+    return path
+
+
+def _with_models(tables: Path) -> pd.DataFrame:
+    """Return the headline table with the `models` that its means go over, and `complete`."""
+    degradation = pd.read_csv(_needed(tables.parent, "06_degradation.csv"))
+    counts = means_over_models(degradation, ["drop_pp"])
+    keys = [*SETTING, "calibration_set"]
+    table = pd.read_csv(_needed(tables.parent, "06_headline.csv"))
+    table = table.drop(columns=["models", "complete"], errors="ignore")
+    return table.merge(counts.drop(columns="drop_pp"), how="left", on=keys)
+
+
 def headline_table(table: pd.DataFrame) -> str:
     """Return `06_headline.csv` as Markdown, a row for each way to quantize and calibration set."""
     lines = [
-        "| quantization | calibration set | loss (points) | against real (points) | agreement | |",
-        "|---|---|---|---|---|---|",
+        "| quantization | calibration set | models | loss (points) | against real (points) "
+        "| agreement | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
         against = "reference"
@@ -61,67 +112,72 @@ def headline_table(table: pd.DataFrame) -> str:
             interval = f"({row['low_pp']:+.2f} to {row['high_pp']:+.2f})"
             against = f"{row['difference_pp']:+.2f} {interval}"
         claim = "" if row["claim"] == "reference" else str(row["claim"])
-        numbers = [f"{row['drop_pp']:.2f}", against, f"{100 * row['agreement']:.2f} %"]
+        numbers = [str(row["models"]), f"{row['drop_pp']:.2f}", against]
+        numbers += [f"{100 * row['agreement']:.2f} %"]
         if pd.isna(row["drop_pp"]):
-            numbers = ["", "", ""]
+            numbers = ["", "", "", ""]
+        elif not row["complete"]:
+            claim += " (incomplete)"
         way = int8_name(row["engine"], row["method"]).removesuffix(" quantization")
         lines.append(f"| {' | '.join([way, row['calibration_set'], *numbers, claim])} |")
     return "\n".join(lines)
-
-
-def unknown_numbers(section: str, folder: Path) -> list[str]:
-    """Return the decimal numbers of a results section that none of notebook 06's tables holds.
-
-    A number with a sign must be a value rounded, one without its absolute value; shares of
-    agreement are looked for as per cent.
-    """
-    tables = {name: pd.read_csv(folder / "tables" / f"06_{name}.csv") for name in TABLES}
-    parts = [table.select_dtypes("number").to_numpy(float).ravel() for table in tables.values()]
-    parts += [100 * tables[name]["agreement"] for name in ("headline", "degradation")]
-    known = np.concatenate(parts)
-    text = re.sub(r"\]\([^)]*\)|(OpenVINO|NNCF|POT) [\d.]*\d", "", section)
-    found = re.findall(r"(?<![\w.])[+-]?\d+\.\d+(?![\w.]*\d)", text)
-    return [number for number in found if not _is_among(number, known)]
-
-
-def _is_among(number: str, known: np.ndarray) -> bool:
-    half = 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-4  # tables hold six digits
-    values = known if number[0] in "+-" else np.abs(known)
-    return bool((np.abs(values - float(number)) <= half).any())
 
 
 def _picture(folder: Path, name: str) -> str:
     return f"![{FIGURES[name]}](outputs/{folder.name}/figures/{name}.png)"
 
 
-def _explanation(folder: Path, environment: dict) -> str:
+def _explanation(folder: Path, command: str) -> str:
+    environment = read_json(folder / "manifest.json")["artifacts"]["quantization"]["made_with"]
     tables, versions = f"outputs/{folder.name}/tables", environment["versions"]
-    degradation = pd.read_csv(folder / "tables" / "06_degradation.csv")
-    models = degradation.groupby("engine")["model"].nunique()
-    counts = " or ".join(f"{n} ({engine.upper()})" for engine, n in models.items())
+    engines = set(pd.read_csv(folder / "tables" / "06_headline.csv")["engine"])
     tools = f"OpenVINO {versions['openvino']} and NNCF {versions['nncf']}"
-    if "pot" in models:
+    if "pot" in engines:
         tools += f" (POT {PINS[0].partition('==')[2]})"
     return (
         "*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over all seeds and "
-        f"{counts} classifiers. *Against real*: accuracy "
+        "*models*: so many classifiers, the same for all sets of a way to quantize (but for sets "
+        "marked incomplete, which have too few). *Against real*: accuracy "
         "with the set less that with real images, paired on the test images, with its bootstrap "
         "interval. *Agreement*: share of test images that INT8 and FP32 classify alike. The last "
-        f"column is what the tests allow to say. Made by `make study` with {tools} on an "
+        f"column is what the tests allow to say. Made by `{command}` with {tools} on an "
         f"{environment['cpu']} "
         f"({', '.join(environment['cpu_flags'])}); every figure is in [`{tables}`]({tables}), how "
         "it was found in notebook `06_comparison`."
     )
 
 
-def main(folder: str) -> None:
-    """Replace the results section of README.md."""
+def write_results(readme: str, folders: list[Path]) -> str:
+    """Return README's text with the results of the profiles in `folders`, in their order."""
+    if START not in readme or END not in readme:
+        raise StudyError(f"README.md has lost its marks {START} and {END}: put them back")
+    text = _between(readme, START, END, results_section(folders[0]))
+    last = END
+    for folder in folders[1:]:
+        start, end = f"<!-- results {folder.name} -->", f"<!-- /results {folder.name} -->"
+        if start not in text:
+            heading = f"## The answer for {_data(folder)['data']}, profile {folder.name}"
+            text = text.replace(last, f"{last}\n\n{heading}\n\n{start}\n{end}")
+        text = _between(text, start, end, short_section(folder))
+        last = end
+    return text
+
+
+def _between(text: str, start: str, end: str, section: str) -> str:
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise StudyError(f"README.md has {start} without {end} after it: put it back")
+    return f"{before}{start}\n{section}\n{end}{after}"
+
+
+def main(*folders: str) -> None:
+    """Replace the results sections of README.md."""
+    if not folders:
+        raise StudyError("name the folders of results: python -m lib.readme outputs/digits")
     path = ROOT / "README.md"
-    before, found, rest = path.read_text(encoding="utf-8").partition(START)
-    if not found or END not in rest:
-        raise StudyError(f"{path} has lost its marks {START} and {END}: put them back")
-    section = results_section(resolve(folder))
-    write_text(path, f"{before}{START}\n{section}\n{END}{rest.partition(END)[2]}")
+    text = path.read_text(encoding="utf-8")
+    write_text(path, write_results(text, [resolve(folder) for folder in folders]))
 
 
 if __name__ == "__main__":

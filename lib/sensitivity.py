@@ -15,6 +15,7 @@ from lib.cell import CELL_KEYS, reference_cell
 from lib.grid import cell_name, make_cells
 from lib.quantization import VARIANTS
 from lib.seeds import numpy_generator
+from lib.set_colours import set_colours
 
 GROUP = ["model", "method", "calibration_set", "calibration_size"]
 PER_TENSOR = "default_per_tensor"
@@ -200,13 +201,12 @@ def spread_words(table: pd.DataFrame, size: int) -> str:
 
 
 def _lines(axis: Axes, part: pd.DataFrame, value: str) -> None:
+    colours = set_colours(part["calibration_set"])
     for name, own in part.groupby("calibration_set", sort=False):
-        own = own.sort_values("calibration_size")
-        (line,) = axis.plot(own["calibration_size"], own[value], "o-", ms=4, label=name)
+        own, colour = own.sort_values("calibration_size"), colours[name]
+        axis.plot(own["calibration_size"], own[value], "o-", ms=4, label=name, color=colour)
         low, high = own[f"{value}_low"], own[f"{value}_high"]
-        axis.fill_between(
-            own["calibration_size"], low, high, color=line.get_color(), alpha=0.13, lw=0
-        )
+        axis.fill_between(own["calibration_size"], low, high, color=colour, alpha=0.13, lw=0)
     sizes = sorted(part["calibration_size"].unique())
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -216,13 +216,16 @@ def _lines(axis: Axes, part: pd.DataFrame, value: str) -> None:
 
 def _points(axis: Axes, part: pd.DataFrame) -> None:
     groups = list(dict.fromkeys(part["group"]))
-    sets = list(dict.fromkeys(part["calibration_set"]))
+    colours = set_colours(part["calibration_set"])
+    sets = list(colours)
     for i, name in enumerate(sets):
         own = part[part["calibration_set"] == name].set_index("group").reindex(groups)
         x = np.arange(len(groups)) + 0.12 * (i - (len(sets) - 1) / 2)
         error = [own["agreement"] - own["agreement_low"], own["agreement_high"] - own["agreement"]]
         axis.errorbar(
-            x, own["agreement"], yerr=np.maximum(error, 0), fmt="o", ms=5, capsize=2, label=name
+            *(x, own["agreement"]),
+            yerr=np.maximum(error, 0),
+            **{"fmt": "o", "ms": 5, "capsize": 2, "label": name, "color": colours[name]},
         )
     axis.set_xticks(range(len(groups)), groups)
     axis.set_ylabel("agreement with FP32 (%)")

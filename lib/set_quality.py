@@ -1,38 +1,50 @@
 """How near each calibration set is to the real images, to set against the loss it causes."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import permutation_test, rankdata
 
+from lib.common_models import SETTING, means_over_models
 from lib.comparison import int8_name
 from lib.extractors import classifier_extractor, extract
 from lib.files import write_text
 from lib.frechet import frechet_distance
 from lib.rankings import correlations
 from lib.sampleset import RECORD, SampleSet
+from lib.seeds import numpy_generator
+from lib.statistics import holm
+from lib.words import counted
 
 QUALITY = "quality.csv"
 EFFECTS = {"drop_pp": "loss of accuracy", "disagreement_pp": "disagreement with FP32"}
-STRONG = 0.7  # rank correlation from which one order is said to follow another
+FEWEST = 5  # sets for which a test is made
+ORDERS = 400_000  # at most; 9 sets have 362,880
 
 
-def measure_quality(out: Path, *, sets: dict[str, Path], real: Path, evaluator: Path) -> None:
-    """Write `quality.csv`: FID and label agreement of each calibration set, on all its images.
+def measure_quality(
+    out: Path, *, sets: dict[str, Path], real: Path, evaluator: Path, seed: int
+) -> None:
+    """Write `quality.csv`: FID and label agreement of each calibration set.
 
     `sets` names the folders of SampleSets, or of one SampleSet for each network, which are taken
     together; `real` is that of the real training images, `evaluator` the classifier whose features
-    FID is taken on, and which judges whether an image shows the class it is labelled with.
+    FID is taken on, and which judges whether an image shows the class it is labelled with. FID
+    falls with the number of images, so that of each set is over `n` of them drawn by `seed`, as
+    many as the smallest set has; label agreement is over all its `images`.
     """
     extractor = classifier_extractor(evaluator)
     reference, _ = extract(extractor, SampleSet.load(real).images, desc="real train")
+    loaded = {name: _all_images(folder) for name, folder in sets.items()}
+    n = min(len(labels) for _, labels in loaded.values())
     rows = []
-    for name, folder in sets.items():
-        parts = [SampleSet.load(part) for part in _folders(folder)]
-        images = np.concatenate([part.images for part in parts])
-        labels = np.concatenate([part.labels for part in parts])
+    for name, (images, labels) in loaded.items():
         features, logits = extract(extractor, images, desc=name)
-        row = {"calibration_set": name, "n": len(images), "n_real": len(reference)}
+        chosen = numpy_generator(seed, "set quality", name).permutation(len(images))[:n]
+        features = features[np.sort(chosen)]
+        row = {"calibration_set": name, "images": len(images), "n": n, "n_real": len(reference)}
         row |= {"extractor": extractor.name, "resizing": extractor.resizing}
         row["fid"] = frechet_distance(features, reference)
         rows.append(row | {"label_agreement": float((logits.argmax(axis=1) == labels).mean())})
@@ -43,45 +55,92 @@ def quality_and_effect(quality: pd.DataFrame, degradation: pd.DataFrame) -> pd.D
     """Join FID and label agreement of each set with what it does, by setting.
 
     `degradation` comes from `lib.comparison.degradation_table`; `drop_pp` and `disagreement_pp`
-    are means over models.
+    are means over the `common_models` of a setting, `models` many. A set that was not measured
+    over all of them is left out.
     """
-    keys = ["engine", "method", "calibration_size", "calibration_set"]
-    means = degradation.groupby(keys, sort=False)[["drop_pp", "agreement"]].mean().reset_index()
+    means = means_over_models(degradation, ["drop_pp", "agreement"])
+    means = means[means["complete"]].drop(columns="complete")
     means["disagreement_pp"] = 100 * (1 - means.pop("agreement"))
     return means.merge(quality, on="calibration_set", how="inner")
 
 
-def quality_correlations(joined: pd.DataFrame) -> pd.DataFrame:
-    """Return rank correlations over the sets between quality and effect, by setting.
+def quality_correlations(joined: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Return rank correlations over the sets between quality and effect, by setting, with a test.
 
     A positive one says that sets farther from the real images (by FID), or with fewer right labels,
-    do more harm. NaN where fewer than two sets were measured or all are alike.
+    do more harm. NaN where fewer than two sets were measured or all are alike. `p` is that of the
+    two-sided permutation test of Spearman's rho, exact up to 9 sets; `holm_p` corrects it among
+    all rows. With fewer than `FEWEST` sets there is no test: even a perfect order is likely enough
+    by chance.
     """
     rows = []
-    keys = ["engine", "method", "calibration_size"]
-    for key, part in joined.groupby(keys, sort=False):
+    for key, part in joined.groupby(SETTING, sort=False):
         signed = {"fid": part["fid"], "wrong labels": 1 - part["label_agreement"]}
-        for (measure, values), effect in ((m, e) for m in signed.items() for e in EFFECTS):
-            row = dict(zip(keys, key, strict=True)) | {"quality": measure, "effect": effect}
-            rows.append(row | correlations(values, part[effect]))
-    return pd.DataFrame(rows, columns=[*keys, "quality", "effect", "sets", "kendall", "spearman"])
+        for (measure, values), effect in itertools.product(signed.items(), EFFECTS):
+            row = dict(zip(SETTING, key, strict=True)) | {"quality": measure, "effect": effect}
+            row |= {"models": part["models"].iloc[0]} | correlations(values, part[effect])
+            rows.append(row | {"p": permutation_p(values, part[effect], seed=seed)})
+    columns = [*SETTING, "quality", "effect", "models", "sets", "kendall", "spearman", "p"]
+    table = pd.DataFrame(rows, columns=columns).assign(holm_p=float("nan"))
+    tested = table["p"].notna()
+    table.loc[tested, "holm_p"] = holm(table.loc[tested, "p"].to_numpy())
+    return table
 
 
-def quality_words(found: pd.DataFrame) -> str:
+def permutation_p(first: pd.Series, second: pd.Series, *, seed: int = 0) -> float:
+    """Return the two-sided p-value of Spearman's rho by the permutation test; NaN without a test.
+
+    All orders of the sets count, or, where there are too many (10 sets and more), `ORDERS` drawn by
+    `seed`.
+    """
+    first, second = (rankdata(values.to_numpy(float)) for values in (first, second))
+    if len(first) < FEWEST or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    centred = second - second.mean()
+
+    def shared(ranks: np.ndarray, axis: int) -> np.ndarray:
+        return np.moveaxis(ranks, axis, -1) @ centred  # rho, but for a constant
+
+    test = permutation_test(
+        (first,),
+        shared,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=ORDERS,
+        batch=10_000,
+        rng=numpy_generator(seed, "set quality"),
+    )
+    return float(test.pvalue)
+
+
+def quality_words(found: pd.DataFrame, *, confidence: float = 0.95) -> str:
     """Return a line of Markdown a setting on whether FID orders the sets as their effects do."""
     lines = []
     rows = found[found["quality"] == "fid"]
-    for (engine, method), part in rows.groupby(["engine", "method"], sort=False):
-        rhos = part.set_index("effect")["spearman"]
-        texts = [f"{EFFECTS[effect]} {rho:+.2f}" for effect, rho in rhos.dropna().items()]
-        if not texts:
-            lines.append(f"- {int8_name(engine, method)}: too few sets, or all alike, to say.")
-            continue
-        told = [EFFECTS[effect] for effect, rho in rhos.items() if rho >= STRONG]
-        kind = f"the sets' {' and '.join(told)} follow FID" if told else "neither follows FID"
-        rho = f"Spearman's rho of FID over {part['sets'].iloc[0]} sets with"
-        lines.append(f"- {int8_name(engine, method)}: {rho} {', with '.join(texts)}: {kind}.")
-    return "\n".join(lines)
+    for key, part in rows.groupby(SETTING, sort=False):
+        texts = [_evidence(row, 1 - confidence) for row in part.to_dict("records")]
+        over = f"over {counted(part['sets'].iloc[0], 'set')}"
+        lines.append(f"- {int8_name(*key[:2])}, {over}: {'; '.join(texts)}.")
+    return "\n".join(lines) or "No set was measured, so there is no evidence."
+
+
+def _evidence(row: dict, alpha: float) -> str:
+    """Say what the test allows of one effect."""
+    effect, rho = EFFECTS[row["effect"]], row["spearman"]
+    if np.isnan(row["p"]):
+        few = row["sets"] < FEWEST
+        why = "too few sets to test" if few else "all sets are alike in one of the two"
+        return f"no evidence that {effect} goes with FID ({why})"
+    numbers = f"Spearman's rho {rho:+.2f}, corrected p = {row['holm_p']:.2g}"
+    if row["holm_p"] >= alpha:
+        return f"no evidence that {effect} goes with FID ({numbers})"
+    return f"{effect} {'rises' if rho > 0 else 'falls'} with FID ({numbers})"
+
+
+def _all_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    parts = [SampleSet.load(part) for part in _folders(folder)]
+    images, labels = zip(*((part.images, part.labels) for part in parts), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _folders(folder: Path) -> list[Path]:

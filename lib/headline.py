@@ -1,0 +1,180 @@
+"""The answer in one paragraph, computed from the tables of `lib.comparison`."""
+
+import pandas as pd
+
+from lib.claims import GOOD, claimed, setting_of, told
+from lib.common_models import REAL, SETTING, common_models, means_over_models, measured_rows
+from lib.comparison import int8_name
+from lib.words import capitalized, counted, listed
+
+ANSWERS = {
+    "equivalent": "**Yes.** Calibrated with {subject}, INT8 networks are as accurate as with real "
+    "images, within ±{margin:g} points",
+    "better": "**Yes.** Calibrated with {subject}, INT8 networks are more accurate than with real "
+    "images",
+    "as good": "**Yes.** Calibrated with {subject}, INT8 networks are as accurate as with real "
+    "images, within ±{margin:g} points, or more so",
+    "worse": "**No.** Calibrated with {subject}, INT8 networks are less accurate than with real "
+    "images",
+    "inconclusive": "**Open.** These test images do not settle whether INT8 networks calibrated "
+    "with {subject} are as accurate as with real images, within ±{margin:g} points",
+    "none serves": "**No set serves.** With {subject} as with real images, INT8 loses more than "
+    "{margin:g} points of accuracy",
+    "mixed": "**It depends on how one quantizes.** Calibrated with {subject}, INT8 networks "
+    "compare with real images as follows",
+    "incomplete": "**Open.** Too few models could be calibrated with {subject} to tell whether "
+    "INT8 networks are as accurate as with real images",
+    "not measured": "**No answer.** No INT8 network calibrated with {subject} could be compared "
+    "with one calibrated with real images",
+}
+UNTOLD = {"incomplete", "not measured"}
+WORDS = {
+    frozenset({"not measured"}): "not measured",
+    frozenset(UNTOLD): "measured with too few of the models",
+    frozenset({"better", *UNTOLD}): "better than real ones",
+    frozenset({*GOOD, *UNTOLD}): "as good as real ones",
+    frozenset({"worse", *UNTOLD}): "worse",
+    frozenset({"inconclusive", *UNTOLD}): "undecided",
+}
+"""What is said of other sets, by the claims that they may have in the settings."""
+
+
+def headline(
+    degradation: pd.DataFrame,
+    versus: pd.DataFrame,
+    *,
+    margin_pp: float = 0.5,
+    confidence: float = 0.95,
+) -> str:
+    """Return the answer in one paragraph of Markdown.
+
+    It speaks of the student's images; where they were not compared, of the first other set.
+    """
+    rows = claimed(versus, margin_pp, confidence)
+    if not rows:
+        return "**No answer.** No calibration set was compared with real images."
+    sets = list(dict.fromkeys(row["calibration_set"] for row in rows))
+    chosen = "student" if "student" in sets else sets[0]
+    mine = [row for row in rows if row["calibration_set"] == chosen]
+    compared = [row for row in mine if row["claim"] != "not measured"]
+    measured = [row for row in compared if row["complete"]] or compared
+    kind = _joint({told(row) for row in measured})
+    if kind in (*GOOD, "as good") and _fails(degradation, measured, margin_pp):
+        kind = "none serves"
+    answer = ANSWERS[kind].format(subject=_images(chosen), margin=margin_pp)
+    numbers = "; ".join(_number(row, degradation, kind, confidence) for row in measured)
+    sentences = [f"{answer}: {numbers}." if numbers else f"{answer}."]
+    sentences += [_models(degradation, measured), _doubt(degradation, measured, kind, margin_pp)]
+    sentences += _others(rows, chosen, sets, kind)
+    sentences += [_agreement_loss(measured, chosen), _missing(degradation)]
+    sentences += [_unmeasured(mine, measured, chosen)]
+    return " ".join(filter(None, sentences))
+
+
+def _joint(claims: set[str]) -> str:
+    if not claims:
+        return "not measured"
+    if len(claims) == 1:
+        return next(iter(claims))
+    return "as good" if claims <= GOOD else "mixed"
+
+
+def _images(name: str) -> str:
+    possessive = {"student": "the student's images", "teacher": "the teacher's images"}
+    return possessive.get(name, f"the set *{name}*")
+
+
+def _number(row: dict, degradation: pd.DataFrame, kind: str, confidence: float) -> str:
+    size = f" of {row['calibration_size']} images" if _several_sizes(degradation) else ""
+    said = f" ({row['claim']})" if kind in ("mixed", "as good") else ""
+    interval = f"{100 * confidence:g} % interval {row['low_pp']:+.2f} to {row['high_pp']:+.2f}"
+    name = int8_name(row["engine"], row["method"])
+    return f"{name}{size}, {row['difference_pp']:+.2f} points ({interval}){said}"
+
+
+def _models(degradation: pd.DataFrame, measured: list[dict]) -> str:
+    """Say over which models the numbers go, way by way where they differ."""
+    over = common_models(measured_rows(degradation)).groupby([*SETTING, "calibration_set"])["model"]
+    ways: dict[tuple, list[str]] = {}
+    for row in measured:
+        models = tuple(over.get_group((*setting_of(row), row["calibration_set"])))
+        ways.setdefault(models, []).append(int8_name(row["engine"], row["method"]))
+    texts = [f"{counted(len(models), 'model')} ({', '.join(models)})" for models in ways]
+    if len(ways) == 1:
+        return f"These are means over {texts[0]}."
+    parts = [f"{listed(names)}: {text}" for names, text in zip(ways.values(), texts, strict=True)]
+    return f"These are means over different models, {'; '.join(parts)}." if parts else ""
+
+
+def _several_sizes(degradation: pd.DataFrame) -> bool:
+    return degradation["calibration_size"].nunique() > 1
+
+
+def _fails(degradation: pd.DataFrame, measured: list[dict], margin_pp: float) -> bool:
+    """Tell whether INT8 loses more than the margin with a set, and with real images, everywhere."""
+    means = means_over_models(degradation, ["drop_pp"])
+    means = means.set_index(["calibration_set", *SETTING])["drop_pp"]
+    sets = (REAL, measured[0]["calibration_set"])
+    return all(means[(name, *setting_of(row))] > margin_pp for row in measured for name in sets)
+
+
+def _unmeasured(mine: list[dict], measured: list[dict], chosen: str) -> str:
+    """Name the settings in which the chosen set was not measured, but others were."""
+    names = [int8_name(row["engine"], row["method"]) for row in mine if row not in measured]
+    if not names or not measured:
+        return ""
+    return f"With {_images(chosen)} no cell, or too few, could be compared by {listed(names)}."
+
+
+def _doubt(degradation: pd.DataFrame, measured: list[dict], kind: str, margin_pp: float) -> str:
+    """Say where the real images, the yardstick, do badly themselves."""
+    means = means_over_models(degradation, ["drop_pp"])
+    real = means[means["calibration_set"] == REAL].set_index(SETTING)["drop_pp"]
+    bad = [real[setting_of(row)] for row in measured if real[setting_of(row)] > margin_pp]
+    if not bad:
+        return ""
+    text = f"But INT8 loses up to {max(bad):.2f} points against FP32 with real images, too"
+    return text + (": as good is not good here." if kind in (*GOOD, "as good") else ".")
+
+
+def _others(rows: list[dict], chosen: str, sets: list[str], kind: str) -> list[str]:
+    """Tell how each other set compares with real images in the settings, briefly."""
+    others = [name for name in sets if name != chosen]
+    claims = {n: {told(r) for r in rows if r["calibration_set"] == n} for n in others}
+    good = kind in (*GOOD, "as good", "none serves")
+    if others and good and all(values <= GOOD for values in claims.values()):
+        return [f"The same holds for {listed(others)}: accuracy does not tell the sets apart."]
+    texts, said = [], set()
+    for kinds, words in WORDS.items():
+        names = [name for name, values in claims.items() if values <= kinds and name not in said]
+        said |= set(names)
+        if names:
+            texts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {words}")
+    rest = [name for name in others if name not in said]
+    if rest:
+        texts.append(f"for {listed(rest)} the answer depends on how one quantizes")
+    return [capitalized("; ".join(texts) + ".")] if texts else []
+
+
+def _agreement_loss(measured: list[dict], chosen: str) -> str:
+    lost = [row for row in measured if row["claim"] in GOOD and row["agreement_high_pp"] < 0]
+    if not lost:
+        return ""
+    worst = min(row["agreement_pp"] for row in lost)
+    return (
+        f"Still, {_images(chosen)} change more predictions than real images do: agreement with "
+        f"FP32 is lower by up to {-worst:.2f} points."
+    )
+
+
+def _missing(degradation: pd.DataFrame) -> str:
+    """Name the settings in which nothing succeeded, or nothing with real images, and why."""
+    texts = []
+    for key, part in degradation.groupby(SETTING, sort=False):
+        real = part[part["calibration_set"] == REAL]
+        for rows, what in ((part, ""), (real, " with real images")):
+            if len(rows) and rows["drop_pp"].isna().all():
+                reason = next((text for text in rows["reason"] if text), "every cell failed")
+                texts.append(f"{int8_name(*key[:2])}{what} ({reason})")
+                break
+    return f"Not measured: {'; '.join(texts)}." if texts else ""
