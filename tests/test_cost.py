@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from degradation_tables import degradation
 
 from lib.cost import int8_costs, set_costs, with_sizes
 from lib.errors import StudyError
