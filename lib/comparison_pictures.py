@@ -169,7 +169,7 @@ def quality_scatter(joined: pd.DataFrame, title: str, x_label: str) -> Figure:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(int8_name(*way))
-        axis.set_ylim(bottom=-0.02)
+        axis.set_ylim(-0.02, 2 * max(joined["disagreement_pp"].max(), 0.1))
         axis.grid(alpha=0.3)
     points = [Line2D([], [], ls="", marker=markers[n], color=c) for n, c in colours.items()]
     figure.legend(points, list(colours), loc="outside right center", title="calibration set")

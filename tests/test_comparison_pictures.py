@@ -81,7 +81,9 @@ def test_a_set_has_one_colour_in_every_panel_and_figure():
     rows += [(*WAYS[1], name, 5.0) for name in ("grey", "zeroq", "real")]
     columns = ["engine", "method", "calibration_set", "fid"]
     joined = pd.DataFrame(rows, columns=columns).assign(disagreement_pp=1.0)
+    joined.loc[4, "disagreement_pp"] = 60
     figure = quality_scatter(joined, "Title", "FID")
+    assert all(axis.get_ylim()[1] > 60 for axis in figure.axes)
     wanted = set_colours(["zeroq", "grey", "fractal", "real"])
     parts = [part for _, part in joined.groupby(["engine", "method"], sort=False)]
     for axis, part in zip(figure.axes, parts, strict=True):
