@@ -32,17 +32,18 @@ FIGURES = {
 
 
 def results_section(folder: Path) -> str:
-    """Return Markdown with answer, figure, headline table and verdict of the profile in `folder`.
+    """Return Markdown with answer, figures, headline table and limits of the profile in `folder`.
 
     Written from `tables/06_*.csv`, `tables/verdict.md` and the manifest of that folder alone.
     """
-    answer, _, details = _words(folder).partition("\n\n")
+    words = _words(folder)
     parts = [
-        answer,
+        words.partition("\n\n")[0],
         _picture(folder, "06_versus_real"),
         headline_table(_with_models(folder / "tables")),
         _explanation(folder, "make study"),
-        details,
+        words.rpartition("\n\n")[2],
+        f"Each way to quantize in words: {_verdict_link(folder)}.",
         "What the calibration sets look like, and the classes of the student's images:",
         _picture(folder, "04_calibration_sets"),
         _picture(folder, "03_student_samples"),
@@ -53,10 +54,9 @@ def results_section(folder: Path) -> str:
 def short_section(folder: Path) -> str:
     """Return Markdown with answer, figure, headline table and data of the profile in `folder`."""
     data = _data(folder)
-    words = f"outputs/{folder.name}/tables/verdict.md"
     rest = (
         f"Data: {data['data']}, {data['train_images']:,} training and {data['test_images']:,} test "
-        f"images. Each way to quantize in words, and the limits: [`{words}`]({words})."
+        f"images. Each way to quantize in words, and the limits: {_verdict_link(folder)}."
     )
     parts = [
         _words(folder).partition("\n\n")[0],
@@ -72,6 +72,11 @@ def wrong_lines(section: str, expected: str) -> list[str]:
     """Return the lines of a results section that are not those written from the tables."""
     lines = zip_longest(section.splitlines(), expected.splitlines(), fillvalue="(nothing)")
     return [f"{found} | expected: {wanted}" for found, wanted in lines if found != wanted]
+
+
+def _verdict_link(folder: Path) -> str:
+    path = f"outputs/{folder.name}/tables/verdict.md"
+    return f"[`{path}`]({path})"
 
 
 def _words(folder: Path) -> str:
