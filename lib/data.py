@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 
 from lib.errors import StudyError
 from lib.files import sha256_file
-from lib.image_archive import is_archive, read_archive
+from lib.image_archive import is_archive, is_image, read_archive
 from lib.progress import progress
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed
@@ -21,7 +22,8 @@ from lib.seeds import derive_seed
 SPLITS = ("train", "validation", "test")
 SIDE = 32
 TREE = "train/<class>/<image> and test/<class>/<image>"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+BROKEN = (OSError, SyntaxError, ValueError)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def prepare_real(
@@ -124,7 +126,7 @@ def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | byte
         if not (source / split).is_dir():
             raise StudyError(f"{source / split} is missing: data_dir needs {TREE}")
         for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
-            files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+            files = sorted(path for path in folder.rglob("*") if is_image(path.name))
             tree[split, folder.name] = [(path.name, path) for path in files]
     return tree
 
@@ -152,14 +154,15 @@ def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
     """
     name = name or str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
             if image.size != (SIDE, SIDE):
                 raise StudyError(
                     f"{name} is {image.width}×{image.height} pixels, the study takes 32×32: "
                     "resize the images first"
                 )
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, DecompressionBombError, *BROKEN) as error:
         raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 
 

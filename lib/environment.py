@@ -1,8 +1,10 @@
 """What the study ran on: revision, versions, processor."""
 
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from lib.paths import ROOT
 
@@ -22,14 +24,23 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_i
 
 
 def describe_environment() -> dict:
-    """Return git revision, Python and library versions, processor name and its vector flags."""
+    """Return git revision, Python and library versions, processor with its vector flags, GPUs."""
     return {
         "git_revision": git_revision(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "cpu": _cpu_field("model name") or platform.processor(),
         "cpu_flags": cpu_flags(),
+        "gpus": gpus(),
     }
+
+
+def gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs that the driver knows."""
+    found = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        found += re.findall(r"^Model:\s*(.+?)\s*$", file.read_text(), re.MULTILINE)
+    return found
 
 
 def git_revision() -> str:

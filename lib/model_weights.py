@@ -34,6 +34,7 @@ WHAT = {
     "samples alone (after Chang & Lu 2020, 2009.13829)",
     "evaluator": "Evaluator: the classifier that judges generated images",
 }
+TRAINERS = {"train_teacher", "distill", "train_classifier"}
 LOADED_BY = {
     "teacher": "lib.teacher.load_teacher(path)`, `teacher:` in a profile",
     "student": "lib.student.load_student(path)",
@@ -70,7 +71,7 @@ def trained_network(study: Study, name: str) -> Path | None:
     if kind not in ("teacher", "student", "classifier"):
         return None
     path = study.path(name) / f"{kind}.safetensors"
-    trained = study.manifest.entry(name)["builder"].rpartition(".")[2].startswith("train")
+    trained = study.manifest.entry(name)["builder"].rpartition(".")[2] in TRAINERS
     return path if trained and path.is_file() else None
 
 
@@ -101,15 +102,21 @@ def model_card(study: Study, name: str, source: Path, target: Path) -> str:
         f"- Load: `{loader}`",
         f"- Recipe: `{entry['builder']}`; {options}",
         f"- Trained on: {'; '.join(made_from)} (hashes as in `manifest.json`)",
-        f"- Hardware: {made['cpu']} ({', '.join(made['cpu_flags'])}), device "
-        f"{study.params.device}; time {training_time(seconds)}",
+        f"- Hardware: {hardware(made)}; time {training_time(seconds)}",
         f"- Software: {versions}; code {made['git_revision']}",
-        f"- Terms: {licence('teacher' if name == 'teacher' else 'student', study.params)}",
+        f"- Terms: {licence(name, study.params)}",
         "## Measures",
         *measures(study, name, source, target),
     ]
     head, rest = lines[:2], lines[2:10]
     return "\n\n".join([*head, "\n".join(rest), lines[10], "\n".join(lines[11:])]) + "\n"
+
+
+def hardware(made_with: dict) -> str:
+    """Return what a network was trained on, from its entry in the manifest."""
+    if made_with.get("device") == "cuda":
+        return f"{', '.join(made_with['gpus'])} (GPU), {made_with['cpu']}"
+    return f"{made_with['cpu']} ({', '.join(made_with['cpu_flags'])}), no GPU"
 
 
 def training_time(seconds: dict | None) -> str:

@@ -247,7 +247,7 @@ class Study:
             "inputs": {key: self._hashes(value) for key, value in inputs.items()},
             "options": options,
             "notebook": self.notebook,
-            "made_with": self.environment,
+            "made_with": self.environment | {"device": self.params.device},
         }
 
     def _paths(self, value: References) -> Any:

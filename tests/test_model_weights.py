@@ -9,18 +9,31 @@ from lib import study as study_module
 from lib.checkpoint import load_weights
 from lib.classifier_training import load_classifier, predict, train_classifier
 from lib.data import prepare_real
+from lib.distillation import distill
 from lib.errors import StudyError
 from lib.files import sha256_file
-from lib.model_weights import half, main, publish_weights
+from lib.model_weights import half, hardware, main, publish_weights
 from lib.params import validate
 from lib.paths import ROOT
 from lib.sampleset import SampleSet
+from lib.student import load_student
 from lib.study import Study
 from lib.teacher import generate, load_teacher
 from lib.teacher_source import adopt_teacher
 from lib.teacher_training import train_teacher
 
+NETWORKS = ["resnet20_x0_5", "student", "teacher"]
 TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+
+
+def sample_once(out, *, teacher):
+    """Write 40 images of the teacher."""
+    network = load_teacher(teacher / "teacher.safetensors")
+    z = np.random.default_rng(0).standard_normal((40, network.z_dim)).astype(np.float32)
+    labels = np.arange(40, dtype=np.int64) % 10
+    info = {"class_names": [str(k) for k in range(10)], "data": "digits", "maker": "teacher"}
+    info |= {"latent_distribution": "normal"}
+    SampleSet(generate(network, z, labels), labels, z, info).save(out)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +50,11 @@ def params(tmp_path_factory):
         inputs = {"real": "real/train"}
         options = validate(values).group("teacher") | {"seed": 1}
         study.make("teacher", train_teacher, inputs=inputs, options=options)
+        study.make("teacher_samples", sample_once, inputs={"teacher": "teacher"})
+        options = validate(values).group("student") | {"epochs": 1, "seed": 1}
+        options.pop("checkpoint_updates")
+        sets = {"samples": "teacher_samples", "real": "real/train"}
+        study.make("student", distill, inputs=sets, options=options | {"checkpoint_updates": 100})
         options = validate(values).group("classifier") | {"epochs": 1, "seed": 1}
         name = "resnet20_x0_5"
         options |= {"name": name}
@@ -47,7 +65,7 @@ def params(tmp_path_factory):
 def test_weights_load_again_and_halve_the_file(params):
     written = publish_weights(params)
     folder = study_module.output_folder(params)
-    assert [path.name for path in written] == ["resnet20_x0_5.safetensors", "teacher.safetensors"]
+    assert [path.name for path in written] == [f"{name}.safetensors" for name in NETWORKS]
     test = SampleSet.load(folder / "artifacts/real/test").images
     source = folder / "artifacts/classifier-resnet20_x0_5"
     ours, exact = (predict(load_classifier(path), test) for path in (written[0], source))
@@ -57,7 +75,7 @@ def test_weights_load_again_and_halve_the_file(params):
     z = np.random.default_rng(0).standard_normal((20, params.teacher_z_dim))
     images = [
         generate(load_teacher(path), z, np.arange(20) % 10).astype(int)
-        for path in (written[1], folder / "artifacts/teacher/teacher.safetensors")
+        for path in (written[2], folder / "artifacts/teacher/teacher.safetensors")
     ]
     assert np.abs(images[0] - images[1]).mean() < 0.5
 
@@ -68,11 +86,27 @@ def test_cards_say_what_the_files_are(params):
         assert sha256_file(path) in card and "CC BY 4.0" in card and "- Data: digits" in card
         assert "Hardware" in card and "Half precision" in card and "nan" not in card
     assert "Top-1 accuracy" in (path.parent / "resnet20_x0_5.md").read_text()
-    assert "Not evaluated: run notebook 03" in (path.parent / "teacher.md").read_text()
+    for name in ("teacher", "student"):
+        card = (path.parent / f"{name}.md").read_text()
+        assert "Not evaluated: run notebook 03" in card and "grey levels" in card
+    assert load_student(path.parent / "student.safetensors").config["data"] == "digits"
+
+
+def test_terms_follow_what_a_network_was_made_from(params):
+    publish_weights(params.model_copy(update={"teacher": "official"}))
+    folder = study_module.output_folder(params) / "weights"
+    assert "NVIDIA" in (folder / "student.md").read_text()
+    assert "NVIDIA" not in (folder / "resnet20_x0_5.md").read_text()
+
+
+def test_hardware_is_that_of_the_training():
+    made = {"cpu": "EPYC", "cpu_flags": ["avx2"], "gpus": ["NVIDIA H100"]}
+    assert hardware(made | {"device": "cpu"}) == "EPYC (avx2), no GPU"
+    assert hardware(made | {"device": "cuda"}) == "NVIDIA H100 (GPU), EPYC"
 
 
 def test_published_teacher_serves_as_a_teacher(params, tmp_path):
-    path = publish_weights(params)[1]
+    path = publish_weights(params)[2]
     names = load_weights(path)[1]["class_names"]
     adopt_teacher(tmp_path, source=path, origin="", sha256="", class_names=names, data="digits")
     assert load_teacher(tmp_path / "teacher.safetensors").c_dim == 10
@@ -88,7 +122,7 @@ def test_values_that_half_precision_cannot_hold_stay_as_they_are():
 def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "code")
     values = params.model_dump() | {"output_dir": str(tmp_path)}
-    path = publish_weights(params)[1]
+    path = publish_weights(params)[2]
     study = Study.open("00_teacher_training", values)
     options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
     options |= {"class_names": load_weights(path)[1]["class_names"]}
