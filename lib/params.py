@@ -10,14 +10,16 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from lib.calibration import CALIBRATION_SETS, SETS_PER_MODEL
-from lib.classifiers import FAMILIES, UNFUSED, family, is_classifier
+from lib.classifiers import UNFUSED, family, is_classifier
 from lib.errors import StudyError
 from lib.own_models import OwnModel
+from lib.param_rules import RULES
 from lib.recipes import parse_recipe
 
 
@@ -36,7 +38,6 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
-DIGITS = 1797  # images in scikit-learn's set
 
 
 class Params(BaseModel):
@@ -221,58 +222,12 @@ class Params(BaseModel):
         return names
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> "Params":
-        if self.data == "digits":
-            self._digits_suffice()
-        self._sampling_fits_the_device()
-        self._classifiers_fit()
-        names = {*self.classifiers, *(model.name for model in self.own_models)}
-        others = sorted(set(self.sensitivity_classifiers) - names)
-        if others:
-            raise ValueError(
-                f"sensitivity_classifiers names {', '.join(others)}, which is not among "
-                "classifiers and own_models"
-            )
-        made = self.sampling_per_class
-        for key in ("evaluation_per_class", "calibration_per_class"):
-            if getattr(self, key) > made:
-                raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
-        if self.student_batch_size % self.num_processes:
-            raise ValueError("student_batch_size must be a multiple of num_processes")
-        if self.evaluation_neighbours >= self.evaluation_kid_subset_size:
-            raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
-        if self.scheduler and ":" not in self.scheduler:
-            raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
+    def _together(self, info: ValidationInfo) -> "Params":
+        given = (info.context or {}).get("given", Params.model_fields.keys())
+        for rule, keys in RULES.items():
+            if keys <= set(given):
+                rule(self)
         return self
-
-    def _classifiers_fit(self) -> None:
-        if not self.classifiers and not self.own_models:
-            raise ValueError("classifiers and own_models are both empty: name a network in one")
-        published = {name for names in FAMILIES.values() for name in names}
-        if self.classifiers_weights == "published":
-            if others := sorted(set(self.classifiers) - published):
-                raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
-            if self.data == "digits":
-                raise ValueError("classifiers_weights: published are for CIFAR-10, not digits")
-        for name in self.quantization_unfused:
-            if name not in self.classifiers or family(name) != "repvgg":
-                raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
-
-    def _sampling_fits_the_device(self) -> None:
-        if self.sampling_backend == "openvino" and self.device == "cuda":
-            raise ValueError("sampling_backend openvino computes on the CPU: choose torch for cuda")
-        if self.sampling_precision == "float16" and self.device == "cpu":
-            raise ValueError("sampling_precision float16 needs device: cuda; choose float32")
-
-    def _digits_suffice(self) -> None:
-        if self.test_images == 0:
-            raise ValueError("test_images must be 10 or more for digits, which come unsplit")
-        train = DIGITS - self.test_images - self.validation_images
-        if 10 * self.calibration_per_class > train - 40:  # the classes differ by a few images
-            raise ValueError(
-                f"calibration_per_class must not exceed {max(train - 40, 0) // 10}: digits have "
-                f"{train} training images with these test_images and validation_images"
-            )
 
     def group(self, prefix: str) -> dict[str, Any]:
         """Return the parameters that start with `prefix_`, without that prefix."""
@@ -281,10 +236,14 @@ class Params(BaseModel):
         return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
 
 
-def validate(values: dict[str, Any]) -> Params:
-    """Check parameter values; the first fault is a one-line `StudyError` that names the key."""
+def validate(values: dict[str, Any], given: set[str] | None = None) -> Params:
+    """Check parameter values; the first fault is a one-line `StudyError` that names the key.
+
+    Of the rules on several parameters (`lib.param_rules`) those count that read none but `given`,
+    by default all: the other values stand in for ones that are not known here.
+    """
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(values, context=None if given is None else {"given": given})
     except ValidationError as error:
         raise StudyError(_first_fault(error, values)) from None
 

@@ -75,7 +75,7 @@ class Study:
         """
         given = _plain_values(namespace)
         values = read_profile(ROOT / "params" / "digits.yaml") | given
-        study = cls(validate(values), notebook, set(given))
+        study = cls(validate(values, set(given)), notebook, set(given))
         check_writable(study.folder)
         study.manifest.begin(notebook)
         return study

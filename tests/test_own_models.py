@@ -218,8 +218,8 @@ def test_preflight_checks_the_files_and_the_number_of_classes(tmp_path):
     values = read_profile(ROOT / "params/tiny.yaml") | {"own_models": [entry], "classifiers": []}
     values["sensitivity_classifiers"] = ["mine"]
     check_networks(validate(values))
-    for name in ("a", "b"):
-        (tmp_path / "train" / name).mkdir(parents=True)
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
     with pytest.raises(StudyError, match="the data have 2 classes"):
         check_networks(validate(values | {"data": "imagefolder", "data_dir": str(tmp_path)}))
     path.unlink()

@@ -3,6 +3,7 @@ import yaml
 
 from lib.errors import StudyError
 from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
+from lib.param_rules import RULES
 from lib.params import parse_override, read_profile, validate
 from lib.paths import ROOT
 from lib.preflight import check_declarations
@@ -115,3 +116,21 @@ def test_overrides_are_read_as_yaml():
     assert parse_override("[a, b]") == ["a", "b"]
     assert parse_override("3") == 3
     assert parse_override("[a") == "[a"
+
+
+def test_rules_name_the_parameters_that_they_read():
+    """Every rule, given a profile without one of its parameters' values, would fail to read it."""
+    values = validate(read_profile(ROOT / "params" / "cifar10.yaml"))
+    for rule, keys in RULES.items():
+        seen = set()
+
+        class Watched:
+            def __init__(self, seen):
+                object.__setattr__(self, "seen", seen)
+
+            def __getattribute__(self, key):
+                object.__getattribute__(self, "seen").add(key)
+                return getattr(values, key)
+
+        rule(Watched(seen))
+        assert seen and seen <= keys <= set(values.model_dump())

@@ -380,3 +380,24 @@ def test_code_fingerprint_follows_code_not_comments(monkeypatch):
     finally:
         build_text.__module__ = __name__
         fingerprint._tree.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"notebook": "04_calibration_sets", "calibration_per_class": 5000},
+        {"notebook": "00_teacher_training", "device": "cuda"},
+        {"notebook": "03_evaluation", "evaluation_per_class": 5000},
+    ],
+)
+def test_values_of_other_notebooks_are_not_guessed(tmp_path, values):
+    """A notebook knows its own parameters alone: the default profile's say nothing of the rest."""
+    notebook = values.pop("notebook")
+    study = Study.open(notebook, {"profile": "mine", "output_dir": str(tmp_path)} | values)
+    assert study.params.model_dump().items() >= values.items()
+
+
+def test_values_of_one_notebook_must_fit_together(tmp_path):
+    given = {"profile": "mine", "output_dir": str(tmp_path), "device": "cuda"}
+    with pytest.raises(StudyError, match="choose torch for cuda"):
+        Study.open("01_teacher_sampling", given | {"sampling_backend": "openvino"})
