@@ -107,8 +107,7 @@ def size_curves(table: pd.DataFrame, title: str) -> Figure:
             _lines(axis, part, value)
             axis.set(title=model, xlabel="images read for calibration", ylabel=label)
         row[0].axhline(part["fp32_accuracy"].iloc[0], color="black", ls="--", lw=1, label="FP32")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", title="calibration set")
+    _legend(figure)
     figure.suptitle(title)
     plt.close(figure)
     return figure
@@ -131,8 +130,7 @@ def variant_panels(table: pd.DataFrame, size: int, title: str) -> Figure:
         bits = own[own["method"] != PER_TENSOR]
         _points(row[1], bits.assign(group=bits["bits"]))
         row[1].set(title=f"{model}: bits of the activations", xlabel="bits")
-    handles, names = axes[0, 1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", title="calibration set")
+    _legend(figure)
     figure.suptitle(title)
     plt.close(figure)
     return figure
@@ -200,6 +198,13 @@ def spread_words(table: pd.DataFrame, size: int) -> str:
     return "\n".join(["How far the sets lie apart in agreement with FP32:", "", *lines])
 
 
+def _legend(figure: Figure) -> None:
+    """Name each set once, also one that some panels lack."""
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
+    shown = {name: handle for panel in pairs for handle, name in panel}
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", title="calibration set")
+
+
 def _lines(axis: Axes, part: pd.DataFrame, value: str) -> None:
     colours = set_colours(part["calibration_set"])
     for name, own in part.groupby("calibration_set", sort=False):
@@ -218,9 +223,10 @@ def _points(axis: Axes, part: pd.DataFrame) -> None:
     groups = list(dict.fromkeys(part["group"]))
     colours = set_colours(part["calibration_set"])
     sets = list(colours)
+    step = min(0.12, 0.8 / len(sets))
     for i, name in enumerate(sets):
         own = part[part["calibration_set"] == name].set_index("group").reindex(groups)
-        x = np.arange(len(groups)) + 0.12 * (i - (len(sets) - 1) / 2)
+        x = np.arange(len(groups)) + step * (i - (len(sets) - 1) / 2)
         error = [own["agreement"] - own["agreement_low"], own["agreement_high"] - own["agreement"]]
         axis.errorbar(
             *(x, own["agreement"]),
