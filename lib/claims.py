@@ -42,8 +42,9 @@ def answers(
 ) -> pd.DataFrame:
     """Return the headline table: a row for each setting and set, means over models, the claim.
 
-    The means are over `common_models`, or, where not `complete`, over those that the set shares
-    with real images; `models` says how many. A set compared with none was not measured.
+    The means are over the `compared_models`, those that the set shares with real images; `models`
+    says how many, `complete` whether real images have no other. A set compared with none was not
+    measured.
     """
     keys = [*SETTING, "calibration_set"]
     table = means_over_models(degradation, ["drop_pp", "agreement", "kl"])
@@ -64,8 +65,9 @@ def claimed(versus: pd.DataFrame, margin_pp: float, confidence: float) -> list[d
 
 
 def told(row: dict) -> str:
-    """Return the claim, unless it rests on too few models."""
-    return row["claim"] if row["complete"] or not row["pairs"] else "incomplete"
+    """Return the claim, unless it rests on half of the models that real images have, or fewer."""
+    few = row["pairs"] and 2 * row["models"] <= row["real_models"]
+    return "incomplete" if few else row["claim"]
 
 
 def setting_of(row: dict) -> tuple:

@@ -5,13 +5,15 @@ Intervals, standard errors and p-values speak of other test images, for these ne
 draws of the calibration images; what another draw changes is shown apart, as `seed_std_pp`.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from lib.cell import CELL_KEYS, reference_cell
-from lib.common_models import REAL, SETTING, common_models
+from lib.common_models import REAL, SETTING, compared_models
 from lib.errors import StudyError
 from lib.grid import cell_name
 from lib.statistics import (
@@ -77,25 +79,26 @@ def versus_real(
     """Compare each calibration set with the real one, model by model and (`all`) pooled.
 
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
-    with its bootstrap interval; cells are paired by model, setting and seed. `all` pools the
-    `common_models` of a setting; `models` says how many, `complete` whether they are those of the
-    other sets, too. `failed` counts the set's cells that failed, with the first one's `reason`,
-    `unpaired` those that did not, but whose partner with real images did. `image_se_pp` is its
-    standard error over test images, `seed_std_pp` its standard deviation between seeds. `tost_p`
-    tests equivalence within ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`).
-    `tost_holm_p` and `permutation_holm_p` correct each of the two in two families: all pooled
-    rows (sets × settings), and all rows of single models. `resolution_pp` is what `images` test
-    images without a difference do not exclude. `agreement_pp`, its interval and
-    `agreement_permutation_p` compare the agreement with FP32 in the same way.
+    with its bootstrap interval; cells are paired by model, setting and seed. `all` is the mean
+    over the `compared_models` of a set, each of which counts alike; `models` says how many,
+    `real_models` how many real images have, `complete` whether these are the same. `failed`
+    counts the set's cells that failed, with the first one's `reason`, `unpaired` those that did
+    not, but whose partner with real images did. `image_se_pp` is its standard error over test
+    images, `seed_std_pp` its standard deviation between seeds. `tost_p` tests equivalence within
+    ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`). `tost_holm_p` and
+    `permutation_holm_p` correct each of the two in two families: all pooled rows (sets ×
+    settings), and all rows of single models. `resolution_pp` is what `images` test images without
+    a difference do not exclude. `agreement_pp`, its interval and `agreement_permutation_p` compare
+    the agreement with FP32 in the same way.
     """
     int8 = _int8(table)
-    common = common_models(int8[int8["status"] == "ok"])
+    compared = compared_models(int8[int8["status"] == "ok"])
     settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     rows = []
     for key, group in int8.groupby([*SETTING, "calibration_set"], sort=False):
         if key[-1] == REAL:
             continue
-        over = common[(common[[*SETTING, "calibration_set"]] == list(key)).all(axis=1)]
+        over = compared[(compared[[*SETTING, "calibration_set"]] == list(key)).all(axis=1)]
         chosen = {ALL_MODELS: group} | {m: p for m, p in group.groupby("model", sort=False)}
         for model, part in chosen.items():
             row = dict(zip([*SETTING, "calibration_set"], key, strict=True)) | {"model": model}
@@ -106,6 +109,7 @@ def versus_real(
             if model == ALL_MODELS:
                 pairs = [pair for pair in pairs if _model_of(pair[0]) in set(over["model"])]
                 row["complete"] = bool(over["complete"].all()) and not over.empty
+                row["real_models"] = _real_models(compared, key)
             row |= {"models": len({_model_of(name) for name, _ in pairs}), "pairs": len(pairs)}
             rows.append(row | _compare(pairs, predictions, labels, margin_pp, **settings))
     table = pd.DataFrame(rows)
@@ -150,7 +154,20 @@ def int8_name(engine: str, method: str) -> str:
     return f"{engine.upper()}, {method.replace('_', '-')} quantization"
 
 
+def _real_models(compared: pd.DataFrame, key: tuple) -> int:
+    """Count the models that were quantized with real images in the setting of `key`."""
+    return int((compared[[*SETTING, "calibration_set"]] == [*key[:-1], REAL]).all(axis=1).sum())
+
+
+def _balanced(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Repeat the pairs of models that have fewer, so that each model counts alike."""
+    counts = Counter(_model_of(name) for name, _ in pairs)
+    most = math.lcm(*counts.values())
+    return [pair for pair in pairs for _ in range(most // counts[_model_of(pair[0])])]
+
+
 def _compare(pairs, predictions, labels, margin_pp, *, confidence, resamples, seed) -> dict:
+    pairs = _balanced(pairs)
     accuracy = [_gain(predictions, labels, name, real) for name, real in pairs]
     agreement = [
         _gain(predictions, predictions[_fp32_of(name)], name, real) for name, real in pairs

@@ -1,9 +1,10 @@
 """The answer in one paragraph, computed from the tables of `lib.comparison`."""
 
 import pandas as pd
+from pandas.api.typing import SeriesGroupBy
 
 from lib.claims import GOOD, claimed, setting_of, told
-from lib.common_models import REAL, SETTING, common_models, means_over_models, measured_rows
+from lib.common_models import REAL, SETTING, compared_models, means_over_models, measured_rows
 from lib.comparison import int8_name
 from lib.words import capitalized, counted, listed
 
@@ -32,6 +33,7 @@ WORDS = {
     frozenset({"not measured"}): "not measured",
     frozenset(UNTOLD): "measured with too few of the models",
     frozenset({"better", *UNTOLD}): "better than real ones",
+    frozenset({"equivalent", *UNTOLD}): "equivalent to real ones",
     frozenset({*GOOD, *UNTOLD}): "as good as real ones",
     frozenset({"worse", *UNTOLD}): "worse",
     frozenset({"inconclusive", *UNTOLD}): "undecided",
@@ -57,7 +59,7 @@ def headline(
     chosen = "student" if "student" in sets else sets[0]
     mine = [row for row in rows if row["calibration_set"] == chosen]
     compared = [row for row in mine if row["claim"] != "not measured"]
-    measured = [row for row in compared if row["complete"]] or compared
+    measured = [row for row in compared if told(row) != "incomplete"] or compared
     kind = _joint({told(row) for row in measured})
     if kind in (*GOOD, "as good") and _fails(degradation, measured, margin_pp):
         kind = "none serves"
@@ -94,16 +96,29 @@ def _number(row: dict, degradation: pd.DataFrame, kind: str, confidence: float) 
 
 def _models(degradation: pd.DataFrame, measured: list[dict]) -> str:
     """Say over which models the numbers go, way by way where they differ."""
-    over = common_models(measured_rows(degradation)).groupby([*SETTING, "calibration_set"])["model"]
+    over = compared_models(measured_rows(degradation))
+    over = over.groupby([*SETTING, "calibration_set"])["model"]
     ways: dict[tuple, list[str]] = {}
     for row in measured:
         models = tuple(over.get_group((*setting_of(row), row["calibration_set"])))
         ways.setdefault(models, []).append(int8_name(row["engine"], row["method"]))
     texts = [f"{counted(len(models), 'model')} ({', '.join(models)})" for models in ways]
+    lacking = [_lacking(row, over) for row in measured]
+    left_out = " ".join(filter(None, lacking))
     if len(ways) == 1:
-        return f"These are means over {texts[0]}."
+        return f"These are means over {texts[0]}. {left_out}".strip()
     parts = [f"{listed(names)}: {text}" for names, text in zip(ways.values(), texts, strict=True)]
-    return f"These are means over different models, {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    return f"These are means over different models, {'; '.join(parts)}. {left_out}".strip()
+
+
+def _lacking(row: dict, over: SeriesGroupBy) -> str:
+    """Name the models that real images have in a setting, and the set of `row` has not."""
+    key = setting_of(row)
+    own = set(over.get_group((*key, row["calibration_set"])))
+    gone = [model for model in over.get_group((*key, REAL)) if model not in own]
+    return f"{capitalized(listed(gone))} failed by {int8_name(*key[:2])}." if gone else ""
 
 
 def _several_sizes(degradation: pd.DataFrame) -> bool:
@@ -111,11 +126,9 @@ def _several_sizes(degradation: pd.DataFrame) -> bool:
 
 
 def _fails(degradation: pd.DataFrame, measured: list[dict], margin_pp: float) -> bool:
-    """Tell whether INT8 loses more than the margin with a set, and with real images, everywhere."""
-    means = means_over_models(degradation, ["drop_pp"])
-    means = means.set_index(["calibration_set", *SETTING])["drop_pp"]
-    sets = (REAL, measured[0]["calibration_set"])
-    return all(means[(name, *setting_of(row))] > margin_pp for row in measured for name in sets)
+    """Tell whether INT8 loses more than the margin in these settings with every measured set."""
+    means = means_over_models(degradation, ["drop_pp"]).dropna().set_index(SETTING)["drop_pp"]
+    return all((means.loc[[setting_of(row)]] > margin_pp).all() for row in measured)
 
 
 def _unmeasured(mine: list[dict], measured: list[dict], chosen: str) -> str:
@@ -141,8 +154,8 @@ def _others(rows: list[dict], chosen: str, sets: list[str], kind: str) -> list[s
     """Tell how each other set compares with real images in the settings, briefly."""
     others = [name for name in sets if name != chosen]
     claims = {n: {told(r) for r in rows if r["calibration_set"] == n} for n in others}
-    good = kind in (*GOOD, "as good", "none serves")
-    if others and good and all(values <= GOOD for values in claims.values()):
+    good = kind in ("equivalent", "none serves")
+    if others and good and all(values == {"equivalent"} for values in claims.values()):
         return [f"The same holds for {listed(others)}: accuracy does not tell the sets apart."]
     texts, said = [], set()
     for kinds, words in WORDS.items():

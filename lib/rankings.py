@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
-from lib.common_models import SETTING, means_over_models
+from lib.common_models import SETTING, common_models, means_over_models
 from lib.comparison import int8_name
 from lib.words import counted
 
 MEASURES = {"drop_pp": "accuracy", "agreement": "agreement with FP32", "kl": "divergence"}
 """What orders the sets, by the column of `degradation_table` that holds it."""
+DECIMALS = 6
+"""Shares of images and divergences that differ by less, as rounding makes them, count as equal."""
 LOW_IS_GOOD = {"drop_pp": True, "agreement": False, "kl": True}
 
 
@@ -22,7 +24,8 @@ def rank_sets(degradation: pd.DataFrame) -> pd.DataFrame:
     `common_models` of a setting, `models` many; a set that was not measured over all of them is
     left out. Equal sets share the mean of their ranks.
     """
-    means = means_over_models(degradation, list(MEASURES))
+    means = means_over_models(degradation, list(MEASURES), common_models)
+    means[list(MEASURES)] = means[list(MEASURES)].round(DECIMALS)
     means = means[means["complete"]].drop(columns="complete").reset_index(drop=True)
     for column in MEASURES:
         groups = means.groupby(SETTING, sort=False)[column]

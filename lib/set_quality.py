@@ -55,7 +55,7 @@ def quality_and_effect(quality: pd.DataFrame, degradation: pd.DataFrame) -> pd.D
     """Join FID and label agreement of each set with what it does, by setting.
 
     `degradation` comes from `lib.comparison.degradation_table`; `drop_pp` and `disagreement_pp`
-    are means over the `common_models` of a setting, `models` many. A set that was not measured
+    are means over the `compared_models` of a setting, `models` many. A set that was not measured
     over all of them is left out.
     """
     means = means_over_models(degradation, ["drop_pp", "agreement"])

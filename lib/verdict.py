@@ -3,9 +3,10 @@
 import pandas as pd
 
 from lib.claims import CLAIMS, GOOD, claimed, setting_of, told
-from lib.common_models import REAL, SETTING, common_models, means_over_models, measured_rows
+from lib.common_models import REAL, SETTING, compared_models, measured_rows
 from lib.comparison import int8_name
 from lib.headline import headline
+from lib.rankings import rank_sets
 from lib.words import capitalized, counted, listed
 
 VALIDATION = (
@@ -43,7 +44,8 @@ def verdict(
         parts.append(_paragraph(key, losses, rows, margin_pp, confidence))
     if lines := models_words(degradation):
         parts.append(
-            f"**Models.** Within a way to quantize, means go over the same ones.\n\n{lines}"
+            "**Models.** Each set is compared with real images over all models that both have."
+            f"\n\n{lines}"
         )
     return "\n\n".join([*parts, _limits(degradation, versus, margin_pp, confidence)])
 
@@ -64,7 +66,7 @@ def _paragraph(
 
 
 def _real_words(losses: pd.DataFrame, margin_pp: float) -> str:
-    over = common_models(measured_rows(losses))
+    over = compared_models(measured_rows(losses))
     real = losses[losses["calibration_set"] == REAL].merge(over)
     if real.empty:
         return "No network was calibrated with real images, so there is nothing to compare with."
@@ -95,10 +97,10 @@ def _claim_words(rows: list[dict], margin_pp: float) -> list[str]:
 
 
 def _only(row: dict) -> str:
-    """Say over how few models an incomplete set was compared."""
-    if told(row) != "incomplete":
+    """Say over how many models a set was compared that has not all of real's."""
+    if row["complete"] or not row["pairs"]:
         return ""
-    return f" (over {counted(row['models'], 'model')} only)"
+    return f" (over {row['models']} of {counted(int(row['real_models']), 'model')})"
 
 
 def _overall_words(claims: dict[str, str]) -> str:
@@ -111,14 +113,13 @@ def _overall_words(claims: dict[str, str]) -> str:
 
 
 def _order_words(losses: pd.DataFrame) -> str:
-    means = means_over_models(losses, ["drop_pp", "agreement"])
-    means = means[means["complete"]].set_index("calibration_set")
-    if len(means) < 2:
+    ranks = rank_sets(losses)
+    if len(ranks) < 2:
         return ""
-    by_agreement = means["agreement"].sort_values(ascending=False, kind="stable")
-    by_accuracy = means["drop_pp"].sort_values(kind="stable")
-    shares = ", ".join(f"{name} {100 * value:.2f} %" for name, value in by_agreement.items())
-    same = list(by_agreement.index) == list(by_accuracy.index)
+    ranks = ranks.sort_values("rank_agreement", kind="stable")
+    pairs = zip(ranks["calibration_set"], ranks["agreement"], strict=True)
+    shares = ", ".join(f"{name} {100 * value:.2f} %" for name, value in pairs)
+    same = (ranks["rank_agreement"] == ranks["rank_drop_pp"]).all()
     order = "the same order as" if same else "another order than"
     return f"Agreement with FP32: {shares}; this is {order} by accuracy."
 
@@ -143,48 +144,47 @@ def models_words(degradation: pd.DataFrame) -> str:
     """Say in Markdown, a line a setting, over which models its means go, which not, and why."""
     lines = []
     for key, rows in degradation.groupby(SETTING, sort=False):
-        over = common_models(measured_rows(rows))
+        over = compared_models(measured_rows(rows))
         if len(over):
-            words = [_common_words(degradation, rows, over), *_incomplete_words(rows, over)]
+            words = [_real_models_words(degradation, rows, over), *_incomplete_words(rows, over)]
             name = f"{int8_name(*key[:2])} ({counted(key[2], 'image')})"
             lines.append(f"- {name}: {' '.join(filter(None, words))}")
     return "\n".join(lines)
 
 
-def _common_words(degradation: pd.DataFrame, rows: pd.DataFrame, over: pd.DataFrame) -> str:
-    complete = over[over["complete"]]
-    common, sets = (list(complete[key].unique()) for key in ("model", "calibration_set"))
-    text = f"{counted(len(common), 'model')} ({', '.join(common)})."
-    gone = [model for model in degradation["model"].unique() if model not in common]
-    if not gone:
-        return text
+def _real_models_words(degradation: pd.DataFrame, rows: pd.DataFrame, over: pd.DataFrame) -> str:
+    name = REAL if (over["calibration_set"] == REAL).any() else over["calibration_set"].iloc[0]
+    models = list(over.loc[over["calibration_set"] == name, "model"])
+    text = f"{counted(len(models), 'model')} ({', '.join(models)})."
+    gone = [model for model in degradation["model"].unique() if model not in models]
     reasons: dict[str, list[str]] = {}
     for model in gone:
-        reasons.setdefault(_why_not(rows[rows["model"] == model], sets), []).append(model)
+        reasons.setdefault(_why_not(rows[rows["model"] == model], name), []).append(model)
     texts = [f"{listed(models)}, {reason}" for reason, models in reasons.items()]
-    return f"{text} Left out: {'; '.join(texts)}."
+    return f"{text} Left out: {'; '.join(texts)}." if gone else text
 
 
-def _why_not(rows: pd.DataFrame, sets: list[str]) -> str:
-    """Say with which of the sets a model's rows hold nothing, and why."""
+def _why_not(rows: pd.DataFrame, name: str) -> str:
+    """Say why a model's rows hold nothing for the set `name`."""
+    rows = rows[rows["calibration_set"] == name]
     if rows.empty:
         return "not quantized so"
-    rows = rows.set_index("calibration_set").reindex(sets)
-    lacking = rows[rows["drop_pp"].isna()]
-    reason = next((text for text in lacking["reason"].dropna() if text), "no cell succeeded")
-    return f"not measured with {listed(list(lacking.index))} ({reason})"
+    reason = next((text for text in rows["reason"].dropna() if text), "no cell succeeded")
+    return f"not measured with {name} ({reason})"
 
 
 def _incomplete_words(rows: pd.DataFrame, over: pd.DataFrame) -> list[str]:
-    """Name the sets that lack too many models to be compared with all others."""
+    """Name the sets that lack models which real images have."""
     texts = []
-    common = set(over.loc[over["complete"], "model"])
     for name, own in rows.groupby("calibration_set", sort=False):
-        pair = list(over.loc[over["calibration_set"] == name, "model"])
-        if own["drop_pp"].isna().all() or common <= set(pair):
+        mine = over[over["calibration_set"] == name]
+        if own["drop_pp"].isna().all() or (len(mine) and mine["complete"].all()):
             continue
-        text = f"over {listed(pair)} only" if pair else "not at all, since they share no model"
-        texts.append(f"*{name}* is incomplete: compared with real images {text}.")
+        models = list(mine["model"])
+        text = f"over {listed(models)} only" if models else "not at all, since they share no model"
+        reason = next((text for text in own["reason"].dropna() if text), "")
+        because = f" ({reason})" if reason else ""
+        texts.append(f"*{name}* is compared with real images {text}{because}.")
     return texts
 
 
@@ -199,7 +199,8 @@ def _limits(
     text += (
         f", {images:,} test images, {counted(seeds, 'seed')} a set at most; the "
         f"{100 * confidence:g} % intervals and tests speak of other test images for these models "
-        "and these draws, not of other architectures or data. So many images without a single "
+        "and these draws, not of other architectures or data. Where few images differ, the test of "
+        "equivalence, a t-test, is approximate. So many images without a single "
         f"difference would leave one of {resolution:.3g} points possible"
     )
     if resolution >= margin_pp:

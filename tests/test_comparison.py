@@ -202,7 +202,7 @@ def test_the_headline_follows_the_table():
     assert same in first_words(EQUAL)
     alone = first_words(EQUAL | {"student": 200})
     assert alone.startswith("**No.**") and "same holds" not in alone
-    assert "Teacher, fractal and noise are as good as real ones." in alone
+    assert "Teacher, fractal and noise are equivalent to real ones." in alone
     others = first_words({"real": 104, "student": 104, "teacher": 60, "noise": 900})
     assert "Teacher is better than real ones; noise is worse." in others
     failing = first_words(EQUAL | {"student": 200, "noise": 900})
@@ -210,7 +210,7 @@ def test_the_headline_follows_the_table():
         "**No.** Calibrated with the student's images, INT8 networks are less"
     )
     assert "default quantization, -4.80 points (95 % interval" in failing
-    assert "Teacher and fractal are as good as real ones; noise is worse." in failing
+    assert "Teacher and fractal are equivalent to real ones; noise is worse." in failing
     assert first_words({"real": 200, "student": 104}).startswith("**Yes.**")
     assert first_words({"real": 104, "teacher": 104}).startswith("**Yes.** Calibrated with the te")
     everything = first_words(dict.fromkeys(SETS, 900))
