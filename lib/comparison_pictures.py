@@ -75,7 +75,7 @@ def _points(axis: Axes, numbers: np.ndarray, places: np.ndarray, way: tuple, ind
     )
     for place, row in zip(places, numbers, strict=True):
         interval = f"{row[0]:+.2f}  ({row[1]:+.2f} to {row[2]:+.2f})"
-        _beside(axis, FAILED if np.isnan(row[0]) else interval, place, colour)
+        _beside(axis, "not compared" if np.isnan(row[0]) else interval, place, colour)
 
 
 def _beside(axis: Axes, text: str, place: float, colour: str) -> None:

@@ -59,10 +59,7 @@ def mixed_words(effects: pd.DataFrame) -> str:
     lines = []
     for way, part in effects.groupby(["engine", "method"], sort=False):
         known = part[part["estimate"].notna()]
-        told = [
-            f"{row.calibration_set} {row.estimate:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
-            for row in known.itertuples()
-        ]
+        told = [f"{row.calibration_set} {_estimate(row)}" for row in known.itertuples()]
         texts = [", ".join(told) + "." if told else "nothing could be estimated."]
         for trouble, rows in part[part["trouble"] != ""].groupby("trouble", sort=False):
             names = listed(list(rows["calibration_set"]))
@@ -70,6 +67,13 @@ def mixed_words(effects: pd.DataFrame) -> str:
             texts.append(f"For {names}, {doubt}: {trouble}.")
         lines.append(f"- {int8_name(*way)}: {' '.join(texts)}")
     return "\n".join(lines)
+
+
+def _estimate(row: tuple) -> str:
+    interval = (
+        f" ({row.low:+.2f} to {row.high:+.2f})" if np.isfinite([row.low, row.high]).all() else ""
+    )
+    return f"{row.estimate:+.2f}{interval}"
 
 
 def _pair(cells: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -141,8 +141,8 @@ def _explanation(folder: Path, command: str) -> str:
         tools += f" (POT {PINS[0].partition('==')[2]})"
     return (
         "*Loss*: FP32 less INT8 top-1 accuracy in percentage points, mean over all seeds and "
-        "*models*: so many classifiers, the same for all sets of a way to quantize (but for sets "
-        "marked incomplete, which have too few). *Against real*: accuracy "
+        "*models*: so many classifiers, those quantized with this set and with real images. "
+        "*Against real*: accuracy "
         "with the set less that with real images, paired on the test images, with its bootstrap "
         "interval. *Agreement*: share of test images that INT8 and FP32 classify alike. The last "
         f"column is what the tests allow to say. Made by `{command}` with {tools} on an "

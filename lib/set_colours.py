@@ -13,9 +13,6 @@ KNOWN = (
 def set_colours(names: Iterable[str]) -> dict[str, str]:
     """Return `{set: colour}` for the distinct `names`, in their order.
 
-    The sets that the study knows always have the same colours, whichever of them are there; others
-    take what is left of the palette's ten.
+    A set has the same colour whichever others are there.
     """
-    names = list(dict.fromkeys(names))
-    order = [*KNOWN, *(name for name in names if name not in KNOWN)]
-    return {name: to_hex(f"C{order.index(name) % 10}") for name in names}
+    return {name: to_hex(f"C{KNOWN.index(name)}") for name in dict.fromkeys(names)}

@@ -127,3 +127,10 @@ def test_intervals_are_wider_the_fewer_the_models():
     few = by_set(spread(grid(noise=0.1, models=list(MODELS)[:2]))).loc["noise"]
     many = by_set(spread(grid(noise=0.1))).loc["noise"]
     assert few["high"] - few["low"] > many["high"] - many["low"]
+
+
+def test_an_effect_without_an_interval_is_written_without_one():
+    row = {"engine": "nncf", "method": "default", "calibration_set": "student", "estimate": 0.0}
+    row |= {"low": np.nan, "high": np.nan, "trouble": "all cells are alike"}
+    words = mixed_words(pd.DataFrame([row]))
+    assert "student +0.00." in words and "nan" not in words
