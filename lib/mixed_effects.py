@@ -70,9 +70,8 @@ def mixed_words(effects: pd.DataFrame) -> str:
 
 
 def _estimate(row: tuple) -> str:
-    interval = (
-        f" ({row.low:+.2f} to {row.high:+.2f})" if np.isfinite([row.low, row.high]).all() else ""
-    )
+    known = np.isfinite([row.low, row.high]).all()
+    interval = f" ({row.low:+.2f} to {row.high:+.2f})" if known else ""
     return f"{row.estimate:+.2f}{interval}"
 
 
