@@ -47,9 +47,9 @@ def degradation_table(
     succeeded, `low_pp` and `high_pp` its bootstrap interval and `image_se_pp` its standard error
     over test images, `seed_std_pp` the standard deviation between seeds. `permutation_p` tests
     for any loss or gain (`sign_flip_test`), `permutation_holm_p` corrects it among all rows.
-    `agreement` (share of images with FP32's class) and `kl` (nats) are means, too. Failed or
-    skipped cells count in `failed`, with the first one's `reason`; a row of which all failed
-    holds NaN.
+    `agreement` (share of images with FP32's class) and `kl` (nats) are means, too; shares are
+    whole numbers of images again, which the results table has rounded. Failed or skipped cells
+    count in `failed`, with the first one's `reason`; a row of which all failed holds NaN.
     """
     rows = []
     for key, group in _int8(table).groupby(["model", *SETTING, "calibration_set"], sort=False):
@@ -62,7 +62,10 @@ def degradation_table(
         row |= _interval(gains, "drop_pp", "low_pp", "high_pp", confidence, resamples, seed)
         row |= _spread(gains, ok["seed"].tolist())
         row["permutation_p"] = _permutation_p(gains)
-        rows.append(row | ok[["agreement", "kl"]].mean().to_dict())
+        row["agreement"] = (ok["agreement"] * len(labels)).round().mean() / len(labels)
+        rows.append(row | {"kl": ok["kl"].mean()})
+    if not rows:
+        return pd.DataFrame()
     return _with_holm(pd.DataFrame(rows), {"permutation_holm_p": "permutation_p"})
 
 
