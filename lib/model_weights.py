@@ -160,8 +160,7 @@ def generator_measures(study: Study, name: str) -> list[str]:
         return ["- Not evaluated: run notebook 03"]
     folder = study.path("evaluation")
     whole = pd.read_csv(folder / "metrics.csv").query("set == @name and against == 'real test'")
-    by_class = pd.read_csv(folder / "per_class.csv")
-    by_class = by_class.query("set == @name and against == 'real train'")
+    by_class = agreement_by_class(pd.read_csv(folder / "per_class.csv", dtype={"class": str}), name)
     lines = []
     for row in whole.itertuples():
         lines.append(
@@ -170,10 +169,14 @@ def generator_measures(study: Study, name: str) -> list[str]:
             f"agreement {row.label_agreement:.1%}, precision {row.precision:.1%}, recall "
             f"{row.recall:.1%}"
         )
-    names = SampleSet.load(study.path("real/test")).class_names
-    pairs = zip(by_class["class"].astype(int), by_class["label_agreement"], strict=True)
-    shares = [f"{names[label]} {share:.1%}" for label, share in pairs]
-    return [*lines, f"- Label agreement by class: {', '.join(shares)}"]
+    return [*lines, f"- Label agreement by class: {by_class}"]
+
+
+def agreement_by_class(per_class: pd.DataFrame, name: str) -> str:
+    """Return `"cat 61.0%, dog …"` of the set `name` from notebook 03's table by class."""
+    rows = per_class.query("set == @name and against == 'real train'")
+    pairs = zip(rows["class"], rows["label_agreement"], strict=True)
+    return ", ".join(f"{label} {share:.1%}" for label, share in pairs)
 
 
 def half_precision(name: str, source: Path, target: Path) -> str:

@@ -1,6 +1,9 @@
 """Published weights: half precision, cards, what is left out."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -12,7 +15,7 @@ from lib.data import prepare_real
 from lib.distillation import distill
 from lib.errors import StudyError
 from lib.files import sha256_file
-from lib.model_weights import half, hardware, main, publish_weights
+from lib.model_weights import generator_measures, half, hardware, main, publish_weights
 from lib.params import validate
 from lib.paths import ROOT
 from lib.sampleset import SampleSet
@@ -90,6 +93,20 @@ def test_cards_say_what_the_files_are(params):
         card = (path.parent / f"{name}.md").read_text()
         assert "Not evaluated: run notebook 03" in card and "grey levels" in card
     assert load_student(path.parent / "student.safetensors").config["data"] == "digits"
+
+
+def test_cards_tell_what_was_measured_of_a_generator(tmp_path):
+    measured = {"set": "student", "n": 100, "n_against": 50, "extractor": "resnet20"}
+    measured |= dict.fromkeys(["fid", "fid_low", "fid_high", "precision", "recall"], 0.5)
+    measured |= {"label_agreement": 0.75, "against": "real test"}
+    pd.DataFrame([measured]).to_csv(tmp_path / "metrics.csv", index=False)
+    parts = [measured | {"against": "real train", "class": name} for name in ("cat", "7")]
+    pd.DataFrame(parts).to_csv(tmp_path / "per_class.csv", index=False)
+    manifest = SimpleNamespace(entry=lambda name: {"notebook": "03_evaluation"})
+    study = SimpleNamespace(manifest=manifest, path=lambda name: tmp_path)
+    lines = generator_measures(study, "student")
+    assert "FID 0.500 (0.500 to 0.500) to 50 real test images, from 100" in lines[0]
+    assert lines[1] == "- Label agreement by class: cat 75.0%, 7 75.0%"
 
 
 def test_terms_follow_what_a_network_was_made_from(params):
