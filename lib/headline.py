@@ -68,7 +68,8 @@ def headline(
     sentences = [f"{answer}: {numbers}." if numbers else f"{answer}."]
     sentences += [_models(degradation, measured), _doubt(degradation, measured, kind, margin_pp)]
     sentences += _others(rows, chosen, sets, kind)
-    sentences += [_agreement_loss(measured, chosen), _missing(degradation)]
+    sentences += [_small_loss(measured, chosen, confidence), _agreement_loss(measured, chosen)]
+    sentences += [_missing(degradation)]
     sentences += [_unmeasured(mine, measured, chosen)]
     return " ".join(filter(None, sentences))
 
@@ -167,6 +168,25 @@ def _others(rows: list[dict], chosen: str, sets: list[str], kind: str) -> list[s
     if rest:
         texts.append(f"for {listed(rest)} the answer depends on how one quantizes")
     return [capitalized("; ".join(texts) + ".")] if texts else []
+
+
+def _small_loss(measured: list[dict], chosen: str, confidence: float) -> str:
+    """Say where an equivalent set is measurably worse, by less than the margin."""
+    lost = [
+        row
+        for row in measured
+        if row["claim"] == "equivalent"
+        and row["high_pp"] < 0
+        and row["permutation_holm_p"] < 1 - confidence
+    ]
+    if not lost:
+        return ""
+    names = listed([int8_name(row["engine"], row["method"]) for row in lost])
+    worst = min(row["difference_pp"] for row in lost)
+    return (
+        f"Within that margin, {_images(chosen)} still cost accuracy, measurably so by {names}: "
+        f"{-worst:.2f} points at most."
+    )
 
 
 def _agreement_loss(measured: list[dict], chosen: str) -> str:

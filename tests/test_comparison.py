@@ -360,3 +360,10 @@ def test_missing_predictions_are_named():
     del predictions["resnet20/nncf/default/noise/300/1"]
     with pytest.raises(StudyError, match="resnet20/nncf/default/noise/300/1.*run quantization"):
         degradation_table(table, predictions, labels)
+
+
+def test_an_equivalent_set_that_is_measurably_worse_is_said_to_be():
+    small = words({"real": 104, "student": 110, "teacher": 104})
+    assert small.startswith("**Yes.**")
+    assert "still cost accuracy, measurably so by NNCF, default quantization: 0.30 points" in small
+    assert "still cost accuracy" not in words({"real": 104, "student": 104, "teacher": 104})
