@@ -76,6 +76,7 @@ class Params(BaseModel):
     teacher_ema_kimg: Positive
     teacher_ada_target: Share
     teacher_ada_kimg: Positive
+    teacher_precision: Literal["float32", "bfloat16"]
     teacher_checkpoint_kimg: Positive
     # 01 teacher sampling
     sampling_per_class: Count

@@ -175,6 +175,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.in_channels, self.architecture = in_channels, architecture
         self.use_fp16 = self.marked_fp16 = use_fp16
+        self.precision = torch.float32
         self.register_buffer("resample_filter", make_filter(resample_filter))
         common = dict(resample_filter=resample_filter, conv_clamp=conv_clamp)
         style = dict(w_dim=w_dim, resolution=resolution, **common, **layer_kwargs)
@@ -194,7 +195,7 @@ class SynthesisBlock(nn.Module):
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Return the type of the features: half precision on a GPU, where the block asks for it."""
-        return torch.float16 if self.use_fp16 and device.type == "cuda" else torch.float32
+        return torch.float16 if self.use_fp16 and device.type == "cuda" else self.precision
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, ws: Tensor, **noise

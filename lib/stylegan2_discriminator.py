@@ -50,6 +50,7 @@ class DiscriminatorBlock(nn.Module):
     ):
         super().__init__()
         self.in_channels, self.architecture = in_channels, architecture
+        self.precision = torch.float32
         self.register_buffer("resample_filter", make_filter(resample_filter))
         resample = dict(resample_filter=resample_filter)
         options = dict(activation=activation, conv_clamp=conv_clamp, **resample)
@@ -62,8 +63,9 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return features at half the resolution, and the image there (skip architecture)."""
+        x = x if x is None else x.to(self.precision)
         if self.in_channels == 0 or self.architecture == "skip":
-            y = self.fromrgb(img)
+            y = self.fromrgb(img.to(self.precision))
             x = y if x is None else x + y
             img = downsample(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture != "resnet":
@@ -99,6 +101,7 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
         """Map `(n, in, 4, 4)` and the embedded label `(n, cmap_dim)` to logits `(n, 1)`."""
+        x = x.float()
         if self.architecture == "skip":
             x = x + self.fromrgb(img)
         x = self.mbstd(x) if hasattr(self, "mbstd") else x

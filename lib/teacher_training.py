@@ -22,8 +22,8 @@ from lib.images import to_uint8
 from lib.progress import progress
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed, torch_generator
-from lib.stylegan2 import Generator
-from lib.stylegan2_discriminator import Discriminator
+from lib.stylegan2 import Generator, SynthesisBlock
+from lib.stylegan2_discriminator import Discriminator, DiscriminatorBlock
 from lib.teacher_batches import Batches
 
 SNAPSHOTS, SNAPSHOTS_PER_CLASS, SNAPSHOT_CLASSES = 10, 4, 10
@@ -52,6 +52,7 @@ def train_teacher(
     ema_kimg: float,
     ada_target: float,
     ada_kimg: float,
+    precision: str,
     checkpoint_kimg: float,
     device: str = "cpu",
 ) -> None:
@@ -61,7 +62,9 @@ def train_teacher(
     (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`.
     `mapping_lr_multiplier` scales the learning rate of the generator's mapping network and
     `label_lr_multiplier` that of the discriminator's, which sees the label alone; 0.01 in the
-    official configuration, too slow for a training of minutes.
+    official configuration, too slow for a training of minutes. `precision` is that of the feature
+    maps from 4×4 on, `float32` or `bfloat16`; weights, their moving average, styles, the losses
+    and the discriminator's last layers are float32 in both.
     One kimg is a thousand real images shown. Killed and started again, it continues from its
     last checkpoint and ends in the same bytes.
     """
@@ -118,6 +121,9 @@ class TeacherTrainer:
             self.discriminator = Discriminator(
                 self.classes, side, channels, "orig", **widths, mapping_kwargs=labels
             )
+        for block in [*self.generator.modules(), *self.discriminator.modules()]:
+            if isinstance(block, SynthesisBlock | DiscriminatorBlock):
+                block.precision = getattr(torch, o["precision"])
         self.generator.to(self.device).train()
         self.discriminator.to(self.device).train()
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)

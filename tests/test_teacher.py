@@ -49,6 +49,7 @@ OPTIONS = dict(
     ema_kimg=1.0,
     ada_target=0.6,
     ada_kimg=0.1,
+    precision="float32",
     checkpoint_kimg=0.016,
 )
 SAMPLING = dict(
