@@ -27,9 +27,11 @@ from lib.cell import (
     load_logits,
     load_seconds,
     pin_worker,
+    reference_cell,
     run_cells,
     run_reference,
 )
+from lib.cell_cache import keep_cells, take_cells
 from lib.checkpoint import load_tensors
 from lib.errors import StudyError, Unavailable
 from lib.files import (
@@ -89,6 +91,7 @@ def run_grid(
     keep_seed: int | None = 0,
     jobs: int = 1,
     scheduler: str = "",
+    cache: Path | None = None,
 ) -> None:
     """Quantize and evaluate every cell; write results.csv, predictions.safetensors and models/.
 
@@ -100,7 +103,8 @@ def run_grid(
     scheduler that takes the place of `jobs` local processes; its workers must see the same files.
     A cell that fails has its error in its row and stops nothing; then, as after a kill, the
     finished cells stay in cells/ and are not run again by the next call. A grid that is finished
-    already is left as it is.
+    already is left as it is. The folder `cache`, if given, holds the finished cells of the last
+    grid that was given it; those that this one has, too, are taken from there.
     """
     options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
     options |= {"max_drop": max_drop, "max_iterations": max_iterations}
@@ -113,6 +117,9 @@ def run_grid(
     key = sha256_json([cells, options, keep_seed, hashes])
     if _is_finished(out, key, cells, grid):
         return
+    everything = [*map(reference_cell, names), *cells]
+    if cache is not None:
+        take_cells(everything, grid, cache)
     grid = replace(grid, missing=_missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
     rows += _run_all(cells, grid, jobs, scheduler)
@@ -125,6 +132,8 @@ def run_grid(
     for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
         stray.unlink()
     if not has_failures(out):
+        if cache is not None:
+            keep_cells([_cell(row) for row in done], grid, cache)
         write_json(out / KEY, {"sha256": key})
         shutil.rmtree(out / "cells")
         shutil.rmtree(out / "seconds", ignore_errors=True)

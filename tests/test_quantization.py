@@ -19,7 +19,7 @@ from distributed import LocalCluster
 from PIL import Image
 from torch import nn
 
-from lib import cell, grid
+from lib import cell, cell_cache, grid
 from lib.calibration import make_calibration_set
 from lib.classifiers import NormalizedClassifier
 from lib.errors import StudyError, Unavailable
@@ -429,6 +429,62 @@ def test_grid_resumes_where_it_was_killed(finished, models, sets, data, tmp_path
     next((tmp_path / "models").glob("*.json")).unlink()
     start(tmp_path, models, sets, data, cells())  # a kept network is no longer whole
     assert len(made) > 8 and hashes(tmp_path) == hashes(finished)
+
+
+def test_a_grid_runs_the_cells_alone_that_the_last_one_lacks(
+    finished, models, sets, data, tmp_path, monkeypatch
+):
+    made = []
+
+    def counted(task):
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    cache = tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, cells(), cache=cache)
+    assert len(made) == 8 and hashes(tmp_path / "first") == hashes(finished)
+    others = sets | {"noise": sets["grey"]}
+    start(tmp_path / "other noise", models, others, data, cells(), cache=cache)
+    assert [each["calibration_set"] for each in made[8:]] == ["noise"] * 4
+    start(tmp_path / "afresh", models, others, data, cells())
+    assert len(made) == 20
+    assert hashes(tmp_path / "other noise") == hashes(tmp_path / "afresh") != hashes(finished)
+    seconds = load_seconds_table(tmp_path / "other noise").set_index(list(cell.CELL_KEYS))
+    earlier = load_seconds_table(tmp_path / "first").set_index(list(cell.CELL_KEYS))
+    real = seconds.index.get_level_values("calibration_set") == "real"
+    assert seconds[real].equals(earlier[real])
+    # 8 INT8 cells of 5 files (row, seconds, IR in two, its description), 2 of FP32: no older ones
+    assert len(list(cache.iterdir())) == 42
+
+
+@pytest.mark.parametrize("what", ["cpu_flags", "version", "code_fingerprint"])
+def test_cells_of_other_code_tools_or_processors_are_not_taken(
+    what, models, sets, data, tmp_path, monkeypatch
+):
+    wanted, cache = cells(models=["resnet20"], methods=["default"]), tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, wanted, cache=cache)
+    made = []
+
+    def counted(task):
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    start(tmp_path / "same", models, sets, data, wanted, cache=cache)
+    assert not made
+    monkeypatch.setattr(cell_cache, what, lambda *_: "another")
+    start(tmp_path / "changed", models, sets, data, wanted, cache=cache)
+    assert len(made) == 2
+
+
+def test_a_cell_that_the_cache_holds_in_part_is_run_again(models, sets, data, tmp_path):
+    wanted, cache = cells(models=["resnet20"], methods=["default"]), tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, wanted, cache=cache)
+    next(cache.glob("*.bin")).unlink()
+    start(tmp_path / "second", models, sets, data, wanted, cache=cache)
+    assert hashes(tmp_path / "second") == hashes(tmp_path / "first")
+    assert len(list(cache.glob("*.bin"))) == 2
 
 
 def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, monkeypatch):
