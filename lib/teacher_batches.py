@@ -14,7 +14,7 @@ GROUP = 4  # images over which the discriminator takes statistics
 
 
 class Batches:
-    """Real images and latents, all classes alike often.
+    """Real images and latents, all classes alike often; the images lie on the device as uint8.
 
     Of a batch of n, the images at i, i + n/4, i + n/2 and i + 3n/4 share a class: they are the
     groups of the discriminator's minibatch statistics, which so see the variety within a class.
@@ -23,7 +23,7 @@ class Batches:
     def __init__(self, real: SampleSet, seed: int, batch_size: int, z_dim: int, device: str):
         if batch_size % GROUP:
             raise StudyError(f"batch_size {batch_size} of the teacher is no multiple of {GROUP}")
-        self.images, self.labels = torch.from_numpy(real.images), real.labels
+        self.images, self.labels = torch.from_numpy(real.images).to(device), real.labels
         self.classes = len(real.class_names)
         self.members = [np.flatnonzero(real.labels == k) for k in range(self.classes)]
         if not all(len(members) for members in self.members):
@@ -37,7 +37,7 @@ class Batches:
         """
         slots = self._slots(step)
         index = np.stack([self._group(label, turn) for label, turn in slots], axis=1).ravel()
-        images = to_float(self.images[torch.from_numpy(index)].to(self.device))
+        images = to_float(self.images[torch.from_numpy(index).to(self.device)])
         return images, self.one_hot(torch.from_numpy(self.labels[index]))
 
     def fake(self, step: int) -> tuple[Tensor, Tensor]:

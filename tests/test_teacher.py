@@ -19,6 +19,8 @@ from lib.errors import StudyError
 from lib.files import hash_tree
 from lib.paths import ROOT
 from lib.sampleset import SampleSet, read_shard
+from lib.stylegan2 import SynthesisLayer
+from lib.stylegan2_discriminator import DiscriminatorBlock
 from lib.teacher import (
     choose_backend,
     generate,
@@ -184,6 +186,18 @@ def test_training_writes_teacher_log_and_snapshots(trained):
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_resumed_training_ends_in_the_same_bytes(real, trained, tmp_path, monkeypatch, stop):
+    resume_after_a_kill(tmp_path, monkeypatch, stop, real, OPTIONS)
+    assert hash_tree(tmp_path) == hash_tree(trained)
+
+
+def test_training_in_bfloat16_resumes_to_the_same_bytes(real, trained, tmp_path, monkeypatch):
+    options = OPTIONS | {"precision": "bfloat16"}
+    train_teacher(tmp_path / "at once", real=real, **options)
+    resume_after_a_kill(tmp_path / "twice", monkeypatch, 3, real, options)
+    assert hash_tree(tmp_path / "twice") == hash_tree(tmp_path / "at once") != hash_tree(trained)
+
+
+def resume_after_a_kill(out, monkeypatch, stop, real, options):
     step = TeacherTrainer.step
 
     def fail_at(trainer, number):
@@ -193,13 +207,48 @@ def test_resumed_training_ends_in_the_same_bytes(real, trained, tmp_path, monkey
 
     monkeypatch.setattr(TeacherTrainer, "step", fail_at)
     with pytest.raises(KeyboardInterrupt):
-        train_teacher(tmp_path, real=real, **OPTIONS)
-    assert (tmp_path / "checkpoint.safetensors").exists() == (stop >= 2)
+        train_teacher(out, real=real, **options)
+    assert (out / "checkpoint.safetensors").exists() == (stop >= 2)
     done = []
     monkeypatch.setattr(TeacherTrainer, "step", lambda s, n: (done.append(n), step(s, n)))
-    train_teacher(tmp_path, real=real, **OPTIONS)
+    train_teacher(out, real=real, **options)
     assert done[0] == stop // 2 * 2
-    assert hash_tree(tmp_path) == hash_tree(trained)
+
+
+def test_bfloat16_is_the_precision_of_feature_maps_alone(real):
+    trainers, seen = {}, {"float32": set(), "bfloat16": set()}
+    for precision, types in seen.items():
+        options = OPTIONS | {"precision": precision}
+        trainers[precision] = TeacherTrainer(SampleSet.load(real), options, "cpu")
+        for part in trainers[precision].modules().values():
+            for module in part.modules():
+                if isinstance(module, SynthesisLayer | DiscriminatorBlock):
+                    module.register_forward_hook(
+                        lambda _, inputs, output, types=types: types.add(
+                            (output[0] if isinstance(output, tuple) else output).dtype
+                        )
+                    )
+        trainers[precision].step(0)
+    assert seen == {"float32": {torch.float32}, "bfloat16": {torch.bfloat16}}
+    exact, rounded = trainers.values()
+    for part in rounded.modules().values():
+        assert {p.dtype for p in part.parameters()} <= {torch.float32}
+    for name in ("loss_generator", "loss_discriminator"):
+        one, other = exact.sums[name][0], rounded.sums[name][0]
+        assert one != other and one == pytest.approx(other, rel=0.05)
+
+
+def test_rounding_leaves_the_gradients_their_direction(real):
+    gradients, penalties = [], []
+    for precision in ("float32", "bfloat16"):
+        trainer = TeacherTrainer(SampleSet.load(real), OPTIONS | {"precision": precision}, "cpu")
+        images, labels = trainer.batches.real(0)
+        trainer.r1_step(0, images, labels)  # through the second derivative
+        parts = [p.grad.flatten() for p in trainer.discriminator.parameters() if p.grad is not None]
+        gradients.append(torch.cat(parts))
+        penalties += trainer.sums["r1"]
+    assert penalties[0] != penalties[1] and penalties[0] == pytest.approx(penalties[1], rel=0.05)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 def test_the_seed_matters(real, trained, tmp_path):
