@@ -1,7 +1,8 @@
 """Publish the networks that a profile has trained: weights in half precision, with model cards.
 
 `python -m lib.model_weights params/digits.yaml` writes, below `outputs/<profile>/weights/`,
-`<name>.safetensors` and `<name>.md` for teacher, student, evaluator and each classifier.
+`<name>.safetensors` and `<name>.md` for teacher, student, evaluator and each classifier, and
+`teacher-training.safetensors`, from which the teacher's training can go on.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from lib.sampleset import SampleSet
 from lib.seeds import torch_generator
 from lib.statistics import wilson_interval
 from lib.study import Study
+from lib.teacher_start import STATE, round_state
 
 CHECK_IMAGES = 200
 LARGEST_HALF = 65504.0
@@ -57,6 +59,8 @@ def publish_weights(params: Params) -> list[Path]:
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
         state, config = load_weights(source)
         save_weights(target, {key: half(tensor) for key, tensor in state.items()}, config)
+        if (source.parent / STATE).is_file():
+            round_state(source.parent / STATE, training_state(target))
         write_text(target.with_suffix(".md"), model_card(study, name, source, target))
         print(f"{target}: {target.stat().st_size:,} bytes", flush=True)
         written.append(target)
@@ -73,6 +77,11 @@ def trained_network(study: Study, name: str) -> Path | None:
     path = study.path(name) / f"{kind}.safetensors"
     trained = study.manifest.entry(name)["builder"].rpartition(".")[2] in TRAINERS
     return path if trained and path.is_file() else None
+
+
+def training_state(target: Path) -> Path:
+    """Return where the state of a network's training goes, beside its weights `target`."""
+    return target.with_name(f"{target.stem}-{STATE}")
 
 
 def half(tensor: torch.Tensor) -> torch.Tensor:
@@ -99,7 +108,7 @@ def model_card(study: Study, name: str, source: Path, target: Path) -> str:
         f"- File: `{target.name}`, {target.stat().st_size:,} bytes, "
         f"{sum(tensor.numel() for tensor in state.values()):,} numbers, SHA-256 "
         f"{sha256_file(target)}",
-        f"- Load: `{loader}`",
+        f"- Load: `{loader}`" + go_on(training_state(target)),
         f"- Recipe: `{entry['builder']}`; {options}",
         f"- Trained on: {'; '.join(made_from)} (hashes as in `manifest.json`)",
         f"- Hardware: {hardware(made)}; time {training_time(seconds)}",
@@ -110,6 +119,14 @@ def model_card(study: Study, name: str, source: Path, target: Path) -> str:
     ]
     head, rest = lines[:2], lines[2:10]
     return "\n\n".join([*head, "\n".join(rest), lines[10], "\n".join(lines[11:])]) + "\n"
+
+
+def go_on(state: Path) -> str:
+    """Return the line on a state from which training goes on, if it is there."""
+    if not state.is_file():
+        return ""
+    size = f"{state.stat().st_size:,} bytes, tensors in bfloat16"
+    return f"\n- Training goes on from `{state.name}` ({size}): `teacher_start:` in a profile"
 
 
 def hardware(made_with: dict) -> str:

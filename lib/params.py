@@ -61,6 +61,7 @@ class Params(BaseModel):
     validation_images: Count
     # 00 teacher training
     teacher: Annotated[str, Field(min_length=1)]
+    teacher_start: str
     teacher_kimg: Positive
     teacher_batch_size: Annotated[int, Field(ge=4)]
     teacher_z_dim: Count

@@ -17,6 +17,7 @@ from lib.paths import resolve
 from lib.published_weights import CIFAR10_CLASSES, check_classes, published_file
 from lib.study import check_writable, output_folder
 from lib.teacher_source import check_source, find_teacher
+from lib.teacher_start import check_start
 
 BASE_BYTES = 200_000_000
 
@@ -35,7 +36,9 @@ def check(params: Params, notebooks: list[Path]) -> None:
         inception_weights()
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)
-        if params.teacher != "train":
+        if params.teacher == "train":
+            check_start(params.teacher_start)
+        else:
             check_source(find_teacher(params.teacher, folder / "manifest.json"))
     if any(path.stem == "05_quantization" for path in notebooks):
         check_networks(params)

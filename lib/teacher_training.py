@@ -19,17 +19,20 @@ from lib.checkpoint import load_checkpoint, save_checkpoint, save_tensors, save_
 from lib.errors import StudyError
 from lib.files import write_text
 from lib.images import to_uint8
+from lib.paths import resolve
 from lib.progress import progress
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed, torch_generator
 from lib.stylegan2 import Generator, SynthesisBlock
 from lib.stylegan2_discriminator import Discriminator, DiscriminatorBlock
 from lib.teacher_batches import Batches
+from lib.teacher_snapshots import Snapshots
+from lib.teacher_start import STATE, check_start, load_state, read_record
 
-SNAPSHOTS, SNAPSHOTS_PER_CLASS, SNAPSHOT_CLASSES = 10, 4, 10
 COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
 EMA_RAMPUP = 0.05
 LOG_ROWS = 100
+HOW = ("out", "real", "device", "checkpoint_kimg")  # no part of what comes out
 
 
 def train_teacher(
@@ -54,12 +57,17 @@ def train_teacher(
     ada_kimg: float,
     precision: str,
     checkpoint_kimg: float,
+    start: str = "",
+    start_sha256: str = "",
     device: str = "cpu",
 ) -> None:
     """Train on the sample set `real`; write the averaged generator, the log and snapshots.
 
-    `out` receives `teacher.safetensors`, `log.csv` and `snapshots.safetensors`: `images
-    (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`.
+    `out` receives `teacher.safetensors`, `log.csv`, `snapshots.safetensors`: `images
+    (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`; and
+    `training.safetensors`, the state in which the training ends. A longer one goes on from such a
+    file, `start`, whose SHA-256 may be given, too. `kimg` counts from the very beginning: with the
+    same settings, two trainings end in the weights of one.
     `mapping_lr_multiplier` scales the learning rate of the generator's mapping network and
     `label_lr_multiplier` that of the discriminator's, which sees the label alone; 0.01 in the
     official configuration, too slow for a training of minutes. `precision` is that of the feature
@@ -68,12 +76,13 @@ def train_teacher(
     One kimg is a thousand real images shown. Killed and started again, it continues from its
     last checkpoint and ends in the same bytes.
     """
-    options = {
-        k: v for k, v in locals().items() if k not in ("out", "real", "device", "checkpoint_kimg")
-    }
+    options = {k: v for k, v in locals().items() if k not in HOW}
     trainer = TeacherTrainer(SampleSet.load(real), options, device)
     checkpoint = Path(out) / "checkpoint.safetensors"
-    first = trainer.resume(checkpoint)
+    if start_sha256 and check_start(start) != start_sha256:
+        raise StudyError(f"{start} is not the file it was: mend it, or run again from the start")
+    begin = trainer.start(resolve(start)) if start else 0
+    first = trainer.resume(checkpoint) or begin
     every = max(round(checkpoint_kimg * 1000 / batch_size), 1)
     steps = progress(
         range(first, trainer.steps), "teacher", trainer.steps, unit="step", initial=first
@@ -105,7 +114,7 @@ class TeacherTrainer:
         self.sums: dict[str, list[float]] = {}
         self._build_networks()
         self._build_optimizers()
-        self.snapshots = Snapshots(self.steps, min(self.classes, SNAPSHOT_CLASSES))
+        self.snapshots = Snapshots(0, self.steps, self.classes)
 
     def _build_networks(self) -> None:
         o = self.options
@@ -274,6 +283,7 @@ class TeacherTrainer:
             "adaptive": [self.adaptive.p, self.adaptive.signs, self.adaptive.count],
             "rows": self.rows,
             "sums": self.sums,
+            "class_names": self.real.class_names,
         }
         save_checkpoint(path, self.modules(), self.optimizers(), state)
 
@@ -288,6 +298,25 @@ class TeacherTrainer:
         self.rows, self.sums = state["rows"], state["sums"]
         return state["step"]
 
+    def start(self, path: Path) -> int:
+        """Take over the state of another training; return the step at which this one begins."""
+        before = read_record(path)
+        shown = before.step * before.options.batch_size
+        first = shown // self.batch_size
+        if before.class_names != self.real.class_names:
+            raise StudyError(f"{path} was trained on other classes than {self.real.class_names}")
+        if first >= self.steps:
+            raise StudyError(
+                f"{path} has been shown {shown / 1000:g} thousand images already: raise "
+                "teacher_kimg, which counts them"
+            )
+        modules = {k: v for k, v in self.modules().items() if k != "snapshots"}
+        load_state(path, modules, self.optimizers())
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = before.adaptive
+        self.rows, self.sums = before.rows, before.sums
+        self.snapshots = Snapshots(first, self.steps, self.classes)
+        return first
+
     def write(self, out: Path) -> None:
         """Write the final files."""
         record = {
@@ -298,6 +327,7 @@ class TeacherTrainer:
         save_weights(out / "teacher.safetensors", self.average, record)
         save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
         write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
+        self.save(out / STATE, self.steps)
 
 
 def interleave(real: Tensor, fake: Tensor) -> Tensor:
@@ -306,24 +336,3 @@ def interleave(real: Tensor, fake: Tensor) -> Tensor:
     Their groups are images at the same place modulo an even number.
     """
     return torch.stack([real, fake], dim=1).flatten(0, 1)
-
-
-class Snapshots(nn.Module):
-    """Images of the same latents at ten moments, closer together at the start."""
-
-    def __init__(self, steps: int, classes: int):
-        super().__init__()
-        n = classes * SNAPSHOTS_PER_CLASS
-        moments = [round(steps * (i / (SNAPSHOTS - 1)) ** 2) for i in range(SNAPSHOTS)]
-        self.due = set(moments)
-        self.register_buffer("steps", torch.tensor(moments))
-        self.register_buffer("labels", torch.arange(n) % classes)
-        self.register_buffer("images", torch.zeros(SNAPSHOTS, n, 3, 32, 32, dtype=torch.uint8))
-
-    def put(self, step: int, images: Tensor) -> None:
-        """Store `(n, 3, 32, 32) uint8` wherever `step` is a moment."""
-        self.images[self.steps == step] = images
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the arrays of the final file."""
-        return dict(self.named_buffers())

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import evaluation, fractals, teacher
+from benchmarks import evaluation, fractals, teacher, teacher_training
 from benchmarks.grouped_generator import grouped_images
 from lib.classifiers import NormalizedClassifier, build_classifier
 from lib.errors import StudyError
@@ -98,3 +98,27 @@ def test_benchmark_app_gives_a_rate_or_its_error(tmp_path):
     model.reshape([2, 3, 32, 32])
     save_ir(tmp_path / "fixed.xml", model)
     assert evaluation.app_rate(tmp_path / "fixed.xml", 1)() > 0
+
+
+def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
+    small = teacher_training.settings() | {"channel_max": 8, "batch_size": 8, "r1_interval": 2}
+    monkeypatch.setattr(teacher_training, "ROOT", tmp_path)
+    monkeypatch.setattr(teacher_training, "settings", lambda: small)
+    steps, step = [], teacher_training.TeacherTrainer.step
+
+    def noted(trainer, number):
+        steps.append((trainer.options["precision"], number))
+        step(trainer, number)
+
+    monkeypatch.setattr(teacher_training.TeacherTrainer, "step", noted)
+    teacher_training.main(["--turns", "2"])
+    expected = [
+        (name, n)
+        for turn in range(3)
+        for name in teacher_training.PRECISIONS
+        for n in (2 * turn, 2 * turn + 1)
+    ]
+    assert steps == expected and "bfloat16" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "outputs" / "bench" / "teacher_training.csv")
+    assert table["precision"].tolist() == ["float32", "bfloat16"]
+    assert table["times_float32"][0] == 1 and (table["images_per_s"] > 0).all()

@@ -23,6 +23,7 @@ from lib.student import load_student
 from lib.study import Study
 from lib.teacher import generate, load_teacher
 from lib.teacher_source import adopt_teacher
+from lib.teacher_start import check_start
 from lib.teacher_training import train_teacher
 
 NETWORKS = ["resnet20_x0_5", "student", "teacher"]
@@ -93,6 +94,9 @@ def test_cards_say_what_the_files_are(params):
         card = (path.parent / f"{name}.md").read_text()
         assert "Not evaluated: run notebook 03" in card and "grey levels" in card
     assert load_student(path.parent / "student.safetensors").config["data"] == "digits"
+    state = path.parent / "teacher-training.safetensors"
+    assert state.name in (path.parent / "teacher.md").read_text() and check_start(str(state))
+    assert [p.name for p in path.parent.glob("*-training*")] == [state.name]
 
 
 def test_cards_tell_what_was_measured_of_a_generator(tmp_path):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from lib.teacher import (
     set_precision,
 )
 from lib.teacher_batches import Batches
+from lib.teacher_start import STATE, check_start, round_state
 from lib.teacher_training import TeacherTrainer, interleave, train_teacher
 
 OFFICIAL_LAYOUT = ROOT / "tests" / "data" / "stylegan2" / "tiny_p4.pkl"
@@ -171,7 +174,8 @@ def test_probability_follows_overfitting():
 
 
 def test_training_writes_teacher_log_and_snapshots(trained):
-    assert sorted(hash_tree(trained)) == ["log.csv", "snapshots.safetensors", "teacher.safetensors"]
+    files = ["log.csv", "snapshots.safetensors", "teacher.safetensors", "training.safetensors"]
+    assert sorted(hash_tree(trained)) == files
     rows = list(csv.DictReader(io.StringIO((trained / "log.csv").read_text())))
     assert [int(row["step"]) for row in rows] == [2, 4, 6]
     assert all(math.isfinite(float(row[name])) for row in rows for name in row)
@@ -249,6 +253,79 @@ def test_rounding_leaves_the_gradients_their_direction(real):
         penalties += trainer.sums["r1"]
     assert penalties[0] != penalties[1] and penalties[0] == pytest.approx(penalties[1], rel=0.05)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+@pytest.fixture(scope="module")
+def begun(real, tmp_path_factory):
+    """Half of the training `trained`."""
+    out = tmp_path_factory.mktemp("begun")
+    train_teacher(out, real=real, **OPTIONS | {"kimg": 0.024})
+    return str(out / STATE)
+
+
+def test_two_trainings_end_in_the_weights_of_one(real, trained, begun, tmp_path):
+    train_teacher(tmp_path, real=real, **OPTIONS, start=begun, start_sha256=check_start(begun))
+    whole, parts = (load_tensors(folder / "teacher.safetensors") for folder in (trained, tmp_path))
+    assert whole[1] == parts[1]
+    assert all(torch.equal(whole[0][name], parts[0][name]) for name in whole[0])
+    snapshots, _ = load_tensors(tmp_path / "snapshots.safetensors")
+    assert snapshots["steps"].tolist()[0] == 3 and snapshots["steps"].tolist()[-1] == 6
+    assert snapshots["images"].flatten(1).any(dim=1).all()
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "log.csv").read_text())))
+    assert [int(row["step"]) for row in rows] == [2, 3, 4, 6]
+
+
+def test_a_training_that_went_on_resumes_to_the_same_bytes(real, begun, tmp_path, monkeypatch):
+    options = OPTIONS | {"start": begun}
+    train_teacher(tmp_path / "at once", real=real, **options)
+    step = TeacherTrainer.step
+
+    def fail_at_5(trainer, number):
+        if number == 5:
+            raise KeyboardInterrupt
+        step(trainer, number)
+
+    monkeypatch.setattr(TeacherTrainer, "step", fail_at_5)
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(tmp_path / "twice", real=real, **options)
+    monkeypatch.setattr(TeacherTrainer, "step", step)
+    train_teacher(tmp_path / "twice", real=real, **options)
+    assert hash_tree(tmp_path / "twice") == hash_tree(tmp_path / "at once")
+
+
+def test_a_rounded_state_goes_on_with_this_trainings_settings(real, begun, tmp_path):
+    rounded = tmp_path / "state.safetensors"
+    round_state(Path(begun), rounded)
+    assert rounded.stat().st_size < 0.75 * Path(begun).stat().st_size
+    trainer = TeacherTrainer(SampleSet.load(real), OPTIONS | {"learning_rate": 0.5}, "cpu")
+    assert trainer.start(rounded) == 3
+    exact, _ = load_tensors(begun)
+    for name, weight in trainer.generator.state_dict().items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, exact[f"module/generator/{name}"], rtol=0.01, atol=0)
+    assert trainer.optimizer_g.param_groups[0]["lr"] == 0.5
+    moments = trainer.optimizer_g.state[trainer.generator.mapping.fc0.weight]
+    assert moments["step"] == 3 and moments["exp_avg_sq"].dtype == torch.float32
+    trainer.step(3)
+
+
+def test_unfit_states_are_refused(real, trained, begun, tmp_path):
+    with pytest.raises(StudyError, match="missing"):
+        check_start(str(tmp_path / "none.safetensors"))
+    with pytest.raises(StudyError, match="no training state of a teacher"):
+        check_start(str(trained / "teacher.safetensors"))
+    train = partial(train_teacher, tmp_path, start=begun)
+    with pytest.raises(StudyError, match="0.024 thousand images already: raise teacher_kimg"):
+        train(real=real, **OPTIONS | {"kimg": 0.024})
+    with pytest.raises(StudyError, match="does not fit"):
+        train(real=real, **OPTIONS | {"channel_max": 16})
+    others = SampleSet.load(real)
+    others.info["class_names"] = ["a", "b", "c"]
+    others.save(tmp_path / "others")
+    with pytest.raises(StudyError, match="other classes"):
+        train(real=tmp_path / "others", **OPTIONS)
+    with pytest.raises(StudyError, match="not the file it was"):
+        train(real=real, **OPTIONS, start_sha256="0" * 64)
 
 
 def test_the_seed_matters(real, trained, tmp_path):

@@ -1,0 +1,87 @@
+"""Images per second of a teacher's training: float32 against bfloat16 feature maps.
+
+Two trainings with the settings of params/cifar10-local.yaml, on random images, take turns of as
+many steps as lie between two R1 penalties; each figure is a median over the turns. Writes
+outputs/bench/teacher_training.csv.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import count, islice
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.teacher import measure
+from lib.environment import describe_environment
+from lib.files import write_text
+from lib.params import read_profile, validate
+from lib.paths import ROOT
+from lib.sampleset import SampleSet
+from lib.teacher_training import TeacherTrainer
+
+REFERENCE, PRECISIONS = "float32", ("float32", "bfloat16")
+
+
+def settings() -> dict:
+    """Return the settings of a training by params/cifar10-local.yaml."""
+    params = validate(read_profile(ROOT / "params" / "cifar10-local.yaml"))
+    return params.group("teacher") | {"seed": 1}
+
+
+def random_images(n: int) -> SampleSet:
+    """Return `n` images of noise of ten classes."""
+    random, labels = np.random.default_rng(0), np.arange(n) % 10
+    info = {"class_names": [str(k) for k in range(10)], "data": "noise"}
+    return SampleSet(random.integers(0, 256, (n, 3, 32, 32), np.uint8), labels, None, info)
+
+
+def train(trainer: TeacherTrainer, numbers: Iterator[int], steps: int) -> None:
+    """Take the next `steps` of the steps with these numbers."""
+    for step in islice(numbers, steps):
+        trainer.step(step)
+
+
+def compare(turns: int, options: dict) -> pd.DataFrame:
+    """Return one row a precision: images/s and the ratio to float32."""
+    images, steps = random_images(10 * options["batch_size"]), options["r1_interval"]
+    trainers = {
+        name: TeacherTrainer(images, options | {"precision": name}, "cpu") for name in PRECISIONS
+    }
+    calls = {name: partial(train, trainer, count(), steps) for name, trainer in trainers.items()}
+    seconds = measure(calls, turns).median()
+    shown = steps * options["batch_size"]
+    rows = [
+        {
+            "precision": name,
+            "images_per_s": shown / seconds[name],
+            "times_float32": seconds[REFERENCE] / seconds[name],
+        }
+        for name in PRECISIONS
+    ]
+    return pd.DataFrame(rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table, write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.teacher_training")
+    parser.add_argument("--turns", type=int, default=5, help="turns; medians are kept (5)")
+    options = parser.parse_args([] if arguments is None else arguments)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    table, about = compare(options.turns, settings()), describe_environment()
+    facts = {"cpu": about["cpu"], "cpu_flags": " ".join(about["cpu_flags"])}
+    facts |= {"threads": torch.get_num_threads(), "torch": about["versions"]["torch"]}
+    facts |= {"wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"), "turns": options.turns}
+    print(table.to_string(index=False, float_format="{:.3g}".format))
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    target = ROOT / "outputs/bench/teacher_training.csv"
+    write_text(target, table.assign(**facts).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
