@@ -73,10 +73,11 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, 
 
 
 def round_state(source: Path, target: Path) -> None:
-    """Write the state `source` with its tensors in bfloat16; single numbers stay exact."""
+    """Write the state `source` with its tensors in bfloat16, single numbers exact, no pictures."""
     tensors, config = load_tensors(source)
     rounded = {
         name: tensor.bfloat16() if tensor.is_floating_point() and tensor.ndim else tensor
         for name, tensor in tensors.items()
+        if not name.startswith("module/snapshots/")
     }
     save_tensors(target, rounded, config)
