@@ -6,6 +6,7 @@ from pandas.api.typing import SeriesGroupBy
 from lib.claims import GOOD, claimed, setting_of, told
 from lib.common_models import REAL, SETTING, compared_models, means_over_models, measured_rows
 from lib.comparison import int8_name
+from lib.other_sets import of_fractals, of_others
 from lib.words import capitalized, counted, listed
 
 ANSWERS = {
@@ -21,24 +22,13 @@ ANSWERS = {
     "with {subject} are as accurate as with real images, within ±{margin:g} points",
     "none serves": "**No set serves.** With {subject} as with real images, INT8 loses more than "
     "{margin:g} points of accuracy",
-    "mixed": "**It depends on how one quantizes.** Calibrated with {subject}, INT8 networks "
-    "compare with real images as follows",
+    "mixed": "**It depends.** Calibrated with {subject}, INT8 networks compare with real images as "
+    "follows",
     "incomplete": "**Open.** Too few models could be calibrated with {subject} to tell whether "
     "INT8 networks are as accurate as with real images",
     "not measured": "**No answer.** No INT8 network calibrated with {subject} could be compared "
     "with one calibrated with real images",
 }
-UNTOLD = {"incomplete", "not measured"}
-WORDS = {
-    frozenset({"not measured"}): "not measured",
-    frozenset(UNTOLD): "measured with too few of the models",
-    frozenset({"better", *UNTOLD}): "better than real ones",
-    frozenset({"equivalent", *UNTOLD}): "equivalent to real ones",
-    frozenset({*GOOD, *UNTOLD}): "as good as real ones",
-    frozenset({"worse", *UNTOLD}): "worse",
-    frozenset({"inconclusive", *UNTOLD}): "undecided",
-}
-"""What is said of other sets, by the claims that they may have in the settings."""
 
 
 def headline(
@@ -67,8 +57,9 @@ def headline(
     numbers = "; ".join(_number(row, degradation, kind, confidence) for row in measured)
     sentences = [f"{answer}: {numbers}." if numbers else f"{answer}."]
     sentences += [_models(degradation, measured), _doubt(degradation, measured, kind, margin_pp)]
-    sentences += _others(rows, chosen, sets, kind)
+    sentences += [of_others(rows, degradation, chosen, kind)]
     sentences += [_small_loss(measured, chosen, confidence), _agreement_loss(measured, chosen)]
+    sentences += [of_fractals(measured, degradation, chosen)]
     sentences += [_missing(degradation)]
     sentences += [_unmeasured(mine, measured, chosen)]
     return " ".join(filter(None, sentences))
@@ -149,25 +140,6 @@ def _doubt(degradation: pd.DataFrame, measured: list[dict], kind: str, margin_pp
         return ""
     text = f"But INT8 loses up to {max(bad):.2f} points against FP32 with real images, too"
     return text + (": as good is not good here." if kind in (*GOOD, "as good") else ".")
-
-
-def _others(rows: list[dict], chosen: str, sets: list[str], kind: str) -> list[str]:
-    """Tell how each other set compares with real images in the settings, briefly."""
-    others = [name for name in sets if name != chosen]
-    claims = {n: {told(r) for r in rows if r["calibration_set"] == n} for n in others}
-    good = kind in ("equivalent", "none serves")
-    if others and good and all(values == {"equivalent"} for values in claims.values()):
-        return [f"The same holds for {listed(others)}: accuracy does not tell the sets apart."]
-    texts, said = [], set()
-    for kinds, words in WORDS.items():
-        names = [name for name, values in claims.items() if values <= kinds and name not in said]
-        said |= set(names)
-        if names:
-            texts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {words}")
-    rest = [name for name in others if name not in said]
-    if rest:
-        texts.append(f"for {listed(rest)} the answer depends on how one quantizes")
-    return [capitalized("; ".join(texts) + ".")] if texts else []
 
 
 def _small_loss(measured: list[dict], chosen: str, confidence: float) -> str:
