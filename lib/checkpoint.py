@@ -29,7 +29,7 @@ def save_tensors(path: Path | str, tensors: dict[str, torch.Tensor], config: dic
 def load_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: the tensors (on the CPU) and the record."""
     if not Path(path).is_file():
-        raise StudyError(f"{path} is missing: run the notebook that writes it, or mend the path")
+        raise StudyError(f"{path} is missing: mend the path, or run the notebook that writes it")
     try:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get("config", "{}"))

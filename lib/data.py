@@ -19,6 +19,7 @@ from lib.progress import progress
 from lib.sampleset import SampleSet
 from lib.seeds import derive_seed
 
+MUCH = 0.3  # share of the training images held out for validation beyond which to say so
 SPLITS = ("train", "validation", "test")
 SIDE = 32
 TREE = "train/<class>/<image> and test/<class>/<image>"
@@ -48,6 +49,11 @@ def prepare_real(
     train, test = LOADERS[data](data_dir, test_images)
     check_classes(train, test)
     rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
+    if len(held_out) > MUCH * len(train):
+        print(
+            f"note: {len(held_out)} of {len(train)} training images are held out for validation: "
+            "lower validation_images to leave more to learn from"
+        )
     for split, samples in zip(SPLITS, (rest, held_out, test), strict=True):
         samples.info |= {"split": split, "source": source}
         samples.info["data"] = name or samples.info["data"]
@@ -113,7 +119,12 @@ def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
     tree = list_tree(Path(data_dir))
     train, test = (read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
     if train.class_names != test.class_names:
-        raise StudyError(f"{data_dir}: train/ and test/ have different class folders")
+        apart = {
+            "train/": sorted(set(train.class_names) - set(test.class_names)),
+            "test/": sorted(set(test.class_names) - set(train.class_names)),
+        }
+        only = "; ".join(f"only in {k}: {', '.join(names)}" for k, names in apart.items() if names)
+        raise StudyError(f"{data_dir}: train/ and test/ have different class folders ({only})")
     return train, test
 
 

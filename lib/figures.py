@@ -12,6 +12,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lib.sampleset import SampleSet
 
+WIDE_LABELS = 45  # letters on a horizontal axis beyond which its labels are slanted
+
 
 def class_grid(samples: SampleSet, title: str, columns: int = 10) -> Figure:
     """Draw one row a class with its first `columns` images, as they are (no stretching)."""
@@ -83,6 +85,8 @@ def bars(
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis, errorbar=None)
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.grid(axis="y", alpha=0.3)
+    if sum(len(str(name)) for name in table[x].unique()) > WIDE_LABELS:
+        axis.tick_params(axis="x", rotation=30)
     if hue is not None:
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     plt.close(figure)

@@ -99,10 +99,10 @@ def _models(degradation: pd.DataFrame, measured: list[dict]) -> str:
     left_out = " ".join(filter(None, lacking))
     if len(ways) == 1:
         return f"These are means over {texts[0]}. {left_out}".strip()
-    parts = [f"{listed(names)}: {text}" for names, text in zip(ways.values(), texts, strict=True)]
+    parts = [f"{text} by {listed(names)}" for names, text in zip(ways.values(), texts, strict=True)]
     if not parts:
         return ""
-    return f"These are means over different models, {'; '.join(parts)}. {left_out}".strip()
+    return f"These are means over {'; over '.join(parts)}. {left_out}".strip()
 
 
 def _lacking(row: dict, over: SeriesGroupBy) -> str:

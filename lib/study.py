@@ -114,7 +114,7 @@ class Study:
             if intact and not (again and again(target)):
                 print(f"{name}: unchanged, reused")
             else:
-                print(f"{name}: {'trying again what failed' if intact else 'making'}", flush=True)
+                print(f"{name}: {self._way(name, fingerprint, intact)}", flush=True)
                 if same and (mend or again):
                     self._keep_intact(name, entry)
                 paths = {key: self._paths(value) for key, value in inputs.items()}
@@ -225,6 +225,14 @@ class Study:
             if path.is_file() and sha256_file(path) == expected:
                 (work / relative).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, work / relative)
+
+    def _way(self, name: str, fingerprint: str, intact: bool) -> str:
+        """Say how an artifact is being made."""
+        if intact:
+            return "trying again what failed"
+        work = self._work(name, fingerprint)
+        begun = work.is_dir() and any(work.iterdir())
+        return "making, from where it was interrupted" if begun else "making"
 
     def _work(self, name: str, fingerprint: str) -> Path:
         return self.folder / "work" / f"{name}-{fingerprint[:16]}"

@@ -72,6 +72,10 @@ def test_faults_of_an_image_folder_are_named(tmp_path):
     (tree / "train" / "cat" / "1.png").write_bytes(b"no image")
     with pytest.raises(StudyError, match="1.png cannot be read"):
         load_image_tree(tree)
+    other = write_tree(tmp_path / "other")
+    (other / "test" / "cat").rename(other / "test" / "cta")
+    with pytest.raises(StudyError, match=r"only in train/: cat; only in test/: cta"):
+        load_image_tree(other)
     one = write_tree(tmp_path / "one", classes=("cat",))
     with pytest.raises(StudyError, match=r"one class \(cat\)"):
         options = OPTIONS | {"data": "imagefolder", "data_dir": str(one)}
@@ -92,6 +96,13 @@ def test_cifar10_that_cannot_be_had_says_where_to_put_it(tmp_path, monkeypatch):
 def test_too_many_validation_images_are_refused(tmp_path):
     with pytest.raises(StudyError, match="cannot hold out 1195 of 1197"):
         prepare_real(tmp_path, validation_images=1195, **OPTIONS)
+
+
+def test_a_large_share_held_out_is_told(tmp_path, capsys):
+    prepare_real(tmp_path, validation_images=500, **OPTIONS)
+    assert "note: 500 of 1197 training images are held out" in capsys.readouterr().out
+    prepare_real(tmp_path, validation_images=200, **OPTIONS)
+    assert "held out" not in capsys.readouterr().out
 
 
 def test_source_fingerprint_follows_the_content(tmp_path):

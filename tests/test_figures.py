@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures import heatmap, intervals
+from lib.figures import bars, heatmap, intervals
 
 
 def test_a_row_that_a_panel_lacks_is_left_empty():
@@ -28,3 +28,14 @@ def test_a_heat_map_keeps_to_its_limits():
     colours = mesh.get_facecolors()
     assert np.ptp(colours[1, :3]) < 0.1  # the middle has next to no colour
     assert colours[0, 2] > colours[0, 0] and colours[2, 0] > colours[2, 2]
+
+
+def test_long_names_below_bars_do_not_overlap():
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
+    table = pd.DataFrame({"class": [*names, "truck"], "fid": np.arange(10.0)})
+    figure = bars(table, "class", "fid", "Title", "class", "FID")
+    figure.canvas.draw()
+    labels = figure.axes[0].get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {30}
+    short = bars(table.assign(**{"class": list("abcdefghij")}), "class", "fid", "Title", "c", "FID")
+    assert {label.get_rotation() for label in short.axes[0].get_xticklabels()} == {0}

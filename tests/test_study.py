@@ -296,7 +296,7 @@ def test_entries_of_parameters_no_longer_in_force_are_forgotten(open_study):
     assert list(read_json(again.folder / "manifest.json")["artifacts"]) == ["second"]
 
 
-def test_making_an_artifact_is_timed_and_reusing_it_is_not(open_study, monkeypatch):
+def test_making_an_artifact_is_timed_and_reusing_it_is_not(open_study, monkeypatch, capsys):
     study = open_study()
     ticks = itertools.count()
     monkeypatch.setattr(study_module.time, "monotonic", lambda: next(ticks))
@@ -317,6 +317,8 @@ def test_making_an_artifact_is_timed_and_reusing_it_is_not(open_study, monkeypat
     assert "second" not in study.manifest.read()["seconds"]
     study.make("second", interrupted, options={"text": "b"})
     assert study.manifest.read()["seconds"]["second"]["resumed"]
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("second")]
+    assert said == ["second: making", "second: making, from where it was interrupted"]
 
 
 def test_second_run_in_the_same_folder_is_refused(open_study, monkeypatch):
