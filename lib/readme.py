@@ -21,11 +21,23 @@ from lib.pot_environment import PINS
 START, END = "<!-- results -->", "<!-- /results -->"
 SECTION = re.compile(r"<!-- results ?(\S*) -->\n(.*?)\n<!-- /results ?\1 -->", re.DOTALL)
 """A results section: the name of its profile, "" for the first, and what stands between."""
+SETS = {
+    "real": "training images",
+    "teacher": "made by the large generator",
+    "student": "made by the small one, which has learned from the teacher's images alone",
+    "fractal": "drawn by formulas, of no class",
+    "noise": "pixels at random",
+    "gaussian": "pixels at random, with the mean and spread of real ones",
+    "one_class": "training images of a single class",
+    "grey": "one grey image over and over",
+    "zeroq": "optimised for each network until they match its batch normalisation statistics",
+}
 FIGURES = {
     "06_versus_real": "Difference in accuracy to calibration with real images, a row for each "
     "calibration set, a point with its interval for each way to quantize, the zone of equivalence "
     "shaded",
     "04_calibration_sets": "The first images of each calibration set, a row a set",
+    "01_teacher_samples": "Images that the teacher made, a row for each class",
     "03_student_samples": "Images that the student made, a row for each class",
 }
 """The figures that README shows, with their alternative texts."""
@@ -41,6 +53,7 @@ def results_section(folder: Path) -> str:
         words.partition("\n\n")[0],
         _picture(folder, "06_versus_real"),
         headline_table(_with_models(folder / "tables")),
+        _sets(_needed(folder, "06_headline.csv")),
         _explanation(folder, "make study"),
         words.rpartition("\n\n")[2],
         f"Each way to quantize in words: {_verdict_link(folder)}.",
@@ -62,8 +75,12 @@ def short_section(folder: Path) -> str:
         _words(folder).partition("\n\n")[0],
         _picture(folder, "06_versus_real"),
         headline_table(_with_models(folder / "tables")),
+        _sets(_needed(folder, "06_headline.csv")),
         _explanation(folder, f"make study PROFILE=params/{folder.name}.yaml"),
         rest,
+        "Images of the teacher, then of the student:",
+        _picture(folder, "01_teacher_samples"),
+        _picture(folder, "03_student_samples"),
     ]
     return "\n\n".join(parts)
 
@@ -72,6 +89,13 @@ def wrong_lines(section: str, expected: str) -> list[str]:
     """Return the lines of a results section that are not those written from the tables."""
     lines = zip_longest(section.splitlines(), expected.splitlines(), fillvalue="(nothing)")
     return [f"{found} | expected: {wanted}" for found, wanted in lines if found != wanted]
+
+
+def _sets(headline: Path) -> str:
+    """Explain the calibration sets of a headline table, in its order."""
+    names = pd.read_csv(headline)["calibration_set"].unique()
+    told = (f"*{name}*: {SETS[name]}" for name in names if name in SETS)
+    return f"Calibration sets: {'; '.join(told)}."
 
 
 def _verdict_link(folder: Path) -> str:

@@ -158,6 +158,7 @@ def test_results_are_written_from_the_tables(results):
     assert "| student | 1 | 0.25 | -0.15 (-0.31 to +0.02) | 98.00 % | equivalent |" in section
     assert "OpenVINO 2026.4.1 and NNCF 3.4.0" in section
     assert "](outputs/digits/figures/06_versus_real.png)" in section
+    assert "\n\nCalibration sets: *real*: training images; *student*: made by the small" in section
     (results / "tables/06_headline.csv").unlink()
     with pytest.raises(StudyError, match="06_headline.csv is missing: run notebook 06"):
         results_section(results)
