@@ -156,7 +156,12 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """The layers of one resolution: ×2 convolution, convolution, image output."""
+    """The layers of one resolution: ×2 convolution, convolution, image output.
+
+    `precision` is that of its feature maps, unless it computes in half precision.
+    """
+
+    precision = torch.float32
 
     def __init__(
         self,
@@ -175,7 +180,6 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.in_channels, self.architecture = in_channels, architecture
         self.use_fp16 = self.marked_fp16 = use_fp16
-        self.precision = torch.float32
         self.register_buffer("resample_filter", make_filter(resample_filter))
         common = dict(resample_filter=resample_filter, conv_clamp=conv_clamp)
         style = dict(w_dim=w_dim, resolution=resolution, **common, **layer_kwargs)

@@ -35,7 +35,12 @@ class MinibatchStd(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """The layers of one resolution: image input, convolution, ÷2 convolution."""
+    """The layers of one resolution: image input, convolution, ÷2 convolution.
+
+    `precision` is that of its feature maps; None is that of its input.
+    """
+
+    precision: torch.dtype | None = None
 
     def __init__(
         self,
@@ -50,7 +55,6 @@ class DiscriminatorBlock(nn.Module):
     ):
         super().__init__()
         self.in_channels, self.architecture = in_channels, architecture
-        self.precision = torch.float32
         self.register_buffer("resample_filter", make_filter(resample_filter))
         resample = dict(resample_filter=resample_filter)
         options = dict(activation=activation, conv_clamp=conv_clamp, **resample)
@@ -63,9 +67,9 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return features at half the resolution, and the image there (skip architecture)."""
-        x = x if x is None else x.to(self.precision)
+        x = x if x is None or self.precision is None else x.to(self.precision)
         if self.in_channels == 0 or self.architecture == "skip":
-            y = self.fromrgb(img.to(self.precision))
+            y = self.fromrgb(img if self.precision is None else img.to(self.precision))
             x = y if x is None else x + y
             img = downsample(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture != "resnet":
@@ -101,7 +105,7 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
         """Map `(n, in, 4, 4)` and the embedded label `(n, cmap_dim)` to logits `(n, 1)`."""
-        x = x.float()
+        x = x.float() if x.dtype == torch.bfloat16 else x
         if self.architecture == "skip":
             x = x + self.fromrgb(img)
         x = self.mbstd(x) if hasattr(self, "mbstd") else x

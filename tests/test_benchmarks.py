@@ -16,6 +16,14 @@ from lib.teacher import BACKENDS
 SMALL = {"num_layers": 2}, {"channel_base": 512, "channel_max": 16, "conv_clamp": 0.5}
 
 
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before():
+    """Benchmarks take all processors; what other tests compute may depend on the number."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def small(monkeypatch):
     mapping, synthesis = SMALL
