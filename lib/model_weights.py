@@ -38,7 +38,7 @@ WHAT = {
 }
 TRAINERS = {"train_teacher", "distill", "train_classifier"}
 LOADED_BY = {
-    "teacher": "lib.teacher.load_teacher(path)`, `teacher:` in a profile",
+    "teacher": "lib.teacher.load_teacher(path)`, or in a profile `teacher: path",
     "student": "lib.student.load_student(path)",
 }
 
