@@ -67,7 +67,9 @@ def compare(turns: int, options: dict) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, write it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.teacher_training")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.teacher_training", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--turns", type=int, default=5, help="turns; medians are kept (5)")
     options = parser.parse_args([] if arguments is None else arguments)
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -21,8 +21,8 @@ from lib.blog_cells import published_cells
 from lib.blog_page import Page, polish
 from lib.errors import StudyError
 from lib.files import read_json, write_text
+from lib.output_folder import output_folder
 from lib.params import read_profile, validate
-from lib.study import output_folder
 
 TEMPLATE = Path(__file__).resolve().parent / "blog_template"
 PARTS = ("part1", "part2")

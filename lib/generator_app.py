@@ -19,9 +19,9 @@ from lib.errors import StudyError
 from lib.files import read_json
 from lib.image_generator import CONFIG, EVALUATOR, FILES
 from lib.notebooks import read_tagged
+from lib.output_folder import output_folder
 from lib.params import Params, read_profile, validate
 from lib.paths import NOTEBOOKS, ROOT
-from lib.study import output_folder
 
 NOTEBOOK = NOTEBOOKS / "07_image_generator.ipynb"
 ARTIFACT, PUBLISHED = "artifacts/image_generator", "student"

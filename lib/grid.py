@@ -4,31 +4,22 @@ What a cell gives depends on the cell, the options and the files alone: not on t
 the order or an interruption.
 """
 
-import contextlib
 import itertools
-import os
 import shutil
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from safetensors.numpy import save_file
 
 from lib.cell import (
     CELL_KEYS,
     Cell,
     Grid,
-    finished,
     load_logits,
     load_seconds,
-    pin_worker,
     reference_cell,
-    run_cells,
     run_reference,
 )
 from lib.cell_cache import keep_cells, take_cells
@@ -43,9 +34,8 @@ from lib.files import (
     write_json,
     write_text,
 )
+from lib.grid_workers import missing_engines, run_all
 from lib.openvino_models import measure_speeds
-from lib.pot_environment import pot_python
-from lib.progress import progress
 from lib.sampleset import SampleSet
 
 RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timings.csv"
@@ -117,12 +107,11 @@ def run_grid(
     key = sha256_json([cells, options, keep_seed, hashes])
     if _is_finished(out, key, cells, grid):
         return
-    everything = [*map(reference_cell, names), *cells]
     if cache is not None:
-        take_cells(everything, grid, cache)
-    grid = replace(grid, missing=_missing_engines(cells, grid, scheduler))
+        take_cells([*map(reference_cell, names), *cells], grid, cache)
+    grid = replace(grid, missing=missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
-    rows += _run_all(cells, grid, jobs, scheduler)
+    rows += run_all(cells, grid, jobs, scheduler)
     done = [row for row in rows if row["status"] == "ok"]
     predictions = {cell_name(row): load_logits(_cell(row), grid).argmax(axis=1) for row in done}
     _write_predictions(out / PREDICTIONS, predictions, SampleSet.load(test).labels)
@@ -263,69 +252,6 @@ def _hashes(
         onnx = xml.with_suffix(".onnx")
         hashes[f"onnx {name}"] = sha256_file(onnx) if onnx.is_file() else "none"
     return hashes
-
-
-def _missing_engines(cells: list[Cell], grid: Grid, scheduler: str) -> dict[str, str]:
-    """Make POT's environment where it is needed, once; return why that cannot be, if so.
-
-    The workers of a cluster may run on other machines: each sees to its own.
-    """
-    wanted = any(cell["engine"] == "pot" and not finished(cell, grid) for cell in cells)
-    if not wanted or scheduler:
-        return {}
-    try:
-        pot_python(again=True)
-    except Unavailable as reason:
-        return {"pot": str(reason)}
-    return {}
-
-
-def _run_all(cells: list[Cell], grid: Grid, jobs: int, scheduler: str) -> list[dict]:
-    """Run the cells; return one row each, in the order of `cells`."""
-    groups: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        same_but_method = tuple(cell[key] for key in CELL_KEYS if key != "method")
-        groups.setdefault(same_but_method, []).append(cell)
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    work = [joblib.delayed(_work)(group, grid, cpus, jobs) for group in groups.values()]
-    rows: dict[str, dict] = {}
-    try:
-        with _backend(jobs, scheduler):
-            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(work)
-            for group in progress(results, "quantization", total=len(work), unit="group"):
-                rows |= {cell_name(row): row for row in group}
-    except TerminatedWorkerError as error:
-        raise StudyError(
-            "a quantization process was killed, perhaps for want of memory: lower jobs and run "
-            "again, finished cells are kept"
-        ) from error
-    return [rows[cell_name(cell)] for cell in cells]
-
-
-def _work(cells: list[Cell], grid: Grid, cpus: list[int], jobs: int) -> list[dict]:
-    pin_worker(cpus, jobs)
-    return run_cells(cells, grid)
-
-
-@contextlib.contextmanager
-def _backend(jobs: int, scheduler: str) -> Iterator[None]:
-    """Have joblib use local processes, or a dask cluster where its scheduler's address is given."""
-    if not scheduler:
-        local = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1)
-        with local, warnings.catch_warnings():
-            # loky replaces a worker whose memory has grown
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-            yield
-        return
-    from dask.distributed import Client  # slow, and seldom used
-
-    try:
-        client = Client(scheduler)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"scheduler {scheduler} cannot be reached: {reason}") from error
-    with client, joblib.parallel_config("dask"):
-        yield
 
 
 def _cell(row: dict) -> Cell:

@@ -12,10 +12,10 @@ from lib.extractors import inception_weights
 from lib.files import read_json
 from lib.manifest import changed_parameter
 from lib.notebooks import appendix_paths, declared_parameters, notebook_paths
+from lib.output_folder import check_writable, output_folder
 from lib.params import Params
 from lib.paths import resolve
 from lib.published_weights import CIFAR10_CLASSES, check_classes, published_file
-from lib.study import check_writable, output_folder
 from lib.teacher_source import check_source, find_teacher
 from lib.teacher_start import check_start
 

@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> None:
     if sys.version_info[:2] != PYTHON:
         version = ".".join(map(str, sys.version_info[:3]))
         raise StudyError(f"Python {version} is unsuitable: the study's pins are for Python 3.11")
+    from lib.output_folder import output_folder
     from lib.params import parse_override, read_profile, validate
     from lib.preflight import check
-    from lib.study import output_folder
 
     values = read_profile(options.profile)
     values |= {key: parse_override(value) for key, value in options.overrides}

@@ -23,11 +23,11 @@ from lib.distylegan import Generator, UpsampleBlock
 from lib.errors import StudyError
 from lib.files import atomic_path, write_json, write_text
 from lib.openvino_models import read_ir, save_ir
+from lib.output_folder import output_folder
 from lib.params import read_profile, validate
 from lib.quantization import quiet_nncf
 from lib.seeds import torch_generator
 from lib.student import load_student, one_hot
-from lib.study import output_folder
 
 # Largest mean absolute difference to torch's images, in grey levels of 255.
 TOLERANCES = {"safetensors": 0.0, "onnx": 0.01, "fp32": 0.01, "fp16": 0.1, "int8": 8.0}

@@ -23,7 +23,6 @@ from lib.errors import StudyError
 from lib.files import (
     atomic_path,
     hash_tree,
-    is_disk_full,
     read_json,
     replace_folder,
     sha256_file,
@@ -33,8 +32,9 @@ from lib.files import (
 from lib.fingerprint import code_fingerprint
 from lib.manifest import Manifest, changed_parameter
 from lib.notebooks import assigned_literals, declared_parameters
+from lib.output_folder import check_writable, file_error, output_folder
 from lib.params import Params, read_profile, validate
-from lib.paths import NOTEBOOKS, ROOT, resolve
+from lib.paths import NOTEBOOKS, ROOT
 from lib.sampleset import RECORD
 
 # These say how or where the study runs, not what comes out.
@@ -214,7 +214,7 @@ class Study:
                 shutil.rmtree(old)
             self.manifest.record_seconds(name, time.monotonic() - started, resumed)
         except OSError as error:
-            raise _file_error(error, self.folder) from error
+            raise file_error(error, self.folder) from error
 
     def _keep_intact(self, name: str, entry: dict) -> None:
         """Hand an artifact back to its builder, without the files that are damaged."""
@@ -302,34 +302,6 @@ class Study:
                         ) from None
                     time.sleep(0.2)
             yield
-
-
-def output_folder(params: Params) -> Path:
-    """Return the profile's folder; a relative `output_dir` starts at the repository's root."""
-    return resolve(params.output_dir) / params.profile
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder; raise `StudyError` if it cannot be made or written."""
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
-    except OSError as error:
-        probe.unlink(missing_ok=True) if folder.is_dir() else None
-        raise _file_error(error, folder) from error
-
-
-def _file_error(error: OSError, folder: Path) -> StudyError:
-    if is_disk_full(error):
-        return StudyError(
-            f"disk full at {folder}: free some space, then run the same command again"
-        )
-    return StudyError(
-        f"cannot write into {error.filename or folder} ({error.strerror or error}): "
-        "mend its permissions or choose another output_dir"
-    )
 
 
 def _sort_out(files: dict[str, str], patterns: Sequence[str]) -> tuple[dict, dict]:

@@ -14,9 +14,9 @@ import torch
 
 from lib.distillation import distill
 from lib.errors import StudyError
+from lib.output_folder import output_folder
 from lib.params import read_profile, validate
 from lib.processes import count, join
-from lib.study import output_folder
 
 
 def train_student(profile: Path, out: Path, device: str | None = None) -> None:

@@ -191,9 +191,13 @@ def test_everything_fails():
     assert "real images themselves do not serve well" in text
 
 
-def first_words(errors, **options):
-    data = study(errors, **options)
+def answer(data):
+    """Return the headline of a study's table, predictions and labels."""
     return headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+
+
+def first_words(errors, **options):
+    return answer(study(errors, **options))
 
 
 def test_the_headline_follows_the_table():
@@ -222,13 +226,17 @@ def test_the_headline_follows_the_table():
     assert undecided.startswith("**Open.** These test images do not settle")
 
 
-def test_an_answer_that_depends_on_the_method_is_said_to():
+def spoil_accuracy_aware(kind):
+    """Return a study where accuracy-aware quantization with the set `kind` loses much."""
     table, predictions, labels = study(EQUAL, methods=("default", "accuracy_aware"))
     for name in predictions:
-        if "/accuracy_aware/student/" in name:
+        if f"/accuracy_aware/{kind}/" in name:
             predictions[name] = predict(labels, 300)
-    data = table, predictions, labels
-    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    return table, predictions, labels
+
+
+def test_an_answer_that_depends_on_the_method_is_said_to():
+    text = answer(spoil_accuracy_aware("student"))
     assert text.startswith("**It depends.**")
     assert "NNCF, default quantization, +0.00 points" in text and "(equivalent)" in text
     assert "NNCF, accuracy-aware quantization, -9.80 points" in text and "(worse)" in text
@@ -248,17 +256,11 @@ def two_models(hard):
 
 
 def test_a_difference_between_models_is_not_laid_to_the_way_to_quantize():
-    data = two_models(hard=900)
-    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    text = answer(two_models(hard=900))
     assert "for noise the answer differs between ways to quantize that had different models" in text
     assert "(over the 1 model that all had: NNCF, default quantization +0.00, NNCF, accu" in text
     assert "depends on how one quantizes" not in text
-    table, predictions, labels = study(EQUAL, methods=("default", "accuracy_aware"))
-    for name in predictions:
-        if "/accuracy_aware/noise/" in name:
-            predictions[name] = predict(labels, 300)
-    data = table, predictions, labels
-    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    text = answer(spoil_accuracy_aware("noise"))
     assert "or noise the answer depends on how one quantizes." in text
 
 
@@ -266,8 +268,7 @@ def test_fractals_that_keep_more_predictions_are_named():
     def text_of(spoiled):
         table, *rest = study({"real": 100, "student": 100, "fractal": 100})
         table.loc[table["calibration_set"] == spoiled, "agreement"] = 0.5
-        data = table, *rest
-        return headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+        return answer((table, *rest))
 
     assert "Fractals, which need neither images nor a generator" in text_of("student")
     assert "in 1 of 1 way to quantize: agreement with FP32" in text_of("student")
@@ -301,8 +302,7 @@ def test_lost_agreement_is_said_beside_equal_accuracy():
         if "/student/" in name:
             spoiled = np.flatnonzero(predictions[name] != labels)[20:80]
             predictions[name][spoiled] = (labels[spoiled] + 2) % CLASSES
-    data = table, predictions, labels
-    text = headline(degradation_table(*data, **FEW), versus_real(*data, **FEW))
+    text = answer((table, predictions, labels))
     assert text.startswith("**Yes.**")
     assert "change more predictions than real images do: agreement with FP32 is lower" in text
 

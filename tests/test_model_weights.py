@@ -16,6 +16,7 @@ from lib.distillation import distill
 from lib.errors import StudyError
 from lib.files import sha256_file
 from lib.model_weights import generator_measures, half, hardware, main, publish_weights
+from lib.output_folder import output_folder
 from lib.params import validate
 from lib.paths import ROOT
 from lib.sampleset import SampleSet
@@ -68,7 +69,7 @@ def params(tmp_path_factory):
 
 def test_weights_load_again_and_halve_the_file(params):
     written = publish_weights(params)
-    folder = study_module.output_folder(params)
+    folder = output_folder(params)
     assert [path.name for path in written] == [f"{name}.safetensors" for name in NETWORKS]
     test = SampleSet.load(folder / "artifacts/real/test").images
     source = folder / "artifacts/classifier-resnet20_x0_5"
@@ -115,7 +116,7 @@ def test_cards_tell_what_was_measured_of_a_generator(tmp_path):
 
 def test_terms_follow_what_a_network_was_made_from(params):
     publish_weights(params.model_copy(update={"teacher": "official"}))
-    folder = study_module.output_folder(params) / "weights"
+    folder = output_folder(params) / "weights"
     assert "NVIDIA" in (folder / "student.md").read_text()
     assert "NVIDIA" not in (folder / "resnet20_x0_5.md").read_text()
 

@@ -9,6 +9,7 @@ from lib import study as study_module
 from lib.calibration import make_calibration_set
 from lib.errors import StudyError
 from lib.files import hash_tree, read_json, replace_folder, sha256_file
+from lib.output_folder import output_folder
 from lib.params import validate
 from lib.paths import ROOT
 from lib.publish import licence, main, publish_sets
@@ -44,7 +45,7 @@ def params(tmp_path, monkeypatch):
 
 def published(params):
     folders = publish_sets(params)
-    root = study_module.output_folder(params) / "published"
+    root = output_folder(params) / "published"
     return root, [folder.relative_to(root).as_posix() for folder in folders]
 
 
@@ -109,7 +110,7 @@ def test_a_set_that_was_made_anew_is_published_anew(params):
 
 
 def test_faults_are_one_line(params, tmp_path, capsys):
-    damaged = study_module.output_folder(params) / "artifacts/student_samples/samples.json"
+    damaged = output_folder(params) / "artifacts/student_samples/samples.json"
     damaged.write_text("{}")
     with pytest.raises(StudyError, match="student_samples.*damaged"):
         publish_sets(params)
