@@ -19,7 +19,7 @@ from distributed import LocalCluster
 from PIL import Image
 from torch import nn
 
-from lib import cell, cell_cache, grid
+from lib import cell, cell_cache, grid, grid_workers
 from lib.calibration import make_calibration_set
 from lib.classifiers import NormalizedClassifier
 from lib.errors import StudyError, Unavailable
@@ -498,7 +498,7 @@ def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, mon
 
     monkeypatch.setitem(cell.ENGINES, "nncf", failing)
     monkeypatch.setitem(cell.ENGINES, "pot", missing)
-    monkeypatch.setattr(grid, "pot_python", lambda again: None)
+    monkeypatch.setattr(grid_workers, "pot_python", lambda again: None)
     wanted = cells(models=["resnet20"], methods=["default"])
     wanted += cells(models=["resnet20"], methods=["default"], engines=("pot",))
     start(tmp_path, models, sets, data, wanted)
@@ -540,7 +540,7 @@ def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp
         asked.append(again)
         raise Unavailable("POT's environment could not be made: no network")
 
-    monkeypatch.setattr(grid, "pot_python", refuse)
+    monkeypatch.setattr(grid_workers, "pot_python", refuse)
     wanted = cells(models=["resnet20"], methods=["default"], engines=("nncf", "pot"))
     start(tmp_path, models, sets, data, wanted)
     table, predictions, _ = load_results(tmp_path)
