@@ -129,7 +129,7 @@ def _labels(name: str, found: Evidence, real: Evidence, class_names: list[str]) 
         f"images (real test {expected:.0%})"
     )
     if not exchanged:
-        return f"{text}, which look real otherwise"
+        return f"{text}, while {found.precision:.0%} of them lie among real ones in its features"
     return f"{text}; with {_classes(moved, class_names)} renamed, in {found.renamed_agreement:.0%}"
 
 

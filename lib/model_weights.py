@@ -33,7 +33,7 @@ WHAT = {
     "teacher": "Teacher: class-conditional StyleGAN2-ADA generator (Karras et al. 2020, "
     "2006.06676)",
     "student": "Student: class-conditional DiStyleGAN generator, distilled from the teacher's "
-    "samples alone (after Chang & Lu 2020, 2009.13829)",
+    "samples, with real images for its discriminator (after Chang & Lu 2020, 2009.13829)",
     "evaluator": "Evaluator: the classifier that judges generated images",
 }
 TRAINERS = {"train_teacher", "distill", "train_classifier"}

@@ -24,7 +24,8 @@ SECTION = re.compile(r"<!-- results ?(\S*) -->\n(.*?)\n<!-- /results ?\1 -->", r
 SETS = {
     "real": "training images",
     "teacher": "made by the large generator",
-    "student": "made by the small one, which has learned from the teacher's images alone",
+    "student": "made by the small one, which has learned from the teacher's images "
+    "(its discriminator saw real ones, too)",
     "fractal": "drawn by formulas, of no class",
     "noise": "pixels at random",
     "gaussian": "pixels at random, with the mean and spread of real ones",

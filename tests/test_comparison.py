@@ -275,6 +275,19 @@ def test_fractals_that_keep_more_predictions_are_named():
     assert "Fractals" not in text_of("fractal")
 
 
+def test_fractals_ahead_on_one_model_of_two_are_not_named():
+    """Far ahead on one and behind on the other: the mean alone says nothing of the rest."""
+    tables, predictions = [], {}
+    for model, student, fractal in (("resnet20", 0.5, 0.9), ("vgg11_bn", 0.8, 0.7)):
+        table, found, labels = study({"real": 100, "student": 100, "fractal": 100})
+        kinds = table["calibration_set"]
+        table.loc[kinds == "student", "agreement"] = student
+        table.loc[kinds == "fractal", "agreement"] = fractal
+        tables.append(table.assign(model=model))
+        predictions |= {f"{model}/{name.partition('/')[2]}": made for name, made in found.items()}
+    assert "Fractals" not in answer((pd.concat(tables, ignore_index=True), predictions, labels))
+
+
 def test_engines_are_named_and_skipped_ones_with_the_reason():
     table, predictions, labels = study(EQUAL)
     other = table[table["method"] != "fp32"].assign(engine="pot")
