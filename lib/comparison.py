@@ -115,7 +115,7 @@ def versus_real(
                 row["real_models"] = _real_models(compared, key)
             row |= {"models": len({_model_of(name) for name, _ in pairs}), "pairs": len(pairs)}
             rows.append(row | _compare(pairs, predictions, labels, margin_pp, **settings))
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).round(dict.fromkeys(["difference_pp", "low_pp", "high_pp"], 9))
     if table.empty:
         return table
     corrected = {"tost_holm_p": "tost_p", "permutation_holm_p": "permutation_p"}
