@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -99,7 +100,8 @@ def _of_way(table: pd.DataFrame, way: tuple) -> pd.DataFrame:
 def loss_heatmap(degradation: pd.DataFrame, title: str) -> Figure:
     """Draw the loss of accuracy of `lib.comparison.degradation_table`, networks x sets.
 
-    A cell whose seeds all failed says so; those that are not in the grid are grey.
+    Colours grow linearly up to a loss of 1 point and logarithmically beyond. A cell whose seeds
+    all failed says so; those that are not in the grid are grey.
     """
     keys = ["engine", "method", "model"]
     rows = degradation.groupby([*keys, "calibration_set"], sort=False)["drop_pp"].mean()
@@ -110,9 +112,18 @@ def loss_heatmap(degradation: pd.DataFrame, title: str) -> Figure:
     )
     names = [f"{model} ({engine}, {method})" for engine, method, model in wide.index]
     axis.set_facecolor("0.88")
-    unit = {"label": "percentage points; grey: not in the grid"}
-    wanted = {"annot": True, "fmt": ".2f", "cmap": "vlag", "center": 0, "cbar_kws": unit}
-    sns.heatmap(wide, ax=axis, yticklabels=names, **wanted)
+    most = np.nanmax([1, *rows.abs()])
+    bar = {"label": "percentage points; grey: not in the grid", "format": "%g"}
+    sns.heatmap(
+        wide,
+        ax=axis,
+        yticklabels=names,
+        annot=True,
+        fmt=".2f",
+        cmap="vlag",
+        norm=SymLogNorm(1, linscale=2, vmin=-most, vmax=most),
+        cbar_kws=bar | {"ticks": [s * t for t in (0, 1, 10, 100) for s in (-1, 1) if t <= most]},
+    )
     for key in rows[rows.isna()].index:
         place = (wide.columns.get_loc(key[3]) + 0.5, wide.index.get_loc(key[:3]) + 0.5)
         axis.text(*place, FAILED, ha="center", va="center", fontsize="small", color="tab:red")
@@ -165,11 +176,10 @@ def quality_scatter(joined: pd.DataFrame, title: str, x_label: str) -> Figure:
         for name, x, y in part[["calibration_set", "fid", "disagreement_pp"]].itertuples(False):
             axis.plot(x, y, markers[name], color=colours[name], ms=7, alpha=0.85)
         axis.set_xscale("symlog", linthresh=0.1)
-        axis.set_yscale("symlog", linthresh=0.1)
+        _from_least(axis, joined["disagreement_pp"])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(int8_name(*way))
-        axis.set_ylim(-0.02, 2 * max(joined["disagreement_pp"].max(), 0.1))
         axis.grid(alpha=0.3)
     points = [Line2D([], [], ls="", marker=markers[n], color=c) for n, c in colours.items()]
     figure.legend(points, list(colours), loc="outside right center", title="calibration set")
@@ -178,6 +188,17 @@ def quality_scatter(joined: pd.DataFrame, title: str, x_label: str) -> Figure:
     figure.suptitle(title)
     plt.close(figure)
     return figure
+
+
+def _from_least(axis: Axes, values: pd.Series) -> None:
+    """Scale the y axis logarithmically over `values`, linearly below 0.1 where one is smaller."""
+    low, high = values.min(), max(values.max(), 0.1)
+    if low < 0.1:
+        axis.set_yscale("symlog", linthresh=0.1)
+        axis.set_ylim(-0.02, 2 * high)
+    else:
+        axis.set_yscale("log")
+        axis.set_ylim(low / 2, 2 * high)
 
 
 SOURCES = {"image_se_pp": "test images (standard error)", "seed_std_pp": "seeds (deviation)"}

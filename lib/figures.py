@@ -79,12 +79,19 @@ def bars(
     x_label: str,
     y_label: str,
     hue: str | None = None,
+    linear_within: float | None = None,
 ) -> Figure:
-    """Draw a bar chart of a tidy table."""
+    """Draw a bar chart of a tidy table.
+
+    With `linear_within` the y axis is linear up to ± that value and logarithmic beyond.
+    """
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis, errorbar=None)
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.grid(axis="y", alpha=0.3)
+    if linear_within is not None:
+        axis.axhline(0, color="black", lw=0.8)
+        _linear_within(axis, linear_within, "y")
     if sum(len(str(name)) for name in table[x].unique()) > WIDE_LABELS:
         axis.tick_params(axis="x", rotation=30)
     if hue is not None:
@@ -165,7 +172,7 @@ def intervals(
         if margin is not None:
             zone = f"margin of equivalence, ±{margin:g}"
             axis.axvspan(-margin, margin, color="tab:green", alpha=0.12, lw=0, label=zone)
-            _linear_within(axis, margin)
+            _linear_within(axis, margin, "x")
         else:
             axis.xaxis.set_major_locator(MaxNLocator(5))
         for y, number in enumerate(part[value]):
@@ -186,13 +193,17 @@ def intervals(
     return figure
 
 
-def _linear_within(axis: Axes, margin: float) -> None:
-    """Scale the x axis linearly up to ±`margin`, logarithmically beyond, with plain ticks."""
-    axis.set_xscale("symlog", linthresh=margin)
-    ticks = [0, *(sign * margin * factor for factor in (1, 10, 100) for sign in (-1, 1))]
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
+def _linear_within(axis: Axes, bound: float, name: str) -> None:
+    """Scale axis "x" or "y" linearly up to ±`bound`, logarithmically beyond, with plain ticks."""
+    scaled, set_scale = {
+        "x": (axis.xaxis, axis.set_xscale),
+        "y": (axis.yaxis, axis.set_yscale),
+    }[name]
+    set_scale("symlog", linthresh=bound)
+    ticks = [0, *(sign * bound * factor for factor in (1, 10, 100) for sign in (-1, 1))]
+    scaled.set_major_locator(FixedLocator(ticks))
+    scaled.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scaled.set_minor_locator(NullLocator())
 
 
 def heatmap(

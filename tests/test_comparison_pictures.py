@@ -96,6 +96,30 @@ def test_a_set_has_one_colour_in_every_panel_and_figure():
     ]
 
 
+def test_disagreement_spans_the_axis_and_none_at_all_is_shown():
+    columns = ["engine", "method", "calibration_set", "fid", "disagreement_pp"]
+    rows = [(*WAYS[0], "real", 0.01, 2.5), (*WAYS[0], "grey", 26.0, 80.0)]
+    joined = pd.DataFrame(rows, columns=columns)
+    low, high = quality_scatter(joined, "Title", "FID").axes[0].get_ylim()
+    assert 1 < low < 2.5 and 80 < high < 200
+    joined.loc[0, "disagreement_pp"] = 0.0
+    low, high = quality_scatter(joined, "Title", "FID").axes[0].get_ylim()
+    assert low < 0 and high > 80
+
+
+def test_a_loss_of_sixty_points_leaves_colour_to_one_of_half_a_point():
+    keys = {"engine": "nncf", "method": "default", "model": "a"}
+    drops = {"real": 0.0, "student": 0.5, "vgg": -0.5, "grey": 60.0}
+    table = pd.DataFrame([keys | {"calibration_set": s, "drop_pp": d} for s, d in drops.items()])
+    figure = loss_heatmap(table, "Title")
+    figure.canvas.draw()
+    none, loss, gain, most = figure.axes[0].collections[0].get_facecolors()[:, :3]
+    assert np.ptp(none) < 0.1 and loss[0] - loss[2] > 0.05 and gain[2] - gain[0] > 0.05
+    assert most[0] - most[2] > 2 * (loss[0] - loss[2])
+    said = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert {"-10", "-1", "0", "1", "10"} <= set(said)
+
+
 def test_known_sets_have_distinct_colours_that_do_not_depend_on_the_others():
     colours = set_colours(KNOWN)
     assert len(set(colours.values())) == len(KNOWN)

@@ -30,6 +30,16 @@ def test_a_heat_map_keeps_to_its_limits():
     assert colours[0, 2] > colours[0, 0] and colours[2, 0] > colours[2, 2]
 
 
+def test_small_bars_are_seen_beside_large_ones():
+    table = pd.DataFrame({"set": ["real", "student", "grey"], "loss": [0.1, -0.2, 60.0]})
+    figure = bars(table, "set", "loss", "Title", "set", "loss", linear_within=1)
+    axis = figure.axes[0]
+    height = np.ptp(axis.get_window_extent().intervaly)
+    ends = axis.transData.transform([(0, loss) for loss in [0, *table["loss"]]])[:, 1]
+    assert abs(ends[1] - ends[0]) > 0.02 * height and ends[2] < ends[0] < ends[3]
+    assert {"0", "1", "10"} <= {label.get_text() for label in axis.get_yticklabels()}
+
+
 def test_long_names_below_bars_do_not_overlap():
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
     table = pd.DataFrame({"class": [*names, "truck"], "fid": np.arange(10.0)})
