@@ -127,14 +127,15 @@ def quality_words(found: pd.DataFrame, *, confidence: float = 0.95) -> str:
 def _evidence(row: dict, alpha: float) -> str:
     """Say what the test allows of one effect."""
     effect, rho = EFFECTS[row["effect"]], row["spearman"]
+    if np.isnan(rho):
+        return f"{effect} and FID: all sets are alike in one of the two"
+    found = f"Spearman's rho {rho:+.2f}"
     if np.isnan(row["p"]):
-        few = row["sets"] < FEWEST
-        why = "too few sets to test" if few else "all sets are alike in one of the two"
-        return f"no evidence that {effect} goes with FID ({why})"
-    numbers = f"Spearman's rho {rho:+.2f}, corrected p = {row['holm_p']:.2g}"
+        return f"{effect} and FID: {found}, over too few sets to test"
     if row["holm_p"] >= alpha:
-        return f"no evidence that {effect} goes with FID ({numbers})"
-    return f"{effect} {'rises' if rho > 0 else 'falls'} with FID ({numbers})"
+        return f"{effect} and FID: {found}, which may be chance (corrected p = {row['holm_p']:.2g})"
+    direction = "rises" if rho > 0 else "falls"
+    return f"{effect} {direction} with FID ({found}, corrected p = {row['holm_p']:.2g})"
 
 
 def _all_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:

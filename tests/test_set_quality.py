@@ -101,7 +101,7 @@ def test_a_loss_that_follows_fid_is_told_with_the_test():
     np.testing.assert_allclose(found["holm_p"], 4 * 2 / 5040)
     words = quality_words(found)
     assert "over 7 sets: loss of accuracy rises with FID (Spearman's rho +1.00, corrected" in words
-    assert "disagreement with FP32 rises with FID" in words and "no evidence" not in words
+    assert "disagreement with FP32 rises with FID" in words and "chance" not in words
 
 
 def test_a_high_correlation_alone_is_no_evidence():
@@ -111,7 +111,7 @@ def test_a_high_correlation_alone_is_no_evidence():
     )
     assert found["spearman"].iloc[0] == pytest.approx(0.8)
     words = quality_words(found)
-    assert "no evidence that loss of accuracy goes with FID (Spearman's rho +0.80" in words
+    assert "loss of accuracy and FID: Spearman's rho +0.80, which may be chance (corrected" in words
     assert "rises" not in words
 
 
@@ -119,10 +119,11 @@ def test_few_or_equal_sets_are_no_evidence():
     perfect = quality_and_effect(quality([0.1, 2, 5, 9]), effects([0.0, 1.0, 2.0, 3.0]))
     found = quality_correlations(perfect)
     assert (found["spearman"] == 1).all() and found["p"].isna().all()
-    assert "no evidence that loss of accuracy goes with FID (too few sets" in quality_words(found)
+    words = quality_words(found)
+    assert "loss of accuracy and FID: Spearman's rho +1.00, over too few sets to test" in words
     alike = quality_and_effect(quality([0.1, 2, 5, 9, 10]), effects([0.0] * 5))
     words = quality_words(quality_correlations(alike))
-    assert "no evidence that loss of accuracy goes with FID (all sets are alike" in words
+    assert "loss of accuracy and FID: all sets are alike in one of the two" in words
     nothing = quality_correlations(perfect[:0])
     assert nothing.empty and "no evidence" in quality_words(nothing)
 
