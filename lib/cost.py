@@ -115,6 +115,9 @@ def _note(manifest: dict, names: set[str]) -> str:
     notes = {
         "not recorded": [n for n in names if n not in times],
         "since an interruption only": [n for n in names if times.get(n, {}).get("resumed")],
+        "without the training that it went on from": [
+            n for n in names if entries[n]["options"].get("start")
+        ],
         "taken over, not trained here": [
             n for n in names if entries[n]["builder"].rpartition(".")[2] == "adopt_teacher"
         ],

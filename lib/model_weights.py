@@ -111,7 +111,7 @@ def model_card(study: Study, name: str, source: Path, target: Path) -> str:
         f"- Load: `{loader}`" + go_on(training_state(target)),
         f"- Recipe: `{entry['builder']}`; {options}",
         f"- Trained on: {'; '.join(made_from)} (hashes as in `manifest.json`)",
-        f"- Hardware: {hardware(made)}; time {training_time(seconds)}",
+        f"- Hardware: {hardware(made)}; time {training_time(seconds, entry['options'])}",
         f"- Software: {versions}; code {made['git_revision']}",
         f"- Terms: {licence(name, study.params)}",
         "## Measures",
@@ -136,12 +136,13 @@ def hardware(made_with: dict) -> str:
     return f"{made_with['cpu']} ({', '.join(made_with['cpu_flags'])}), no GPU"
 
 
-def training_time(seconds: dict | None) -> str:
-    """Return what the manifest says of an artifact's time: `"12 min"`."""
+def training_time(seconds: dict | None, options: dict) -> str:
+    """Return what the manifest says of an artifact's time, and what that leaves out: `"12 min"`."""
     if seconds is None:
         return "not recorded"
     since = " since it was last interrupted" if seconds["resumed"] else ""
-    return f"{seconds['seconds'] / 60:.1f} min{since}"
+    before = ", without the training that it went on from" if options.get("start") else ""
+    return f"{seconds['seconds'] / 60:.1f} min{since}{before}"
 
 
 def measures(study: Study, name: str, source: Path, target: Path) -> list[str]:

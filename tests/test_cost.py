@@ -63,8 +63,9 @@ def manifest():
         "zeroq_from_models": (["models"], 4),
         "calibration-zeroq": (["classifier-resnet20", "zeroq_from_models"], 40),
     }
+    common = {"builder": "lib.x.make", "options": {}}
     entries = {
-        name: {"inputs": {"source": dict.fromkeys(inputs, "hash")}, "builder": "lib.x.make"}
+        name: common | {"inputs": {"source": dict.fromkeys(inputs, "hash")}}
         for name, (inputs, _) in made.items()
     }
     seconds = {name: {"seconds": s, "resumed": False} for name, (_, s) in made.items()}
@@ -125,6 +126,10 @@ def test_times_that_say_too_little_are_noted():
     note = costs.loc["student", "note"]
     assert "teacher: not recorded" in note and "student: since an interruption only" in note
     assert "teacher: taken over, not trained here" in note
+    assert "went on from" not in note
+    known["artifacts"]["teacher"]["options"] = {"start": "training.safetensors"}
+    note = set_costs(known, SETS).set_index("set").loc["student", "note"]
+    assert "teacher: without the training that it went on from" in note
     assert costs.loc["noise", "note"] == ""
     del known["seconds"]
     assert set_costs(known, SETS)["from_nothing_s"].isna().all()

@@ -15,7 +15,14 @@ from lib.data import prepare_real
 from lib.distillation import distill
 from lib.errors import StudyError
 from lib.files import sha256_file
-from lib.model_weights import generator_measures, half, hardware, main, publish_weights
+from lib.model_weights import (
+    generator_measures,
+    half,
+    hardware,
+    main,
+    publish_weights,
+    training_time,
+)
 from lib.output_folder import output_folder
 from lib.params import validate
 from lib.paths import ROOT
@@ -65,6 +72,15 @@ def params(tmp_path_factory):
         options |= {"name": name}
         study.make(f"classifier-{name}", train_classifier, inputs=inputs, options=options)
         yield validate(values)
+
+
+def test_a_card_says_what_the_time_leaves_out():
+    whole = {"seconds": 90.0, "resumed": False}
+    assert training_time(None, {}) == "not recorded"
+    assert training_time(whole, {"start": ""}) == training_time(whole, {}) == "1.5 min"
+    cut = training_time(whole | {"resumed": True}, {"start": "training.safetensors"})
+    assert cut.startswith("1.5 min since it was last interrupted")
+    assert "without the training that it went on from" in cut
 
 
 def test_weights_load_again_and_halve_the_file(params):
