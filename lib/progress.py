@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from tqdm.auto import tqdm
 
-SECONDS_BETWEEN_LINES = 15
+SECONDS_BETWEEN_LINES = (15, 300)  # in the first minutes, and at most
 
 
 def person_watches() -> bool:
@@ -31,8 +31,17 @@ def progress(
     return PlainProgress(items, desc, total, unit, initial)
 
 
+def pause(seconds: float) -> float:
+    """Return how many seconds after the last line the next one is due, `seconds` into the work."""
+    shortest, longest = SECONDS_BETWEEN_LINES
+    return min(max(shortest, seconds / 10), longest)
+
+
 class PlainProgress:
-    """Print a line every 15 s: saved notebooks show no bar that is stuck half-way."""
+    """Print lines, every 15 s at first, seldom later: saved notebooks show no bar stuck half-way.
+
+    Hours of work leave some fifty lines in a notebook.
+    """
 
     def __init__(self, items: Iterable, desc: str, total: int | None, unit: str, initial: int):
         self.items, self.desc, self.unit = items, desc, unit
@@ -55,7 +64,7 @@ class PlainProgress:
         """Count `n` more steps; print a line if the last one was long ago."""
         self.done += n
         now = time.monotonic()
-        if now - self.last >= SECONDS_BETWEEN_LINES:
+        if now - self.last >= pause(now - self.started):
             self.last = now
             print(self.line(now - self.started), flush=True)
 

@@ -559,7 +559,7 @@ def test_a_sample_takes_few_bytes_beside_its_numbers(trained, tmp_path):
 
 
 def test_progress_of_sampling_is_in_images(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lib.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("lib.progress.SECONDS_BETWEEN_LINES", (0, 0))
     monkeypatch.setattr("lib.progress.person_watches", lambda: False)
     sample(trained, tmp_path / "x")
     *lines, last = capsys.readouterr().out.splitlines()
