@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
+from lib import pot_worker
 from lib.batch import free_batch
 from lib.errors import Skipped, StudyError, Unavailable
 from lib.files import read_json, sha256_file, sha256_json, write_json
@@ -25,7 +26,7 @@ from lib.pot_worker import IMAGES, JOB, OVERFLOW_FIXES, PRESETS, READ, RESULT
 from lib.quantization import BIAS_CORRECTIONS, CalibrationImages, Quantized, accuracy_drop
 from lib.sampleset import SampleSet
 
-WORKER = Path(__file__).with_name("pot_worker.py")
+WORKER = Path(pot_worker.__file__)
 LOCK = threading.Lock()  # one job at a time
 CHOICES = {
     "preset": tuple(PRESETS),

@@ -240,7 +240,6 @@ class Study:
     def _fingerprint(self, build: Callable, inputs: dict[str, References], options: dict) -> str:
         return sha256_json(
             {
-                "builder": f"{build.__module__}.{build.__qualname__}",
                 "code": code_fingerprint(build),
                 "options": options,
                 "inputs": {key: self._hashes(value) for key, value in inputs.items()},

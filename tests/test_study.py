@@ -18,7 +18,6 @@ from PIL import Image
 from lib import study as study_module
 from lib.errors import StudyError
 from lib.files import hash_tree, read_json, sha256_file
-from lib.fingerprint import code_fingerprint
 from lib.paths import ROOT
 from lib.study import Study
 
@@ -363,25 +362,6 @@ def test_names_in_a_notebook_that_are_no_parameters_are_refused(tmp_path):
     assert Study.open("04_calibration_sets", namespace).params.seed == 2
     without_history = {"In": [""], "seed": 3, "output_dir": str(tmp_path), "os": os}
     assert Study.open("04_calibration_sets", without_history).params.seed == 3
-
-
-def test_code_fingerprint_follows_code_not_comments(monkeypatch):
-    from lib import fingerprint
-
-    def fingerprint_of(a, b):
-        monkeypatch.setattr(fingerprint, "SOURCES", {"a": a, "b": b})
-        fingerprint._tree.cache_clear()
-        build_text.__module__ = "lib.a"
-        return code_fingerprint(build_text)
-
-    try:
-        base = fingerprint_of("from lib.b import x\n", "x = 1\n")
-        assert base == fingerprint_of('"""Doc."""\nfrom lib.b import x  # note\n', "x = 1\n")
-        assert base != fingerprint_of("from lib.b import x\n", "x = 2\n")
-        assert base != fingerprint_of("from lib.b import x\ny = 1\n", "x = 1\n")
-    finally:
-        build_text.__module__ = __name__
-        fingerprint._tree.cache_clear()
 
 
 @pytest.mark.parametrize(
