@@ -30,14 +30,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.classifiers import NormalizedClassifier, build_classifier
-from lib.environment import describe_environment
-from lib.errors import StudyError
-from lib.files import write_json, write_text
-from lib.openvino_models import BATCH_SIZE, Predictor, export_ir, read_ir, save_ir
-from lib.paths import ROOT
-from lib.quantization import quantize_default
-from lib.sampleset import SampleSet
+from lib.classifiers.build import NormalizedClassifier, build_classifier
+from lib.common.errors import StudyError
+from lib.common.files import write_json, write_text
+from lib.common.machine import describe_environment
+from lib.common.paths import ROOT
+from lib.data.samples import SampleSet
+from lib.quantization.models import BATCH_SIZE, Predictor, export_ir, read_ir, save_ir
+from lib.quantization.nncf import quantize_default
 
 IMAGES, ONE_BY_ONE = 10_000, 500
 OURS, APP = "the study's Predictor, INT8", "benchmark_app, INT8"

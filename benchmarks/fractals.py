@@ -14,9 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lib.environment import describe_environment
-from lib.files import write_text
-from lib.fractals import (
+from lib.calibration.fractals import (
     BURN_IN,
     CHUNK,
     SIZE,
@@ -25,7 +23,9 @@ from lib.fractals import (
     class_codes,
     fractal_images,
 )
-from lib.paths import ROOT
+from lib.common.files import write_text
+from lib.common.machine import describe_environment
+from lib.common.paths import ROOT
 
 CLASSES = 10
 PLAIN, STUDY = "plain loop over images and points", "this study, vectorised"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.stylegan2 import Generator, SynthesisLayer, ToRGB
+from lib.gan.generator import Generator, SynthesisLayer, ToRGB
 
 
 @torch.no_grad()

@@ -23,15 +23,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import normalize, to_tensor
 
-from lib.checkpoint import save_weights
-from lib.distillation import Distillation, Options
-from lib.distillation_data import Batch, DistillationData
-from lib.distillation_steps import make_networks, original_step, original_weights
-from lib.distylegan import Discriminator, Generator
-from lib.openvino_models import read_ir
-from lib.sampleset import SampleSet
-from lib.student import build_student
-from lib.student_export import draw_inputs, files, plain_form, write_formats
+from lib.app.student_export import draw_inputs, files, plain_form, write_formats
+from lib.common.tensors import save_weights
+from lib.data.samples import SampleSet
+from lib.quantization.models import read_ir
+from lib.student.batches import Batch, DistillationData
+from lib.student.distillation import Distillation, Options
+from lib.student.networks import Discriminator, Generator
+from lib.student.sampling import build_student
+from lib.student.steps import make_networks, original_step, original_weights
 
 SIZES = {"z_dim": 512, "c_dim": 10, "ngf": 256, "project_dim": 128, "nc": 3}  # the original's
 NDF, BATCH, IMAGES = 128, 128, 1024

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.grouped_generator import grouped_images
-from lib.environment import describe_environment
-from lib.files import write_text
-from lib.paths import ROOT
-from lib.stylegan2 import Generator, SynthesisLayer, ToRGB
-from lib.teacher import BACKENDS, choose_backend
+from lib.common.files import write_text
+from lib.common.machine import describe_environment
+from lib.common.paths import ROOT
+from lib.gan.generator import Generator, SynthesisLayer, ToRGB
+from lib.teacher.sampling import BACKENDS, choose_backend
 
 OFFICIAL = dict(
     z_dim=512,

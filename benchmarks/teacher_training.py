@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 
 from benchmarks.teacher import measure
-from lib.environment import describe_environment
-from lib.files import write_text
-from lib.params import read_profile, validate
-from lib.paths import ROOT
-from lib.sampleset import SampleSet
-from lib.teacher_training import TeacherTrainer
+from lib.common.files import write_text
+from lib.common.machine import describe_environment
+from lib.common.paths import ROOT
+from lib.data.samples import SampleSet
+from lib.study.params import read_profile, validate
+from lib.teacher.training import TeacherTrainer
 
 REFERENCE, PRECISIONS = "float32", ("float32", "bfloat16")
 

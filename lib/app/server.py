@@ -1,0 +1,242 @@
+"""Voilà with one page, a fixed number of kernels and no way to run other code in them.
+
+Jupyter lets a browser execute code in its kernel; here it may only move widgets. Of Voilà's routes
+those that the page needs are kept, everything else is not found. `lib.app.serve` prepares the
+notebook and the environment and starts `python -m lib.app.server NOTEBOOK PORT VISITORS`.
+"""
+
+import asyncio
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_msg_from_ws_v1,
+    serialize_msg_to_ws_v1,
+)
+from jupyter_server.services.kernels.handlers import KernelHandler
+from tornado.web import HTTPError, RequestHandler
+from traitlets.config import Config
+from voila.app import Voila
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.tornado.handler import TornadoVoilaHandler
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+
+from lib.app.seats import SeatedKernelManager
+
+TEMPLATE = "generator"
+PROTOCOL = "v1.kernel.websocket.jupyter.org"
+FROM_BROWSER = ("comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request")
+TO_BROWSER = ("comm_open", "comm_msg", "comm_close", "comm_info_reply", "kernel_info_reply")
+TO_BROWSER += ("status",)
+CONTROL_COMM = "jupyter.widget.control"  # the only comm that a page opens: it asks for the widgets
+KERNEL_INFO = {  # what the page asks for, without the versions
+    "status": "ok",
+    "protocol_version": "5.3",
+    "implementation": "python",
+    "implementation_version": "",
+    "language_info": {"name": "python", "version": "", "file_extension": ".py"},
+    "banner": "",
+    "help_links": [],
+}
+MAX_MESSAGE_BYTES = 200_000
+MIN_OFFSETS, MAX_OFFSETS = 6, 32  # channel, header, parent, metadata, content, buffers, end
+KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+FULL = "All places are taken at the moment. Each visitor has one; try again in a few minutes."
+NOT_FOUND = "There is no such page here."
+
+
+class GeneratorServer(Voila):
+    """Serves one notebook, to as many visitors as `SeatedKernelManager` has seats."""
+
+    port_retries = 0
+    tornado_settings = {"headers": HEADERS, "websocket_max_message_size": MAX_MESSAGE_BYTES}
+
+    def init_settings(self) -> dict:
+        """Return Voilà's settings, with the checks of the host left on."""
+        settings = super().init_settings()
+        self.kernel_manager.allowed_message_types = list(FROM_BROWSER)
+        settings |= {"allow_remote_access": False, "local_hostnames": ["localhost", "127.0.0.1"]}
+        return settings | {"default_handler_class": NotFoundHandler}
+
+    def init_handlers(self) -> list:
+        """Return the page, what it loads, the filtered way to its kernel, and nothing else."""
+        found = super().init_handlers()
+        kept = [route for route in found if route[0].startswith(KEPT_ROUTES)]
+        templates = next(route for route in found if route[0].startswith("/voila/templates/"))
+        names = f"{TEMPLATE}|lab|base"
+        page = next(route for route in found if route[1] is TornadoVoilaHandler)
+        return [
+            (r"/", PageHandler, page[2]),
+            (r"/api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
+            (r"/api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
+            (r"/voila/api/shutdown/([\w-]+)", LeaveHandler),
+            (rf"/voila/templates/((?:{names})/static/\w[\w.-]*)", *templates[1:]),
+            *kept,
+            (r".*", NotFoundHandler),
+        ]
+
+
+class PageHandler(TornadoVoilaHandler):
+    """The page itself, while there are seats."""
+
+    async def get(self) -> None:
+        """Give the visitor a warm kernel, or say that there is none."""
+        if self.request.query:  # Voilà would take a template or a theme from it
+            return self.redirect("/")
+        while not self.kernel_manager.notebook_data:  # the first kernel is starting
+            await asyncio.sleep(0.1)
+        if not self.kernel_manager.take_seat():
+            return write_page(self, 503, "Please wait a moment", FULL, again=True)
+        _ = self.xsrf_token  # sets the cookie that closing the page needs
+        await super().get()
+
+
+class WidgetChannels(VoilaKernelWebsocketHandler):
+    """Passes messages of widgets between browser and kernel, and no others."""
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Speak the current protocol alone, so that there is one way to read a message."""
+        return PROTOCOL if PROTOCOL in subprotocols else None
+
+    def on_message(self, message: str | bytes) -> None:
+        """Pass on what `allowed` lets through; anything else ends the connection."""
+        if self.selected_subprotocol == PROTOCOL and allowed(message):
+            super().on_message(message)
+        else:
+            self.close(1008, "refused")
+
+    def write_message(self, message, binary: bool = False):
+        """Send what widgets need; what the kernel prints or raises stays here."""
+        if not isinstance(message, bytes):
+            return None
+        channel, parts = deserialize_msg_from_ws_v1(message)
+        kind = json.loads(parts[0])["msg_type"]
+        if kind == "kernel_info_reply":
+            parts[3] = json.dumps(KERNEL_INFO).encode()
+            message = serialize_msg_to_ws_v1(parts, channel)
+        return super().write_message(message, binary) if kind in TO_BROWSER else None
+
+    def write_error(self, status_code: int, **_) -> None:
+        """Answer with the number alone."""
+        self.finish(str(status_code))
+
+
+class StateHandler(KernelHandler):
+    """Says that the page's kernel is there; stops none."""
+
+    SUPPORTED_METHODS = ("GET",)
+
+    def write_error(self, status_code: int, **_) -> None:
+        """Answer with the number alone."""
+        self.finish(str(status_code))
+
+
+class LeaveHandler(VoilaShutdownKernelHandler):
+    """Frees the seat of a visitor who closes the page."""
+
+    async def post(self, kernel_id: str) -> None:
+        """Stop the kernel, if it is there."""
+        if kernel_id not in self.kernel_manager:
+            raise HTTPError(404)
+        await super().post(kernel_id)
+
+    def write_error(self, status_code: int, **_) -> None:
+        """Answer with the number alone."""
+        self.finish(str(status_code))
+
+
+def allowed(message: str | bytes) -> bool:
+    """Tell whether a browser may send this: a well-formed message of `FROM_BROWSER`.
+
+    Of comms it may open the one that asks for the widgets, not make widgets of its own.
+    """
+    try:
+        parts = int.from_bytes(message[:8], "little")
+        if not MIN_OFFSETS <= parts <= MAX_OFFSETS:  # the reader would count to any number
+            return False
+        channel, parts = deserialize_msg_from_ws_v1(message)
+        header, _, _, content = (json.loads(part.decode()) for part in parts[:4])
+        if channel != "shell" or header["msg_type"] not in FROM_BROWSER:
+            return False
+        return header["msg_type"] != "comm_open" or content["target_name"] == CONTROL_COMM
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+class NotFoundHandler(RequestHandler):
+    """Answers whatever is no route."""
+
+    def initialize(self, **_) -> None:
+        """Take the arguments of any route."""
+
+    def prepare(self) -> None:
+        """Say that there is nothing."""
+        write_page(self, 404, "Not found", NOT_FOUND)
+
+    def check_xsrf_cookie(self) -> None:
+        """There is nothing to protect."""
+
+
+def write_page(handler: RequestHandler, code: int, title: str, text: str, again=False) -> None:
+    """Finish a request with a plain page."""
+    page = handler.settings["voila_jinja2_env"].get_template("full.html")
+    handler.set_status(code)
+    for name, value in HEADERS.items():
+        handler.set_header(name, value)
+    handler.finish(page.render(title=title, text=text, again=again, base_url="/"))
+
+
+def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
+    """Return the server, ready to start."""
+    voila = {
+        "template": TEMPLATE,
+        "allow_template_override": "NO",
+        "allow_theme_override": "NO",
+        "show_tracebacks": False,
+        "strip_sources": True,
+        "file_allowlist": [],
+        "preheat_kernel": True,
+        "default_pool_size": visitors,
+        "multi_kernel_manager_class": SeatedKernelManager,
+    }
+    config = {
+        "GeneratorServer": {
+            "ip": "127.0.0.1",
+            "port": port,
+            "open_browser": False,
+            "log_level": "WARN",
+            "connection_dir_root": str(notebook.parents[1]),
+        },
+        "VoilaConfiguration": voila,
+        "SeatedKernelManager": {"seats": visitors},
+        "MappingKernelManager": {"cull_interval": 10, "cull_idle_timeout": 1},  # see the seats
+        "KernelManager": {"autorestart": False, "transport": "ipc"},
+    }
+    server = GeneratorServer(config=Config(config))
+    server.root_dir = str(notebook.parent)
+    server.initialize([str(notebook)])
+    return server
+
+
+def main(notebook: str, port: str, visitors: str) -> None:
+    """Serve until a signal ends it, then remove the folder that was served."""
+    try:
+        server = make_server(Path(notebook), int(port), int(visitors))
+        print(f"http://127.0.0.1:{port}/, visitors at once: {visitors}; Ctrl-C ends it", flush=True)
+        server.start()
+    finally:
+        shutil.rmtree(Path(notebook).parents[1], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

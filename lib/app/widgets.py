@@ -1,0 +1,176 @@
+"""Widgets around the image generator: controls, a button and what came out, in three panels."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from secrets import randbelow
+
+import ipywidgets as widgets
+
+from lib.app.generator import ImageGenerator
+from lib.app.page import alert, download_link, status
+from lib.app.requests import MAX_PER_CLASS, MAX_STEPS, ImagesRequest, PathRequest
+from lib.app.results import Result, compare_models, make_images, make_path
+from lib.common.errors import StudyError
+
+STYLE = Path(__file__).with_name("generator.css")
+LINKS = {
+    ".png": ("Save as one PNG", "image/png"),
+    ".zip": ("Save as ZIP (class folders, latents)", "application/zip"),
+}
+BROWSED = 10  # classes shown at the start
+
+
+def generator_widgets(generator: ImageGenerator, seed: int = 1) -> widgets.Widget:
+    """Return the whole interface; its first panel already holds images."""
+    panels = {
+        "Images": images_panel(generator, seed),
+        "Interpolation": path_panel(generator, seed),
+        "Networks": compare_panel(generator, seed),
+    }
+    choice = widgets.ToggleButtons(options=list(panels), layout=widgets.Layout(width="auto"))
+    boxes = [panel.box for panel in panels.values()]
+
+    def show(_: object = None) -> None:
+        for name, panel in panels.items():
+            panel.box.layout.display = "" if name == choice.value else "none"
+        if not panels[choice.value].page.value:
+            panels[choice.value].run()
+
+    choice.observe(show, "value")
+    show()
+    style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
+    root = widgets.VBox([style, choice, *boxes])
+    choice.add_class("ig-modes")
+    return root.add_class("ig")
+
+
+class Panel:
+    """Controls at the side, and beside them what `work` makes of their values.
+
+    `work` reads the controls and returns a `Result`; its `StudyError`s are shown. While it runs
+    the button says so and takes no clicks.
+    """
+
+    def __init__(self, controls: list[widgets.Widget], action: str, work: Callable[[], Result]):
+        self.work, self.action = work, action
+        self.button = widgets.Button(description=action, button_style="primary")
+        self.message, self.links, self.page = (widgets.HTML() for _ in range(3))
+        side = widgets.VBox([*controls, self.button]).add_class("ig-controls")
+        output = widgets.VBox([self.message, self.links, self.page]).add_class("ig-output")
+        self.box = widgets.Box([side, output]).add_class("ig-panel")
+        self.button.on_click(lambda _: self.run())
+
+    def run(self) -> None:
+        """Compute and show; whatever goes wrong is one line for the person."""
+        self.button.disabled, self.button.description = True, "Working…"
+        self.message.value = status("Working…")
+        self.page.add_class("ig-busy")
+        try:
+            self._show(self.work())
+        except StudyError as error:
+            self.message.value = alert(str(error))
+        except Exception:
+            logging.getLogger(__name__).exception("the request failed")
+            self.message.value = alert("This did not work. Try again, or reload the page.")
+        finally:
+            self.page.remove_class("ig-busy")
+            self.button.disabled, self.button.description = False, self.action
+
+    def _show(self, result: Result) -> None:
+        self.page.value, links = result.page, []
+        for name, content in result.files.items():
+            text, kind = LINKS[Path(name).suffix]
+            links.append(download_link(text, name, content, kind))
+        self.links.value = f'<p class="ig-links">{"".join(links)}</p>'
+        self.message.value = status(result.words)
+
+
+def images_panel(generator: ImageGenerator, seed: int) -> Panel:
+    """Return the panel that makes images of the classes chosen."""
+    boxes = [
+        widgets.Checkbox(value=label < BROWSED, description=name, indent=False)
+        for label, name in enumerate(generator.class_names)
+    ]
+    chooser = widgets.Box(boxes).add_class("ig-classes")
+    count, number = whole(f"Images a class (1–{MAX_PER_CLASS})", 12), whole("Seed", seed)
+    truncation = truncation_control()
+
+    def work() -> Result:
+        chosen = tuple(label for label, box in enumerate(boxes) if box.value)
+        request = ImagesRequest(chosen, count.value, number.value, truncation.value)
+        return make_images(generator, request)
+
+    controls = [heading("Classes"), chooser, all_or_none(boxes), count, number]
+    return Panel([*controls, new_seed(number), truncation], "Generate", work)
+
+
+def path_panel(generator: ImageGenerator, seed: int) -> Panel:
+    """Return the panel that goes from one class and latent to another."""
+    names = generator.class_names
+    first, last = class_control("First class", names, 0), class_control("Last class", names, -1)
+    seeds = whole("First seed", seed), whole("Last seed", seed + 1)
+    steps, truncation = whole(f"Steps (2–{MAX_STEPS})", 10), truncation_control()
+
+    def work() -> Result:
+        labels, ends = (first.value, last.value), (seeds[0].value, seeds[1].value)
+        return make_path(generator, PathRequest(labels, ends, steps.value, truncation.value))
+
+    controls = [first, seeds[0], last, seeds[1], steps, truncation]
+    return Panel(controls, "Interpolate", work)
+
+
+def compare_panel(generator: ImageGenerator, seed: int) -> Panel:
+    """Return the panel that shows every network's images of the same latents."""
+    label = class_control("Class", generator.class_names, 0)
+    count, number = whole(f"Images (1–{MAX_PER_CLASS})", 24), whole("Seed", seed)
+    truncation = truncation_control()
+
+    def work() -> Result:
+        request = ImagesRequest((label.value,), count.value, number.value, truncation.value)
+        return compare_models(generator, request)
+
+    return Panel([label, count, number, new_seed(number), truncation], "Compare", work)
+
+
+def whole(name: str, value: int) -> widgets.IntText:
+    """Return a field for a whole number; its range is checked when it is used."""
+    return widgets.IntText(value=value, description=name)
+
+
+def truncation_control() -> widgets.FloatText:
+    """Return the field for the truncation."""
+    return widgets.FloatText(
+        value=1.0,
+        step=0.1,
+        description="Truncation (0–1)",
+        tooltip="Scales the latents: lower is more typical and less varied, 1 is none",
+    )
+
+
+def class_control(name: str, names: list[str], index: int) -> widgets.Dropdown:
+    """Return a menu of the classes whose value is the label."""
+    options = [(text, label) for label, text in enumerate(names)]
+    return widgets.Dropdown(options=options, value=options[index][1], description=name)
+
+
+def heading(text: str) -> widgets.HTML:
+    """Return a small heading above controls."""
+    return widgets.HTML(f'<span class="ig-heading">{text}</span>')
+
+
+def all_or_none(boxes: list[widgets.Checkbox]) -> widgets.Box:
+    """Return the two buttons that choose all classes or none."""
+    buttons = []
+    for text, value in (("All", True), ("None", False)):
+        button = widgets.Button(description=text)
+        button.on_click(lambda _, value=value: [setattr(box, "value", value) for box in boxes])
+        buttons.append(button)
+    return widgets.Box(buttons).add_class("ig-small")
+
+
+def new_seed(number: widgets.IntText) -> widgets.Box:
+    """Return the button that draws another seed."""
+    button = widgets.Button(description="Another seed")
+    button.on_click(lambda _: setattr(number, "value", randbelow(10_000)))
+    return widgets.Box([button]).add_class("ig-small")

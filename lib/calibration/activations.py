@@ -1,0 +1,103 @@
+"""How far the activations of one set of images are from those of another, layer by layer.
+
+A layer here is what enters a convolution or a linear layer of the deployed network: there INT8
+quantization puts the ranges that it learns from the calibration set.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import wasserstein_distance
+from torch import Tensor, nn
+
+from lib.classifiers.build import prepare_for_deployment
+from lib.common.errors import StudyError
+from lib.common.seeds import numpy_generator
+
+VALUES = 128  # activations of an image that are looked at, at the same places in every image
+TAIL = 0.001  # share of the activations that lies beyond either end of the range
+BATCH = 100
+COLUMNS = ["set", "layer", "name", "range_ratio", "outside", "distance", "mean_shift", "std_ratio"]
+
+
+def layer_activations(network: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return activations `(n, VALUES) float32` of images `(n, 3, 32, 32) uint8` by layer.
+
+    Layers come in the order of computation, named as in the network, RepVGG blocks fused. Of a
+    layer with more values, the same random `VALUES` places are taken of every image and set.
+    `network` takes pixels in [0, 255], as a `NormalizedClassifier` does.
+    """
+    if len(images) == 0:
+        raise StudyError("there are no images to take activations of: give at least one")
+    network = prepare_for_deployment(network)
+    seen: dict[str, list[np.ndarray]] = {}
+
+    def keep(name: str, x: Tensor) -> None:
+        flat = x.flatten(1)
+        seen.setdefault(name, []).append(flat[:, _places(name, flat.shape[1])].cpu().numpy())
+
+    device = next(network.parameters()).device
+    with torch.inference_mode(), _listening(network, keep):
+        for start in range(0, len(images), BATCH):
+            network(torch.tensor(images[start : start + BATCH], device=device).float())
+    return {name: np.concatenate(parts) for name, parts in seen.items()}
+
+
+def activation_distances(
+    activations: dict[str, dict[str, np.ndarray]], reference: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    """Compare the activations of several sets, `{set: layer_activations}`, with a reference's.
+
+    Returns a row for each set and layer (numbered from 1). A range goes from the `TAIL` quantile
+    to the one of 1 - `TAIL`. `range_ratio`: width of the set's range in that of the reference's;
+    `outside`: share of the reference's values outside the set's range, which INT8 would clip (of
+    the reference itself 0.2 %); `distance`: Wasserstein-1 distance of the values, `mean_shift`:
+    difference of their means, both in the reference's standard deviations; `std_ratio`: ratio of
+    the standard deviations.
+    """
+    rows = []
+    for kind, layers in activations.items():
+        for number, (name, expected) in enumerate(reference.items(), 1):
+            row = {"set": kind, "layer": number, "name": name}
+            rows.append(row | _compare(layers[name].ravel(), expected.ravel()))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _compare(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
+    low, high = np.quantile(found, [TAIL, 1 - TAIL])
+    wanted = np.ptp(np.quantile(expected, [TAIL, 1 - TAIL]))
+    std = expected.std()
+    if not (wanted > 0 and std > 0):  # a layer that is silent for real images
+        return dict.fromkeys(COLUMNS[3:], float("nan"))
+    return {
+        "range_ratio": (high - low) / wanted,
+        "outside": float(np.mean((expected < low) | (expected > high))),
+        "distance": wasserstein_distance(found, expected) / std,
+        "mean_shift": (found.mean() - expected.mean()) / std,
+        "std_ratio": found.std() / std,
+    }
+
+
+def _places(name: str, size: int) -> np.ndarray:
+    if size <= VALUES:
+        return np.arange(size)
+    return np.sort(numpy_generator(0, "activations", name).choice(size, VALUES, replace=False))
+
+
+@contextmanager
+def _listening(network: nn.Module, keep: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Have `keep(name, input)` called before each convolution and linear layer."""
+    handles = [
+        module.register_forward_pre_hook(lambda _, inputs, name=name: keep(name, inputs[0]))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,177 @@
+"""Calibration sets: the images whose activations fix the ranges of the INT8 networks.
+
+Each kind is one function in `CALIBRATION_SETS`; a new set needs no more than a new entry there.
+The kinds in `SETS_PER_MODEL` belong to one network and are made from it.
+All sets are class-balanced as far as their kind allows and lie in an order in which every prefix
+is, too: quantization reads a set from the start and stops at its subset size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.calibration.fractals import fractal_images
+from lib.common.errors import StudyError
+from lib.common.seeds import derive_seed, numpy_generator
+from lib.data.samples import IMAGE_SHAPE, SampleSet
+
+MID_GREY = 128
+Samples = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a calibration set is made from; `source` is None for the kinds that take no images."""
+
+    kind: str
+    source: SampleSet | None
+    num_classes: int
+    per_class: int
+    seed: int
+
+    @property
+    def total(self) -> int:
+        """Number of images in a set of `per_class` images for each class."""
+        return self.per_class * self.num_classes
+
+    def labels(self) -> np.ndarray:
+        """Return class-balanced labels `(total,) int64` for images that belong to no class."""
+        return np.arange(self.total, dtype=np.int64) % self.num_classes
+
+    def generator(self) -> np.random.Generator:
+        """Return the generator of this set."""
+        return numpy_generator(self.seed, "calibration", self.kind)
+
+
+def make_calibration_set(
+    out: Path,
+    *,
+    kind: str,
+    per_class: int,
+    seed: int,
+    source: Path | None = None,
+    class_names: list[str] | None = None,
+) -> None:
+    """Write a calibration set of `kind` as a SampleSet into `out`.
+
+    `source` is the folder of the SampleSet that real, teacher, student and one_class are drawn
+    from without replacement, and whose channel statistics gaussian copies. The other kinds need
+    no images, only `class_names`. Raises `StudyError` for an unknown kind, a missing source, or
+    one with too few images of a class.
+    """
+    if kind in SETS_PER_MODEL:
+        raise StudyError(
+            f"calibration set {kind} belongs to a network: use lib.calibration.zeroq instead"
+        )
+    if kind not in CALIBRATION_SETS:
+        known = ", ".join(CALIBRATION_SETS)
+        raise StudyError(f"calibration set {kind!r} is unknown: choose one of {known}")
+    if kind in NEED_SOURCE and source is None:
+        raise StudyError(f"calibration set {kind} needs a source: name the folder of its SampleSet")
+    samples = SampleSet.load(source) if kind in NEED_SOURCE else None
+    names = samples.class_names if samples is not None else class_names
+    if not names:
+        raise StudyError(f"calibration set {kind} needs class_names: give the data set's classes")
+    request = Request(kind, samples, len(names), per_class, seed)
+    images, labels = CALIBRATION_SETS[kind](request)
+    order = balanced_order(labels, derive_seed(seed, "calibration order", kind))
+    data = samples.info.get("data", kind) if samples is not None else kind
+    info = {"data": data, "class_names": list(names), "kind": kind}
+    info |= {"per_class": per_class, "seed": seed}
+    SampleSet(images[order], labels[order], info=info).save(out)
+
+
+def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return a shuffled order in which the classes take turns.
+
+    Of labels `(n,)` with equal class counts, every prefix of the order holds each class equally
+    often, up to one image. Which image of a class comes when, and the order of the classes
+    within each turn, depend on `seed`.
+    """
+    rng = numpy_generator(seed, "balanced order")
+    shuffled = rng.permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        where = np.flatnonzero(labels[shuffled] == label)
+        turn[where] = np.arange(len(where))
+    return shuffled[np.argsort(turn, kind="stable")]
+
+
+def draw_balanced(request: Request) -> Samples:
+    """Draw `per_class` images of each class from the source, without replacement."""
+    source, rng = request.source, request.generator()
+    chosen = []
+    for label, name in enumerate(source.class_names):
+        where = np.flatnonzero(source.labels == label)
+        if len(where) < request.per_class:
+            raise StudyError(
+                f"calibration set {request.kind}: its source has {len(where)} images of class "
+                f"{name!r}, {request.per_class} are wanted: lower calibration_per_class or "
+                "make more images"
+            )
+        chosen.append(rng.permutation(where)[: request.per_class])
+    index = np.concatenate(chosen)
+    return source.images[index], source.labels[index]
+
+
+def draw_one_class(request: Request) -> Samples:
+    """Draw images of the first class alone, as many as a balanced set has if there are so many."""
+    source = request.source
+    where = np.flatnonzero(source.labels == 0)
+    if len(where) == 0:
+        raise StudyError("calibration set one_class: its source has no image of the first class")
+    index = request.generator().permutation(where)[: request.total]
+    return source.images[index], source.labels[index]
+
+
+def make_fractals(request: Request) -> Samples:
+    """Make coloured IFS fractals, one family of them for each class."""
+    seed = derive_seed(request.seed, "calibration", request.kind)
+    return fractal_images(request.total, request.num_classes, seed)
+
+
+def make_noise(request: Request) -> Samples:
+    """Draw each pixel value uniformly from 0 … 255."""
+    shape = (request.total, *IMAGE_SHAPE)
+    images = request.generator().integers(0, 256, shape, dtype=np.uint8)
+    return images, request.labels()
+
+
+def make_gaussian(request: Request) -> Samples:
+    """Draw pixels from a normal distribution with the source's mean and deviation by channel."""
+    mean, deviation = channel_statistics(request.source.images)
+    pixels = request.generator().standard_normal((request.total, *IMAGE_SHAPE), dtype=np.float32)
+    images = pixels * deviation[:, None, None] + mean[:, None, None]
+    return np.clip(np.round(images), 0, 255).astype(np.uint8), request.labels()
+
+
+def make_grey(request: Request) -> Samples:
+    """Repeat one mid-grey image: the least that a network can be calibrated with."""
+    return np.full((request.total, *IMAGE_SHAPE), MID_GREY, np.uint8), request.labels()
+
+
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation `(3,) float64` by channel of images `(n, 3, h, w)`."""
+    axes = (0, 2, 3)
+    return images.mean(axis=axes, dtype=np.float64), images.std(axis=axes, dtype=np.float64)
+
+
+CALIBRATION_SETS: dict[str, Callable[[Request], Samples]] = {
+    "real": draw_balanced,
+    "teacher": draw_balanced,
+    "student": draw_balanced,
+    "fractal": make_fractals,
+    "noise": make_noise,
+    "gaussian": make_gaussian,
+    "one_class": draw_one_class,
+    "grey": make_grey,
+}
+"""How each kind of calibration set is made."""
+
+SETS_PER_MODEL = frozenset({"zeroq"})
+"""The kinds made for each network by itself: see `lib.calibration.zeroq`."""
+
+NEED_SOURCE = frozenset({"real", "teacher", "student", "gaussian", "one_class"})
+"""The kinds that read a SampleSet."""

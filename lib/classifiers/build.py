@@ -1,0 +1,153 @@
+"""The classifiers: five families, named and shaped as in chenyaofo/pytorch-cifar-models."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lib.classifiers.repvgg import RepVGG, fuse_repvgg
+from lib.classifiers.resnet import ResNet
+from lib.common.errors import StudyError
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+"""Channel means of images in [0, 1] with which the published weights were trained."""
+CIFAR10_STD = (0.2023, 0.1994, 0.2010)
+"""Channel standard deviations of images in [0, 1] with which the published weights were trained."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "resnet": ("resnet20", "resnet32", "resnet44", "resnet56"),
+    "vgg": ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    "mobilenetv2": (
+        "mobilenetv2_x0_5",
+        "mobilenetv2_x0_75",
+        "mobilenetv2_x1_0",
+        "mobilenetv2_x1_4",
+    ),
+    "shufflenetv2": (
+        "shufflenetv2_x0_5",
+        "shufflenetv2_x1_0",
+        "shufflenetv2_x1_5",
+        "shufflenetv2_x2_0",
+    ),
+    "repvgg": ("repvgg_a0", "repvgg_a1", "repvgg_a2"),
+}
+"""The published sizes of each family; any may also be had at another width, `<size>_x<width>`."""
+
+NAME = re.compile(
+    r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|mobilenetv2|shufflenetv2|repvgg_a[0-2])"
+    r"(?:_x(?P<width>\d+_\d+))?"
+)
+MAX_WIDTH = 4.0
+UNFUSED = "_unfused"
+"""Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
+
+REPVGG_WIDTHS = {
+    "repvgg_a0": (48, 48, 96, 192, 1280),
+    "repvgg_a1": (64, 64, 128, 256, 1280),
+    "repvgg_a2": (64, 96, 192, 384, 1408),
+}
+
+
+def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
+    """Build a classifier of normalised images `(n, 3, 32, 32)` -> logits `(n, num_classes)`.
+
+    `name` is a published size, or one at another width: `resnet20_x0_5`, `mobilenetv2_x0_25`.
+    A width multiplies the channels, rounded to multiples of 8. Weights are drawn from torch's
+    global generator. Raises `StudyError` for a name it does not know.
+    """
+    size, width = _parse(name)
+    if num_classes < 1:
+        raise StudyError(f"{name}: num_classes must be at least 1, not {num_classes}")
+    if size in REPVGG_WIDTHS:
+        widths = tuple(scaled(c, width) for c in REPVGG_WIDTHS[size])
+        return RepVGG((2, 4, 14, 1), widths, num_classes)
+    if not size.startswith("resnet"):
+        # torchvision takes seconds to import: not before it is needed
+        from lib.classifiers.torchvision_families import build
+
+        return build(size, width, num_classes)
+    blocks = (int(size.removeprefix("resnet")) - 2) // 6
+    return ResNet(blocks, tuple(scaled(c, width) for c in (16, 32, 64)), num_classes)
+
+
+def family(name: str) -> str:
+    """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
+    size, _ = _parse(name)
+    return next(f for f in FAMILIES if size.startswith(f))
+
+
+def is_classifier(name: str) -> bool:
+    """Tell whether `name` is one of the study's classifiers."""
+    try:
+        return bool(family(name))
+    except StudyError:
+        return False
+
+
+class NormalizedClassifier(nn.Module):
+    """A classifier that takes pixel values as they are: `(n, 3, 32, 32)` float32 in [0, 255].
+
+    It computes `(x / 255 - mean) / std` by channel, then `model`. Deployed and calibrated
+    networks all have this input, so that every calibration set is fed in the same way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float] = CIFAR10_MEAN,
+        std: Sequence[float] = CIFAR10_STD,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise StudyError(f"mean {mean} and std {std}: give 3 channels each, std above 0")
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pixel values `(n, 3, 32, 32)` float32 in [0, 255] to logits `(n, num_classes)`."""
+        return self.model((x / 255 - self.mean) / self.std)
+
+
+def features_and_logits(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run `model` and return what enters its last linear layer `(n, d)` with its logits."""
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(x)
+    finally:
+        handle.remove()
+    return seen[-1], logits
+
+
+def features(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the penultimate features of `x`, `(n, d)`: what enters the last linear layer."""
+    return features_and_logits(model, x)[0]
+
+
+def prepare_for_deployment(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` in eval mode, its RepVGG blocks (if any) fused."""
+    return fuse_repvgg(model)
+
+
+def _parse(name: str) -> tuple[str, float]:
+    """Split a name into its size and width: `"vgg11_bn_x0_25"` -> `("vgg11_bn", 0.25)`."""
+    match = NAME.fullmatch(name)
+    has_own_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
+    if match is None or (has_own_width and match["width"] is None):
+        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
+        raise StudyError(
+            f"unknown classifier {name!r}; known are {sizes}; "
+            "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
+        )
+    width = float((match["width"] or "1_0").replace("_", "."))
+    if not 0 < width <= MAX_WIDTH:
+        raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")
+    return match["size"], width
+
+
+def scaled(channels: int, width: float) -> int:
+    """Multiply channels by a width, to the nearest multiple of 8 and at least 8."""
+    return max(8, 8 * round(channels * width / 8))

@@ -1,0 +1,161 @@
+"""Sample sets in layouts that people already have: `ImageFolder` PNGs, the original project's."""
+
+import re
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.numpy import save_file
+
+from lib.common.errors import StudyError
+from lib.common.files import replace_folder
+from lib.common.progress import progress
+from lib.data.real import read_image
+from lib.data.samples import SampleSet
+
+LATENTS = "latents.safetensors"
+MAX_Z_DIM = 2**16
+# What torch and zipfile raise over a damaged file.
+NOISE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError)
+NOISE_ERRORS += (AttributeError, OverflowError, zipfile.BadZipFile, struct.error)
+
+
+def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bool = False) -> None:
+    """Write `folder/<class>/NNNNN.png`, numbered as in the set, for torchvision's `ImageFolder`.
+
+    `with_latents` adds `latents.safetensors`: `latents (n, z_dim) float32` and `labels (n,)
+    int64`, row NNNNN for image NNNNN. The folder appears when it is complete, in the place of an
+    earlier export; any other file in it is a `StudyError`. `ImageFolder` numbers the classes by
+    the sorted names.
+    """
+    folder = Path(folder)
+    if with_latents and samples.latents is None:
+        raise StudyError(f"the samples for {folder} have no latents: export the images alone")
+    paths = [folder / _class_folder(samples, i) / f"{i:05d}.png" for i in range(len(samples))]
+    allowed = {*paths, folder / LATENTS} if with_latents else set(paths)
+    strays = sorted(path for path in folder.rglob("*") if path.is_file() and path not in allowed)
+    if strays:
+        raise StudyError(f"{strays[0]} is no part of this export: choose an empty folder")
+    work = folder.with_name(f".{folder.name}.export")
+    shutil.rmtree(work, ignore_errors=True)
+    for path, image in progress(zip(paths, samples.images, strict=True), "PNGs", len(paths)):
+        copy = work / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(copy)
+    if with_latents:
+        arrays = {"latents": samples.latents, "labels": samples.labels}
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, work / LATENTS)
+    replace_folder(work, folder)
+
+
+def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSet:
+    """Read `class_<k>/image_<i>.png` with `class_<k>/noise_<i>.pt`, sorted by k and i.
+
+    A noise file holds one latent, `(z_dim,)` or `(1, z_dim)`; where it is a slice of a stored
+    batch, only the slice is read. Nothing in the files is executed. Missing, unpaired and unfit
+    files are `StudyError`s that name them.
+    """
+    folder = Path(folder)
+    pairs = sample_pairs(folder, len(class_names))
+    flat = [pair for pairs_of_class in pairs for pair in pairs_of_class]
+    images, latents = [], []
+    for image, noise in progress(flat, f"reading {folder.name}", unit="image"):
+        images.append(read_image(image))
+        latents.append(read_noise(noise))
+        if len(latents[-1]) != len(latents[0]):
+            sizes = f"{len(latents[-1])} numbers, {flat[0][1]} holds {len(latents[0])}"
+            raise StudyError(f"{noise} holds {sizes}: they come from different teachers")
+    labels = np.repeat(np.arange(len(pairs), dtype=np.int64), [len(part) for part in pairs])
+    info = {"data": folder.name, "class_names": list(class_names), "maker": "imported"}
+    return SampleSet(np.stack(images), labels, np.stack(latents), info)
+
+
+def sample_pairs(folder: Path, classes: int | None = None) -> list[list[tuple[Path, Path]]]:
+    """Return the (image, noise) files of each class of a folder in the original's layout.
+
+    Without a number of classes there are as many as folders `class_<k>`, two at least.
+    """
+    names = {path.name for path in folder.glob("class_*") if path.is_dir()}
+    if classes is None and len(names) < 2:
+        raise StudyError(f"{folder} has no folders class_0, class_1 …: it is no folder of samples")
+    wanted = [f"class_{k}" for k in range(len(names) if classes is None else classes)]
+    pairs = [_class_pairs(folder / name) for name in wanted]
+    if names - set(wanted):
+        stray = folder / min(names - set(wanted))
+        raise StudyError(f"{stray} belongs to none of {len(wanted)} classes")
+    return pairs
+
+
+def read_noise(path: Path) -> np.ndarray:
+    """Read one latent `(z_dim,) float32` from a file that `torch.save` wrote.
+
+    The file is mapped into memory: of a stored batch only the latent's own bytes are read.
+    """
+    try:
+        _check_members(path)
+        latent = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except UnpicklingError:
+        raise StudyError(f"{path} holds more than a tensor: replace it") from None
+    except NOISE_ERRORS as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StudyError(f"{path} cannot be read as a latent ({reason}): replace it") from None
+    if type(latent) is not torch.Tensor or latent.layout != torch.strided or latent.is_meta:
+        raise StudyError(f"{path} holds no plain tensor: replace it")
+    shape = tuple(latent.shape)
+    if not latent.is_floating_point() or latent.numel() == 0 or shape[:-1] not in ((), (1,)):
+        raise StudyError(f"{path} holds {latent.dtype} {shape}, expected one latent: replace it")
+    if latent.numel() > MAX_Z_DIM:
+        raise StudyError(f"{path} holds {latent.numel():,} numbers: no latent is that long")
+    latent = latent.flatten().to(torch.float32, copy=True).numpy()
+    if not np.isfinite(latent).all():
+        raise StudyError(f"{path} holds numbers that are not finite: replace it")
+    return latent
+
+
+def _check_members(path: Path) -> None:
+    """Refuse a torch file whose parts are compressed or claim to be larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            stored = member.compress_type == zipfile.ZIP_STORED
+            if not stored or member.file_size > path.stat().st_size:
+                raise ValueError(f"{member.filename} is compressed or larger than the file")
+
+
+def _class_folder(samples: SampleSet, index: int) -> str:
+    name = samples.class_names[samples.labels[index]]
+    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+        raise StudyError(f"class name {name!r} cannot name a folder: rename the class")
+    return name
+
+
+def _class_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the (image, noise) files of one class, by their number."""
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is missing: each class needs image_<i>.png and noise_<i>.pt")
+    images = _numbered(folder, r"image_(\d+)\.png")
+    noises = _numbered(folder, r"noise_(\d+)\.pt")
+    for i in sorted(images.keys() ^ noises.keys()):
+        there = images.get(i) or noises.get(i)
+        missing = "noise" if i in images else "image"
+        raise StudyError(f"{there} has no {missing} file beside it: add it or remove this one")
+    if not images:
+        raise StudyError(f"{folder} is empty: it needs image_<i>.png and noise_<i>.pt")
+    return [(images[i], noises[i]) for i in sorted(images)]
+
+
+def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """Return the files whose names match, by their number."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = re.fullmatch(pattern, path.name, re.ASCII)
+        if match:
+            number = int(match[1][-18:])
+            if number in found:
+                raise StudyError(f"{path} has the number of {found[number].name}: remove one")
+            found[number] = path
+    return found

@@ -1,0 +1,233 @@
+"""The real data: handwritten digits, CIFAR-10, or any tree of images, as SampleSets.
+
+scikit-learn and torchvision take seconds to import and are imported where they are needed.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
+
+from lib.common.errors import StudyError
+from lib.common.files import sha256_file
+from lib.common.progress import progress
+from lib.common.seeds import derive_seed
+from lib.data.archive import is_archive, is_image, read_archive
+from lib.data.samples import SampleSet
+
+MUCH = 0.3  # share of the training images held out for validation beyond which to say so
+SPLITS = ("train", "validation", "test")
+SIDE = 32
+TREE = "train/<class>/<image> and test/<class>/<image>"
+BROKEN = (OSError, SyntaxError, ValueError)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+
+
+def prepare_real(
+    out: Path,
+    *,
+    data: str,
+    data_dir: Path | str,
+    source: str,
+    name: str,
+    seed: int,
+    test_images: int,
+    validation_images: int,
+) -> None:
+    """Write the real data as three SampleSets: `out/train`, `out/validation`, `out/test`.
+
+    `source` is what `source_fingerprint` says of the files, and `name` what tables and figures
+    call the data (empty: the loader's own name); the sets' record keeps both. The validation
+    images are held out of the training split, stratified by class; accuracy-aware quantization
+    judges its drop on them. `test_images` is the size of the digits' test split and 0 for data
+    that come with one.
+    """
+    train, test = LOADERS[data](data_dir, test_images)
+    check_classes(train, test)
+    rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
+    if len(held_out) > MUCH * len(train):
+        print(
+            f"note: {len(held_out)} of {len(train)} training images are held out for validation: "
+            "lower validation_images to leave more to learn from"
+        )
+    for split, samples in zip(SPLITS, (rest, held_out, test), strict=True):
+        samples.info |= {"split": split, "source": source}
+        samples.info["data"] = name or samples.info["data"]
+        samples.save(out / split)
+
+
+def load_real(folder: Path | str, split: str) -> SampleSet:
+    """Read one split (`train`, `validation` or `test`) of what `prepare_real` wrote."""
+    return SampleSet.load(Path(folder) / split)
+
+
+def load_digits_32(test_images: int = 600) -> tuple[SampleSet, SampleSet]:
+    """Return train and test sets of scikit-learn's 1,797 handwritten digits at 32×32.
+
+    The 8×8 scans (values 0 … 16) are enlarged by bicubic interpolation; the three channels are
+    equal. The split is stratified and fixed: it does not depend on the study's seed.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    scans = np.clip(digits.images * (255 / 16), 0, 255).round().astype(np.uint8)
+    large = [Image.fromarray(scan).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for scan in scans]
+    images = np.repeat(np.stack(large)[:, None], 3, axis=1)
+    info = {"data": "digits", "class_names": [str(name) for name in digits.target_names]}
+    samples = SampleSet(images, digits.target.astype(np.int64), info=info)
+    return stratified_split(samples, test_images, seed=0)
+
+
+def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
+    """Return CIFAR-10's train and test sets, read or downloaded by torchvision.
+
+    torchvision compares each file with a known MD5 sum before it opens it. Offline, an error says
+    where the files belong.
+    """
+    from torchvision.datasets import CIFAR10
+
+    try:
+        splits = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise StudyError(
+            f"CIFAR-10 could not be had ({error}): put the folder cifar-10-batches-py of "
+            f"cifar-10-python.tar.gz into {Path(data_dir).resolve()}, or name a tree with train/ "
+            "and test/ by data: imagefolder and data_dir"
+        ) from error
+    info = {"data": "CIFAR-10", "class_names": list(splits[0].classes)}
+    train, test = (
+        SampleSet(
+            np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)),
+            np.array(split.targets, dtype=np.int64),
+            info=dict(info),
+        )
+        for split in splits
+    )
+    return train, test
+
+
+def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
+    """Return the sets `train/<class>/<image>` and `test/…` of a folder or a tar archive.
+
+    Classes and images come in sorted order; each image must be a PNG, JPEG or the like of 32×32
+    pixels. An archive is read in memory: nothing of it is unpacked to the disk.
+    """
+    tree = list_tree(Path(data_dir))
+    train, test = (read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
+    if train.class_names != test.class_names:
+        apart = {
+            "train/": sorted(set(train.class_names) - set(test.class_names)),
+            "test/": sorted(set(test.class_names) - set(train.class_names)),
+        }
+        only = "; ".join(f"only in {k}: {', '.join(names)}" for k, names in apart.items() if names)
+        raise StudyError(f"{data_dir}: train/ and test/ have different class folders ({only})")
+    return train, test
+
+
+def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | bytes]]]:
+    """Return, by (split, class), the files of an image tree: (name, path or content), sorted."""
+    if is_archive(source):
+        return read_archive(source)
+    tree = {}
+    for split in ("train", "test"):
+        if not (source / split).is_dir():
+            raise StudyError(f"{source / split} is missing: data_dir needs {TREE}")
+        for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
+            files = sorted(path for path in folder.rglob("*") if is_image(path.name))
+            tree[split, folder.name] = [(path.name, path) for path in files]
+    return tree
+
+
+def read_split(tree: dict, split: str, source: Path) -> SampleSet:
+    """Read the images of one split of what `list_tree` returns."""
+    classes = [label for part, label in tree if part == split]
+    if not classes:
+        raise StudyError(f"{source}: {split}/ has no class folders: data_dir needs {TREE}")
+    images, labels = [], []
+    for number, label in enumerate(progress(classes, f"reading {split}")):
+        files = tree[split, label]
+        if not files:
+            raise StudyError(f"{source}: {split}/{label} has no images: add some or remove it")
+        images += [read_image(content, f"{split}/{label}/{name}") for name, content in files]
+        labels += [number] * len(files)
+    info = {"data": source.name.split(".")[0], "class_names": classes}
+    return SampleSet(np.stack(images), np.array(labels, dtype=np.int64), info=info)
+
+
+def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
+    """Read one image, a file or its content, as `(3, 32, 32) uint8`.
+
+    Another size or damage is a `StudyError`, which calls the image `name`.
+    """
+    name = name or str(source)
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
+            if image.size != (SIDE, SIDE):
+                raise StudyError(
+                    f"{name} is {image.width}×{image.height} pixels, the study takes 32×32: "
+                    "resize the images first"
+                )
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (UnidentifiedImageError, DecompressionBombError, *BROKEN) as error:
+        raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
+
+
+def check_classes(train: SampleSet, test: SampleSet) -> None:
+    """Raise `StudyError` unless there are two classes or more, each with train and test images."""
+    names = train.class_names
+    if len(names) < 2:
+        raise StudyError(f"the data set has one class ({', '.join(names)}): it takes two or more")
+    for split, samples in (("training", train), ("test", test)):
+        counts = np.bincount(samples.labels, minlength=len(names))
+        if counts.min() == 0:
+            raise StudyError(f"class {names[counts.argmin()]} has no {split} images: add some")
+
+
+def stratified_split(samples: SampleSet, n: int, seed: int) -> tuple[SampleSet, SampleSet]:
+    """Split off `n` samples with the same share of each class; return (rest, split off)."""
+    from sklearn.model_selection import train_test_split
+
+    classes = len(np.unique(samples.labels))
+    if not classes <= n <= len(samples) - classes:
+        raise StudyError(
+            f"cannot hold out {n} of {len(samples)} images of {classes} classes: "
+            f"choose {classes} to {len(samples) - classes}"
+        )
+    index = np.arange(len(samples))
+    rest, held_out = train_test_split(
+        index, test_size=n, stratify=samples.labels, random_state=seed % 2**32
+    )
+    return samples.subset(np.sort(rest)), samples.subset(np.sort(held_out))
+
+
+def source_fingerprint(data: str, data_dir: Path | str) -> str:
+    """Return a hash of the files that the data set is read from; empty for the embedded one.
+
+    CIFAR-10 is downloaded first, where it is missing.
+    """
+    if data == "digits":
+        return ""
+    if data == "cifar10":
+        load_cifar10(data_dir)
+    folder = Path(data_dir)
+    if is_archive(folder):
+        return sha256_file(folder)
+    digest = hashlib.sha256()
+    parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")
+    files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
+    for path in sorted(files):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+LOADERS: dict[str, Callable[[str, int], tuple[SampleSet, SampleSet]]] = {
+    "digits": lambda _, test_images: load_digits_32(test_images),
+    "cifar10": lambda data_dir, _: load_cifar10(data_dir),
+    "imagefolder": lambda data_dir, _: load_image_tree(data_dir),
+}

@@ -1,0 +1,204 @@
+"""SampleSet: labelled images, with the latents they were made from, in safetensors shards.
+
+A set is a folder: `samples.json` (the record) and `shard-00000.safetensors` … Each shard holds
+images `(n, 3, 32, 32) uint8`, labels `(n,) int64` and, for generated images, latents
+`(n, z_dim) float32`. Shards are written atomically and carry a hash of their own content.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lib.common.errors import StudyError
+from lib.common.files import atomic_path, read_json, sha256_json, write_json
+from lib.common.processes import count, rank, wait
+from lib.common.progress import progress
+
+RECORD = "samples.json"
+IMAGE_SHAPE = (3, 32, 32)
+DTYPES = {"images": np.uint8, "labels": np.int64, "latents": np.float32}
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class SampleSet:
+    """Images `(n, 3, 32, 32) uint8`, labels `(n,) int64`, latents `(n, z_dim) float32` or None.
+
+    `info` is the record: `data`, `class_names`, `maker`, latent distribution, truncation, seed.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    latents: np.ndarray | None = None
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_arrays(self.arrays(), "sample set")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return self.info["class_names"]
+
+    def arrays(self) -> Arrays:
+        """Return the arrays by name, without absent latents."""
+        arrays = {"images": self.images, "labels": self.labels, "latents": self.latents}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def subset(self, index: np.ndarray) -> "SampleSet":
+        """Return the samples at `index` (copied), with the same record."""
+        return SampleSet(**{k: v[index] for k, v in self.arrays().items()}, info=dict(self.info))
+
+    def save(self, folder: Path | str, shard_size: int = 5000) -> None:
+        """Write the set into `folder`, in the place of one that may be there."""
+        arrays = self.arrays()
+        for old in Path(folder).glob("shard-*.safetensors"):
+            old.unlink()
+
+        def draw(shard: int, start: int, stop: int) -> Arrays:
+            return {name: array[start:stop] for name, array in arrays.items()}
+
+        write_shards(folder, len(self), shard_size, draw, self.info, show=False)
+
+    @staticmethod
+    def load(folder: Path | str) -> "SampleSet":
+        """Read a set; missing or damaged files are a `StudyError` that names them."""
+        folder = Path(folder)
+        record = read_json(folder / RECORD)
+        shards = [read_shard(folder / name) for name in record["shards"]]
+        arrays = {k: np.concatenate([shard[k] for shard in shards]) for k in shards[0]}
+        if len(arrays["labels"]) != record["n"]:
+            raise StudyError(f"{folder} holds {len(arrays['labels'])} samples, not {record['n']}")
+        return SampleSet(**arrays, info=record["info"])
+
+
+def write_shards(
+    folder: Path | str,
+    n: int,
+    shard_size: int,
+    draw: Callable[[int, int, int], Arrays | Iterable[Arrays]],
+    info: dict,
+    show: bool = True,
+) -> None:
+    """Write `n` samples into `folder`, drawn shard by shard; keep the intact shards of this set.
+
+    `draw(shard, start, stop)` returns the arrays of samples `start … stop - 1`, whole or in
+    successive batches. It must depend on its arguments alone: then an interrupted run, started
+    again, ends in the same bytes. `info` says what the samples are made from: shards of another
+    record are made anew. Several processes divide the shards among them.
+    """
+    folder = Path(folder)
+    starts = range(0, n, shard_size)
+    paths = [folder / f"shard-{index:05d}.safetensors" for index in range(len(starts))]
+    key = sha256_json([n, shard_size, info])
+    own = range(rank(), len(starts), count())
+    missing = [index for index in own if not _intact(paths[index], key)]
+    total = sum(min(shard_size, n - starts[index]) for index in own)
+    left = sum(min(shard_size, n - starts[index]) for index in missing)
+    bar = None
+    if show:
+        bar = progress(
+            desc=info.get("maker", "samples"), total=total, unit="images", initial=total - left
+        )
+    for index in missing:
+        drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
+        write_shard(paths[index], _join(_counted(drawn, bar)), key)
+    if bar is not None:
+        bar.close()
+    wait()
+    if rank() > 0:
+        return
+    for stray in set(folder.glob("shard-*.safetensors")) - set(paths):
+        stray.unlink()
+    write_json(folder / RECORD, {"n": n, "shards": [path.name for path in paths], "info": info})
+
+
+def _counted(drawn: Arrays | Iterable[Arrays], bar: Any) -> Iterator[Arrays]:
+    """Yield the batches of a shard, each counted on the bar when it has been drawn."""
+    for batch in [drawn] if isinstance(drawn, dict) else drawn:
+        yield batch
+        if bar is not None:
+            bar.update(len(batch["labels"]))
+
+
+def _join(batches: Iterable[Arrays]) -> Arrays:
+    batches = list(batches)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def write_shard(path: Path, arrays: Arrays, key: str = "") -> None:
+    """Write one shard atomically, with the hash of its content and `key` in the header.
+
+    They are one entry there: the format keeps no order among several.
+    """
+    check_arrays(arrays, str(path))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, metadata={"hashes": f"{_content_hash(arrays)} {key}"})
+
+
+def read_shard(path: Path) -> Arrays:
+    """Read one shard and compare it with the hash in its header."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected, _ = _hashes(file)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing: make the sample set again") from error
+    except (SafetensorError, OSError) as error:
+        raise StudyError(f"{path} is damaged ({error}): delete it and run again") from error
+    check_arrays(arrays, str(path))
+    if expected != _content_hash(arrays):
+        raise StudyError(f"{path} is damaged (hash differs): delete it and run again")
+    return arrays
+
+
+def check_arrays(arrays: Arrays, name: str) -> None:
+    """Check the names, types and shapes of a shard's arrays."""
+    missing = {"images", "labels"} - set(arrays)
+    unknown = set(arrays) - set(DTYPES)
+    if missing or unknown:
+        raise StudyError(f"{name}: arrays {sorted(missing | unknown)} are missing or unknown")
+    for key, array in arrays.items():
+        if array.dtype != DTYPES[key]:
+            raise StudyError(f"{name}: {key} are {array.dtype}, expected {DTYPES[key].__name__}")
+    images, labels = arrays["images"], arrays["labels"]
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise StudyError(f"{name}: images have shape {images.shape[1:]}, expected {IMAGE_SHAPE}")
+    if any(len(array) != len(labels) for array in arrays.values()) or labels.ndim != 1:
+        raise StudyError(f"{name}: numbers of images, labels and latents differ")
+
+
+def _intact(path: Path, key: str) -> bool:
+    if not path.exists():
+        return False
+    try:
+        read_shard(path)
+        with safe_open(path, framework="numpy") as file:
+            return _hashes(file)[1] == key
+    except StudyError:
+        return False
+
+
+def _hashes(file: safe_open) -> tuple[str, str]:
+    """Return what a shard's header says: the hash of its content and its key."""
+    content, _, key = (file.metadata() or {}).get("hashes", "").partition(" ")
+    return content, key
+
+
+def _content_hash(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(json.dumps([name, list(arrays[name].shape)]).encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()

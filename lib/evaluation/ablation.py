@@ -1,0 +1,220 @@
+"""Which change to the original distillation is worth what: the same data and updates for each.
+
+A run trains one variant and measures its student; its figures are kept in a small file, so that
+an interrupted ablation goes on with the next run.
+"""
+
+import io
+import re
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.classifiers.training import load_classifier, predict_with_features
+from lib.common.errors import StudyError
+from lib.common.files import read_json, write_json
+from lib.common.progress import progress
+from lib.common.seeds import torch_generator
+from lib.data.real import load_real
+from lib.data.samples import SampleSet
+from lib.evaluation.frechet import frechet_distance
+from lib.student.distillation import distill
+from lib.student.networks import Generator
+from lib.student.recipes import CHANGES, NEEDS
+from lib.student.sampling import generate, load_student
+
+NEVER = 10**9  # updates between checkpoints: a run is short
+AUGMENT = "translation"
+FASTER = "original+learning_rate"
+TAKEN_AWAY = ("-projection", "-average", "-pixel_epochs", "-one_pass", "-rate_decay")
+MEASURES = ("fid_teacher", "fid_real", "label_agreement", "pixel_difference")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe, the variant it differs from by one thing, and its own options and latents.
+
+    `options` are those other than the common ones, `latents` the kind of the teacher's samples.
+    """
+
+    recipe: str
+    base: str
+    options: dict[str, Any] = field(default_factory=dict)
+    latents: str = "normal"
+
+
+def variants() -> dict[str, Variant]:
+    """Return the variants by name: the two recipes, and each with one thing changed.
+
+    At the original's learning rate a short training is far from its end, so that changes to the
+    original are measured on top of the study's.
+    """
+    found = {"original": Variant("original", "original")}
+    found["original, uniform latents"] = Variant("original", "original", latents="uniform")
+    found[FASTER] = Variant(FASTER, "original")
+    for name in CHANGES:
+        if name != "learning_rate":
+            needed = sorted(NEEDS.get(name, ()))
+            recipe = "+".join([FASTER, *needed, name])
+            found[f"{FASTER}+{name}"] = Variant(recipe, FASTER, _own_options(name))
+    found["default"] = Variant("default", "default")
+    for change in ("+residual", "+adversarial", "+augment", *TAKEN_AWAY):
+        recipe = f"default{change}"
+        found[recipe] = Variant(recipe, "default", _own_options(change[1:]))
+    return found
+
+
+def chosen_variants(names: list[str]) -> dict[str, Variant]:
+    """Return the variants of these names, all if there are none; an unknown one is an error."""
+    found = variants()
+    for name in names:
+        if name not in found:
+            raise StudyError(f"ablation_variants: {name} is none of {', '.join(found)}")
+    return {name: found[name] for name in found if name in names or not names}
+
+
+def _own_options(change: str) -> dict[str, Any]:
+    return {"augment": AUGMENT} if change == "augment" else {}
+
+
+def run_ablation(
+    out: Path,
+    *,
+    samples: dict[str, Path],
+    real: Path,
+    evaluator: Path,
+    options: dict[str, Any],
+    names: list[str],
+    per_class: int,
+    seed: int,
+    device: str = "cpu",
+) -> None:
+    """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
+
+    `samples` maps "normal" and, where a variant asks for it, "uniform" to the teacher's SampleSets
+    from such latents; `seed` is that of this run; `options` are those of
+    `lib.student.distillation.Options` that all variants share.
+    """
+    measure = Measure(samples["normal"], real, evaluator, per_class, device)
+    write_json(out / "yardsticks.json", measure.yardsticks())
+    for name, variant in progress(list(chosen_variants(names).items()), "ablation", unit="variant"):
+        path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
+        if path.exists():
+            continue
+        chosen = options | variant.options | {"recipe": variant.recipe, "seed": seed}
+        try:
+            student = train(out / "run", samples[variant.latents], real, chosen, device)
+            figures = measure(load_student(student, device), seed)
+        except StudyError as error:  # this variant diverged; the others go on
+            figures = dict.fromkeys(MEASURES) | {"n": measure.n, "failed": str(error)}
+        shutil.rmtree(out / "run")
+        write_json(path, {"variant": name, "seed": seed} | figures)
+
+
+def train(folder: Path, samples: Path, real: Path, options: dict[str, Any], device: str) -> Path:
+    """Train one student, quietly, in the emptied `folder`; return its file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    sets = {"samples": samples, "real": real / "train"}
+    with redirect_stdout(io.StringIO()):
+        distill(folder, **sets, checkpoint_updates=NEVER, device=device, **options)
+    return folder / "student.safetensors"
+
+
+class Measure:
+    """Measures students by the evaluator's features.
+
+    `fid_real`: FID to all real test images; `fid_teacher`: to all the teacher's images;
+    `label_agreement`: share of images in which the evaluator sees the wanted class, all for `n`
+    images of fresh normal latents; `pixel_difference`: mean absolute difference, of 255, to the
+    teacher's images of the same latents.
+    """
+
+    def __init__(
+        self, teacher: Path, real: Path, evaluator: Path, per_class: int, device: str
+    ) -> None:
+        self.network = load_classifier(evaluator, device)
+        self.teacher, self.test = SampleSet.load(teacher), load_real(real, "test")
+        self.n = per_class * len(self.teacher.class_names)
+        self.references = {
+            "fid_real": self.features(self.test.images),
+            "fid_teacher": self.features(self.teacher.images),
+        }
+
+    def __call__(self, student: Generator, seed: int) -> dict[str, float]:
+        """Return the figures of one trained student."""
+        draws = torch_generator(seed, "ablation samples")
+        latents = torch.randn(self.n, student.z_dim, generator=draws)
+        labels = np.arange(self.n) % student.c_dim
+        figures = self.figures(generate(student, latents, labels), labels)
+        first = self.teacher.subset(np.arange(min(1000, len(self.teacher))))
+        copies = generate(student, first.latents, first.labels).astype(float)
+        figures["pixel_difference"] = float(np.abs(copies - first.images).mean())
+        figures["parameters"] = sum(weight.numel() for weight in student.parameters())
+        return figures
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the evaluator's features `(n, d)` of images `(n, 3, 32, 32) uint8`."""
+        return predict_with_features(self.network, images)[0]
+
+    def figures(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Return FIDs, label agreement and n of images with their wanted labels."""
+        features, logits = predict_with_features(self.network, images)
+        distances = {
+            name: frechet_distance(features, reference)
+            for name, reference in self.references.items()
+        }
+        agreement = float(np.mean(logits.argmax(1) == labels))
+        return distances | {"label_agreement": agreement, "n": len(images)}
+
+    def yardsticks(self) -> dict[str, Any]:
+        """Return what the teacher's first n images reach, and the numbers of reference images.
+
+        The teacher's distance to itself is that of these images to all its others.
+        """
+        figures = self.figures(self.teacher.images[: self.n], self.teacher.labels[: self.n])
+        figures["fid_teacher"] = None
+        if len(self.teacher) > self.n:
+            features = self.references["fid_teacher"]
+            figures["fid_teacher"] = frechet_distance(features[: self.n], features[self.n :])
+        counts = {"n_real": len(self.test), "n_teacher": len(self.teacher)}
+        return {"teacher": figures} | counts
+
+
+def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return one row a run, in the order of the variants, and the yardsticks."""
+    rows = [read_json(path) for folder in folders for path in sorted(folder.glob("run-*.json"))]
+    order = list(variants())
+    rows.sort(key=lambda row: order.index(row["variant"]))
+    table = pd.DataFrame(rows)
+    measures = table.columns.intersection(MEASURES)
+    table[measures] = table[measures].astype(float)  # NaN where a run diverged
+    return table, read_json(folders[0] / "yardsticks.json")
+
+
+def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard deviation over the seeds, one row a variant.
+
+    `<measure>_gain` is the mean over the seeds of what the variant gains on the recipe it starts
+    from (positive: better), `<measure>_gain_std` its standard deviation; both are paired by seed,
+    and NaN where that recipe was not run.
+    """
+    found = []
+    for name, part in rows.groupby("variant", sort=False):
+        base = rows[rows["variant"] == variants()[name].base].set_index("seed")
+        row = {"variant": name, "seeds": len(part), "n": part["n"].iloc[0]}
+        row["parameters"] = part["parameters"].iloc[0]
+        for measure in MEASURES:
+            values = part.set_index("seed")[measure]
+            row[measure], row[f"{measure}_std"] = values.mean(), values.std()
+            sign = 1 if measure == "label_agreement" else -1
+            gain = sign * (values - base[measure])
+            row[f"{measure}_gain"], row[f"{measure}_gain_std"] = gain.mean(), gain.std()
+        found.append(row)
+    return pd.DataFrame(found)

@@ -1,0 +1,165 @@
+"""Adaptive discriminator augmentation (Karras et al. 2020, arXiv 2006.06676).
+
+Real and generated images are transformed alike before the discriminator sees them, each
+transformation with probability p. `AdaptiveProbability` raises p while the discriminator
+overfits. Every transformation is differentiable twice, as the R1 penalty needs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.gan.resampling import LinearMap
+
+ALIGN_CORNERS = False
+BILINEAR, REFLECTION = 0, 2  # torch's codes for grid_sample
+
+
+def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
+    """Sample `(n, c, h, w)` bilinearly at `grid (n, h, w, 2)`, reflecting at the border.
+
+    Unlike torch's own function it can be differentiated twice, by the images.
+    """
+    like, options = images.detach(), (grid, BILINEAR, REFLECTION, ALIGN_CORNERS)
+
+    def apply(x: Tensor) -> Tensor:
+        return torch.grid_sampler_2d(x, *options)
+
+    def transpose(y: Tensor) -> Tensor:
+        return torch.ops.aten.grid_sampler_2d_backward(y, like, *options, (True, False))[0]
+
+    return LinearMap.apply(images, apply, transpose)
+
+
+class Draw:
+    """Random values for a batch, and the choice of the images that a transformation hits."""
+
+    def __init__(self, n: int, p: float, generator: torch.Generator):
+        self.n, self.p, self.generator = n, p, generator
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """Return `(n,)` values, uniform in [low, high)."""
+        values = torch.rand(self.n, generator=self.generator, device=self.generator.device)
+        return low + (high - low) * values
+
+    def normal(self, std: float) -> Tensor:
+        """Return `(n,)` normal values."""
+        values = torch.randn(self.n, generator=self.generator, device=self.generator.device)
+        return std * values
+
+    def gate(self, *values: Tensor) -> list[Tensor]:
+        """Keep the values of each image with probability p, else set them to zero."""
+        chosen = self.uniform(0, 1) < self.p
+        return [torch.where(chosen, value, 0.0) for value in values]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """The transformations and their strengths; flips and 90° turns are off: digits have none.
+
+    Shifts are fractions of the image's side, scales base-2 logarithms, `rotate` the largest
+    angle either way in radians.
+    """
+
+    xflip: bool = False
+    rotate90: bool = False
+    integer_shift: float = 0.125
+    scale_std: float = 0.2
+    rotate: float = math.pi / 12
+    aspect_std: float = 0.2
+    shift_std: float = 0.125
+    brightness_std: float = 0.2
+    contrast_std: float = 0.5
+    saturation_std: float = 1.0
+
+    def __call__(self, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
+        """Transform `(n, 3, h, w)` in about [-1, 1], each transformation with probability `p`."""
+        if p <= 0:
+            return images
+        draw = Draw(len(images), p, generator)
+        inverse = self.geometry(draw, images.shape[-1])
+        matrix, offset = (part.to(images.device) for part in self.colour(draw))
+        grid = F.affine_grid(inverse[:, :2], list(images.shape), align_corners=ALIGN_CORNERS)
+        images = grid_sample(images, grid.to(images.device))
+        pixels = torch.baddbmm(offset[:, :, None], matrix, images.flatten(2))
+        return pixels.view_as(images)
+
+    def geometry(self, draw: Draw, side: int) -> Tensor:
+        """Return `(n, 3, 3)` maps from output to input places, coordinates in [-1, 1]."""
+        maps = self._flips(draw)
+        limit = self.integer_shift * side
+        x, y = draw.gate(*(draw.uniform(-limit, limit).round() * (2 / side) for _ in range(2)))
+        maps = affine(x=x, y=y) if maps is None else maps @ affine(x=x, y=y)
+        (scale,) = draw.gate(draw.normal(self.scale_std))
+        (angle,) = draw.gate(draw.uniform(-self.rotate, self.rotate))
+        (aspect,) = draw.gate(draw.normal(self.aspect_std))
+        x, y = draw.gate(*(draw.normal(2 * self.shift_std) for _ in range(2)))
+        stretch = affine((scale + aspect).exp2(), (scale - aspect).exp2(), x=x, y=y)
+        return maps @ rotation(angle) @ stretch
+
+    def _flips(self, draw: Draw) -> Tensor | None:
+        maps = None
+        if self.xflip:
+            (flip,) = draw.gate(draw.uniform(0, 2).floor())
+            maps = affine(1 - 2 * flip, torch.ones_like(flip), x=0 * flip, y=0 * flip)
+        if self.rotate90:
+            (turns,) = draw.gate(draw.uniform(0, 4).floor())
+            turn = rotation(turns * (math.pi / 2)).round()
+            maps = turn if maps is None else maps @ turn
+        return maps
+
+    def colour(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Return `(n, 3, 3)` matrices and `(n, 3)` offsets for the channels."""
+        (brightness,) = draw.gate(draw.normal(self.brightness_std))
+        (contrast,) = draw.gate(draw.normal(self.contrast_std))
+        (saturation,) = draw.gate(draw.normal(self.saturation_std))
+        grey = torch.full((3, 3), 1 / 3, device=brightness.device)
+        colours = torch.eye(3, device=brightness.device) - grey
+        matrix = grey + saturation.exp2()[:, None, None] * colours
+        contrast = contrast.exp2()
+        return contrast[:, None, None] * matrix, (contrast * brightness)[:, None].expand(-1, 3)
+
+
+def affine(xx: Tensor | None = None, yy: Tensor | None = None, *, x: Tensor, y: Tensor) -> Tensor:
+    """Return `(n, 3, 3)` matrices that scale by `(xx, yy)`, then shift by `(x, y)`."""
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    xx, yy = one if xx is None else xx, one if yy is None else yy
+    return torch.stack([xx, zero, x, zero, yy, y, zero, zero, one], dim=-1).view(-1, 3, 3)
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """Return `(n, 3, 3)` rotations by `angle (n,)` in radians."""
+    sin, cos, zero, one = angle.sin(), angle.cos(), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=-1).view(-1, 3, 3)
+
+
+@dataclass
+class AdaptiveProbability:
+    """Raise p while more than `target` of E[sign(D(real))] shows overfitting, else lower it.
+
+    `kimg` is the number of thousand images in which p could climb from 0 to 1; target 0 turns
+    the augmentation off. `signs` and `count` gather the discriminator's verdicts in between.
+    """
+
+    target: float
+    kimg: float
+    interval: int = 4
+    p: float = 0.0
+    signs: float = 0.0
+    count: int = 0
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Add the signs of the logits of one batch of real images."""
+        self.signs += float(real_logits.sign().sum())
+        self.count += len(real_logits)
+
+    def update(self, step: int) -> None:
+        """Adjust p every `interval` steps."""
+        if self.target <= 0 or (step + 1) % self.interval or not self.count:
+            return
+        direction = math.copysign(1, self.signs / self.count - self.target)
+        self.p = min(max(self.p + direction * self.count / (self.kimg * 1000), 0.0), 1.0)
+        self.signs, self.count = 0.0, 0

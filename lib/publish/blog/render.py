@@ -1,0 +1,191 @@
+"""Render executed notebooks as a two-part post: `python -m lib blog`.
+
+What frames the notebooks of a part (its title, opening, transitions and closing) lies in
+`lib/blog_template/<part>.md`, where a line `[[notebook]]` stands for a notebook's cells.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
+from pygments.formatters import HtmlFormatter
+
+from lib.common.errors import StudyError
+from lib.common.files import read_json, write_text
+from lib.publish.blog.cells import published_cells
+from lib.publish.blog.page import Page, polish
+from lib.study.output_folder import output_folder
+from lib.study.params import read_profile, validate
+
+TEMPLATE = Path(__file__).resolve().parent / "template"
+PARTS = ("part1", "part2")
+LARGEST = 5_000_000  # bytes of a page
+INCLUDED = re.compile(r"^\[\[(\w+)\]\]$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the notebooks of a part."""
+
+    title: str
+    standfirst: str
+    pieces: list[str]  # prose and names of notebooks in turn, prose first and last
+
+    @classmethod
+    def read(cls, part: str) -> "Frame":
+        """Read `<part>.md`: title, standfirst, then the text."""
+        text = (TEMPLATE / f"{part}.md").read_text(encoding="utf-8")
+        title, standfirst, rest = text.split("\n", 2)
+        return cls(title.removeprefix("# "), standfirst, INCLUDED.split(rest))
+
+    @property
+    def notebooks(self) -> list[str]:
+        """Names of the notebooks of the part, in order."""
+        return self.pieces[1::2]
+
+
+def write_blog(folder: Path) -> list[Path]:
+    """Write `folder/blog/part1.html` and `part2.html` from the profile's executed notebooks.
+
+    The pages load nothing from elsewhere, hold no script, and are the same bytes for the same
+    notebooks and manifest. Notebooks that are missing, failed or were not executed, and pictures
+    without a description, are a `StudyError`.
+    """
+    frames = {part: Frame.read(part) for part in PARTS}
+    notebooks = {
+        name: read_executed(folder / "notebooks" / f"{name}.ipynb")
+        for frame in frames.values()
+        for name in frame.notebooks
+    }
+    run = describe_run(folder, notebooks)
+    pages = {}
+    for part in PARTS:
+        path = folder / "blog" / f"{part}.html"
+        for lossless in (True, False):  # with losses only where the page is too large without
+            page = render(part, frames, notebooks, path.parent, lossless)
+            pages[path] = _fill(part, frames, page, run)
+            if len(pages[path].encode()) <= LARGEST:
+                break
+        else:
+            raise StudyError(
+                f"{path} would be larger than {LARGEST / 1e6:.0f} MB: "
+                "draw fewer or smaller pictures in its notebooks"
+            )
+    for path, html in pages.items():
+        write_text(path, html)
+    return list(pages)
+
+
+def read_executed(path: Path) -> NotebookNode:
+    """Read a notebook that was executed to its end without error."""
+    number = path.name[:2]
+    again = f"run `python -m lib.study.run params/{path.parent.parent.name}.yaml --from {number}`"
+    if not path.exists():
+        raise StudyError(f"{path} is missing: {again} first")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:  # whatever nbformat makes of bytes that are no notebook
+        raise StudyError(f"{path} is no readable notebook: {again} again") from error
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if not any(cell.execution_count or cell.outputs for cell in cells):
+        raise StudyError(f"{path} was not executed: {again}")
+    for cell in cells:
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise StudyError(f"{path} holds an error ({output.ename}): {again} again")
+    return notebook
+
+
+def render(
+    part: str,
+    frames: dict[str, Frame],
+    notebooks: dict[str, NotebookNode],
+    folder: Path,
+    lossless: bool = True,
+) -> Page:
+    """Return the body of a part: its frame with the cells of its notebooks in their places.
+
+    `folder` is where the page will lie; `lossless`: pack pictures without loss.
+    """
+    cells = []
+    for position, piece in enumerate(frames[part].pieces):
+        cells += published_cells(notebooks[piece], piece) if position % 2 else _prose(piece)
+    for position, cell in enumerate(cells):
+        cell.id = f"cell-{position}"
+    whole = new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    body, _ = _exporter().from_notebook_node(whole)
+    places = {
+        name: "" if other == part else f"{other}.html"
+        for other, frame in frames.items()
+        for name in frame.notebooks
+    }
+    return polish(body, places, folder, lossless)
+
+
+def describe_run(folder: Path, notebooks: dict[str, NotebookNode]) -> dict:
+    """Return what a reader should know of the run: date, versions, processor, data, seed."""
+    manifest = read_json(folder / "manifest.json")
+    ends = [
+        end
+        for notebook in notebooks.values()
+        if (end := notebook.metadata.get("papermill", {}).get("end_time"))
+    ]
+    date = datetime.fromisoformat(max(ends)) if ends else None
+    return {
+        "profile": manifest["profile"],
+        "parameters": manifest["parameters"],
+        "environment": manifest["environment"],
+        "date": f"{date.day} {date:%B %Y}" if date else "",
+        "machine_date": f"{date:%Y-%m-%d}" if date else "",
+    }
+
+
+def _prose(text: str) -> list[NotebookNode]:
+    return [new_markdown_cell(text.strip())] if text.strip() else []
+
+
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+        exclude_anchor_links=True,
+    )
+
+
+def _fill(part: str, frames: dict[str, Frame], page: Page, run: dict) -> str:
+    template = _exporter().environment.get_template("page.html.j2")
+    return template.render(
+        part=part,
+        frames=frames,
+        page=page,
+        run=run,
+        style=(TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        light=HtmlFormatter(style="default").get_style_defs(".highlight"),
+        dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lib.publish.blog.render", description=__doc__)
+    parser.add_argument("profile", type=Path, help="parameter file, such as params/digits.yaml")
+    options = parser.parse_args(arguments)
+    try:
+        paths = write_blog(output_folder(validate(read_profile(options.profile))))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in paths:
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

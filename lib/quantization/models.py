@@ -1,0 +1,245 @@
+"""Classifiers in OpenVINO: export from torch (and to ONNX), batched prediction, speed.
+
+All networks run with INFERENCE_PRECISION_HINT f32: on CPUs with AMX the default is bfloat16, and
+the FP32 reference would not be one.
+"""
+
+import re
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino.properties.hint as hints
+import torch
+from torch import nn
+
+from lib.classifiers.build import UNFUSED, prepare_for_deployment
+from lib.classifiers.training import load_classifier
+from lib.common.errors import StudyError
+from lib.common.files import atomic_path
+from lib.data.samples import IMAGE_SHAPE, SampleSet
+from lib.quantization.fake_quantize import is_simulated
+
+BATCH_SIZE = 64
+CHECK_IMAGES = 64
+TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 forms
+OPSET = 13  # of ONNX, which POT's Model Optimizer reads
+AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
+
+
+def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+    """Write `out/<name>.xml` and .bin, FP32, for each trained classifier of `{name: folder}`.
+
+    POT starts from another form, `out/<name>.onnx`. The first images of the SampleSet `check` are
+    used to compare both with torch.
+    """
+    images = SampleSet.load(check).images[:CHECK_IMAGES]
+    for name, folder in classifiers.items():
+        network = prepare_for_deployment(load_classifier(folder))
+        export_ir(out / f"{name}.xml", network, images)
+        export_onnx(out / f"{name}.onnx", network, images)
+
+
+def export_unfused(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+    """Write `out/<name>_unfused.xml` and .bin for trained RepVGG classifiers, branches and all."""
+    images = SampleSet.load(check).images[:CHECK_IMAGES]
+    for name, folder in classifiers.items():
+        export_ir(out / f"{name}{UNFUSED}.xml", load_classifier(folder), images)
+
+
+def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
+    """Convert a classifier from torch to OpenVINO IR with FP32 weights, `out_xml` and its .bin.
+
+    The classifier takes pixels `(n, 3, 32, 32)` float32 in [0, 255] and gives logits. Raises
+    `StudyError` if the logits of the IR and of torch differ on `check_images`
+    `(n, 3, 32, 32) uint8` by more than `TOLERANCE` of the largest one.
+    """
+    classifier = classifier.cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        example = torch.zeros(1, *IMAGE_SHAPE)
+        model = ov.convert_model(classifier, example_input=example, input=[-1, *IMAGE_SHAPE])
+    model.output(0).get_tensor().set_names({"logits"})  # NNCF finds outputs by name
+    _check(f"{out_xml.name}: IR", model, classifier, check_images)
+    save_ir(out_xml, model)
+
+
+def export_onnx(out: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
+    """Write a classifier as one ONNX file, FP32, and check it as `export_ir` does.
+
+    Its batch is 1, which is what POT makes of any batch; input `images`, output `logits`.
+    """
+    classifier = classifier.cpu().eval()
+    with atomic_path(out) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+            torch.onnx.export(
+                classifier,
+                torch.zeros(1, *IMAGE_SHAPE),
+                temporary,
+                dynamo=False,  # one file, and an opset that older readers know
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+            )
+        model = ov.Core().read_model(temporary)
+        _check(f"{out.name}: ONNX", model, classifier, check_images)
+
+
+def _check(form: str, model: ov.Model, classifier: nn.Module, images: np.ndarray) -> None:
+    with torch.inference_mode():
+        expected = classifier(torch.from_numpy(images).float()).numpy()
+    error = np.abs(predict_ir(model, images) - expected).max() / np.abs(expected).max()
+    if not error < TOLERANCE:
+        raise StudyError(
+            f"{form} and torch differ by {error:.1e} of the largest logit, allowed are "
+            f"{TOLERANCE:g}: look for operations that behave differently outside eval mode"
+        )
+
+
+def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:
+    """Write `out_xml` and the .bin beside it, with their weights as they are or, `half`, in FP16.
+
+    While they are replaced there is no .xml, so that no one reads one model's graph with another
+    one's weights. Equal models give equal files.
+    """
+    name_operations(model)
+    model.set_friendly_name(out_xml.stem)
+    out_xml.unlink(missing_ok=True)
+    with atomic_path(out_xml) as xml, atomic_path(out_xml.with_suffix(".bin")) as weights:
+        ov.save_model(model, xml, compress_to_fp16=half)
+        xml.with_suffix(".bin").replace(weights)
+
+
+def name_operations(model: ov.Model) -> None:
+    """Rename operations with automatic names, whose numbers depend on the process's past."""
+    for index, operation in enumerate(model.get_ordered_ops()):
+        if AUTOMATIC_NAME.fullmatch(operation.get_friendly_name()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
+
+
+def read_ir(xml: Path) -> ov.Model:
+    """Read an IR; one that is missing or damaged is a `StudyError` that names the file."""
+    if not (xml.is_file() and xml.with_suffix(".bin").is_file()):
+        raise StudyError(f"{xml} or its .bin is missing: export the classifiers again")
+    try:
+        return ov.Core().read_model(xml)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StudyError(f"{xml} is damaged ({reason}): export the classifiers again") from error
+
+
+def predict_ir(
+    model: ov.Model | Path, images: np.ndarray, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Return logits `(n, classes) float32` for images `(n, 3, 32, 32) uint8`, in their order."""
+    return Predictor(model, batch_size)(images)
+
+
+def is_probabilities(outputs: np.ndarray) -> bool:
+    """Tell whether outputs `(n, classes)` are probabilities, not logits."""
+    return bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+
+
+class Predictor:
+    """A compiled network that takes many images, asynchronously in batches of one size.
+
+    That size is `batch_size`, or the network's own where it is fixed. Images stay bytes until
+    they are in the network, and each stream has a second request waiting: neither changes an
+    output, both save time that would pass between two batches.
+    """
+
+    def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
+        model = _taking_bytes(read_ir(model) if isinstance(model, Path) else model)
+        self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
+        self.batch_size = self.compiled.input(0).shape[0]
+        streams = self.compiled.get_property(ov.properties.optimal_number_of_infer_requests)
+        self.queue = ov.AsyncInferQueue(self.compiled, 2 * streams)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return logits `(n, classes) float32` for images `(n, 3, 32, 32) uint8`."""
+        images = np.ascontiguousarray(images)
+        logits = np.empty((len(images), self.compiled.output(0).shape[1]), np.float32)
+
+        def keep(request: ov.InferRequest, start: int) -> None:
+            rows = logits[start : start + self.batch_size]
+            rows[:] = request.get_output_tensor().data[: len(rows)]
+
+        self.queue.set_callback(keep)
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            missing = self.batch_size - len(batch)
+            batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
+            self.queue.start_async(batch, start, share_inputs=True)
+        self.queue.wait_all()
+        return logits
+
+
+def measure_speeds(
+    models: dict[str, Path], images: np.ndarray, *, repeats: int, calls: int = 50
+) -> dict[str, dict[str, float]]:
+    """Measure latency and throughput of several networks on this machine.
+
+    Latency: ms for one image (for its batch, where a network has a fixed one) with the LATENCY
+    hint, median of `calls` synchronous calls after a warm-up. Throughput: images/s with the
+    THROUGHPUT hint, asynchronous batches of 64 from `images` `(n, 3, 32, 32) uint8`. The networks
+    take turns `repeats` times, so that a busy moment hits all of them alike; returned are the
+    medians over the turns:
+    `{name: {"latency_ms", "throughput"}}`.
+    """
+    runners = {
+        name: (_latency_timer(xml, images, calls), Predictor(xml)) for name, xml in models.items()
+    }
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for turn in range(repeats + 1):
+        for name, (latency, predictor) in runners.items():
+            measured = latency(), len(images) / _seconds(lambda p=predictor: p(images))
+            if turn > 0:  # the first turn warms up
+                seen[name].append(measured)
+    medians = {name: np.median(values, axis=0) for name, values in seen.items()}
+    return {
+        name: {"latency_ms": float(latency), "throughput": float(throughput)}
+        for name, (latency, throughput) in medians.items()
+    }
+
+
+def _taking_bytes(model: ov.Model) -> ov.Model:
+    """Return a copy of the network that takes pixels as uint8."""
+    steps = ov.preprocess.PrePostProcessor(model.clone())
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    return steps.build()
+
+
+def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
+    if model.is_dynamic():
+        model.reshape([batch_size, *IMAGE_SHAPE])
+    config = {
+        hints.inference_precision: ov.Type.f32,
+        hints.performance_mode: mode,
+        # processes that run side by side would all be pinned to the same first core
+        hints.enable_cpu_pinning: False,
+    }
+    if is_simulated(model):
+        # with several streams, the first of them sometimes compute with unfinished weights
+        config[ov.properties.num_streams] = 1
+    return ov.compile_model(model, "CPU", config)
+
+
+def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
+    request = _compile(read_ir(xml), 1, hints.PerformanceMode.LATENCY).create_infer_request()
+    batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
+    inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
+
+    def latency() -> float:
+        return 1000 * float(np.median([_seconds(lambda x=x: request.infer(x)) for x in inputs]))
+
+    return latency
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

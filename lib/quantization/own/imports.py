@@ -1,0 +1,243 @@
+"""Networks from elsewhere (ONNX, OpenVINO IR, TFLite) as FP32 IRs like those of the study.
+
+Whatever layout, scale, normalisation and order of colours they want goes into the graph, so that
+all that follows sees a network of pixels. Files are read by OpenVINO's own readers alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as opset
+import pandas as pd
+
+from lib.common.errors import StudyError
+from lib.data.samples import IMAGE_SHAPE, SampleSet
+from lib.quantization.models import (
+    CHECK_IMAGES,
+    TOLERANCE,
+    export_classifiers,
+    is_probabilities,
+    predict_ir,
+    save_ir,
+)
+from lib.quantization.own.batch import free_batch
+from lib.quantization.own.parameters import OwnModel, content_hash, source_files
+from lib.quantization.own.preprocessing import check_onnx, write_pixels_onnx
+
+FLOATS = (ov.Type.f32, ov.Type.f16)
+NEAR_CHANCE = 2.0  # times the accuracy of guessing
+
+
+def export_models(
+    out: Path,
+    *,
+    classifiers: dict[str, Path],
+    check: Path,
+    own: list[dict[str, Any]],
+    files: dict[str, Path],
+) -> None:
+    """Write `out/<name>.xml` and .bin, FP32, of trained classifiers and of networks from elsewhere.
+
+    `classifiers` is as `export_classifiers` takes it; `own` as `own_models.own_records` gives it,
+    with the `files` by name. The SampleSet `check` compares the IRs with what they were made from.
+    """
+    export_classifiers(out, classifiers=classifiers, check=check)
+    samples = SampleSet.load(check)
+    for record in own:
+        fields = {key: value for key, value in record.items() if key != "sha256"}
+        model = OwnModel(path=str(files[record["name"]]), **fields)
+        if content_hash(model.file) != record["sha256"]:
+            raise StudyError(f"{model.file} was changed during the run: run the same command again")
+        import_network(out, model, samples.images[:CHECK_IMAGES], len(samples.class_names))
+
+
+def import_network(out: Path, model: OwnModel, images: np.ndarray, classes: int) -> None:
+    """Write `out/<name>.xml` and .bin: pixels `(n, 3, 32, 32)` float32 in [0, 255] -> logits.
+
+    Its outputs may be probabilities, if the file's are. Where the file has a fixed batch, the
+    batch is made free if `images` `(n, 3, 32, 32) uint8` then give the same outputs, and kept
+    otherwise. For an ONNX file `out/<name>.onnx` is written, too, of the same input with batch 1,
+    unless the network takes no such batch. Raises `StudyError` where the file does not fit.
+    """
+    network = settle_batch(take_pixels(read_source(model.file), model, classes), images)
+    check_outputs(network, images, model.file)
+    if model.file.suffix == ".onnx":
+        path = out / f"{model.name}.onnx"
+        write_pixels_onnx(path, model)
+        if not same_outputs(path, network, images):
+            path.unlink()
+    save_ir(out / f"{model.name}.xml", network)
+
+
+def check_network(model: OwnModel, classes: int | None = None) -> None:
+    """Raise `StudyError` unless the file of `model` is a classifier that runs here.
+
+    Its number of classes is compared with `classes`, where that is known.
+    """
+    network = take_pixels(read_source(model.file), model, classes)
+    images = np.random.default_rng(0).integers(0, 256, (8, *IMAGE_SHAPE), dtype=np.uint8)
+    check_outputs(settle_batch(network, images), images, model.file)
+
+
+def read_source(file: Path) -> ov.Model:
+    """Read an .onnx, .xml or .tflite file; one that is missing or damaged is a `StudyError`."""
+    source_files(file)
+    with file.open("rb") as opened:
+        start = opened.read(8)
+    if file.suffix == ".onnx":
+        check_onnx(file)
+    elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
+        raise StudyError(f"{file} is no {file.suffix} file: export the network again")
+    try:
+        return ov.Core().read_model(file)
+    except (RuntimeError, ValueError) as error:
+        raise StudyError(f"{file} cannot be read ({_reason(error)}): export it again") from error
+
+
+def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.Model:
+    """Return a network of pixels `(n, 3, 32, 32)` float32 in [0, 255], its weights float32."""
+    _check_form(network, model)
+    rest = [32, 32, 3] if model.layout == "NHWC" else [*IMAGE_SHAPE]
+    try:
+        network.reshape([network.input(0).get_partial_shape()[0], *rest])
+        widen_constants(network)
+        network = _preprocessed(network, model)
+    except (RuntimeError, ValueError) as error:
+        raise StudyError(f"{model.file} does not take 32×32 images ({_reason(error)})") from error
+    network.output(0).get_tensor().set_names({"logits"})
+    found = network.output(0).get_partial_shape()
+    if len(found) != 2 or not found[1].compatible(ov.Dimension(classes or -1)):
+        wanted = f"the data have {classes} classes" if classes else "the study wants logits"
+        raise StudyError(f"{model.file} gives {found}, {wanted}: export it as (n, classes)")
+    return network
+
+
+def settle_batch(network: ov.Model, images: np.ndarray) -> ov.Model:
+    """Return the network with a free batch if that changes no output, else with its own (or 1)."""
+    own = network.input(0).get_partial_shape()[0]
+    network.reshape([own.get_length() if own.is_static else 1, *IMAGE_SHAPE])
+    return free_batch(network, images)
+
+
+def same_outputs(onnx: Path, network: ov.Model, images: np.ndarray) -> bool:
+    """Tell whether an ONNX file runs and gives the outputs of `network`."""
+    try:
+        model = ov.Core().read_model(onnx)
+        found = predict_ir(model, images)
+    except (RuntimeError, ValueError):
+        return False
+    if not model.output(0).get_partial_shape()[0].compatible(ov.Dimension(1)):
+        return False
+    return _difference(found, predict_ir(network, images)) < TOLERANCE
+
+
+def check_outputs(network: ov.Model, images: np.ndarray, file: Path) -> None:
+    """Raise `StudyError` unless the network runs and its outputs are finite."""
+    try:
+        outputs = predict_ir(network, images)
+    except (RuntimeError, ValueError) as error:
+        raise StudyError(f"{file} does not run ({_reason(error)}): export it again") from error
+    if not np.isfinite(outputs).all():
+        raise StudyError(f"{file} gives NaN or infinity for plain images: export it again")
+
+
+def widen_constants(network: ov.Model) -> None:
+    """Turn weights that are kept in FP16 and widened as they are used into FP32 weights."""
+    for node in network.get_ordered_ops():
+        source = node.input_value(0).get_node() if node.get_type_name() == "Convert" else None
+        if source is not None and source.get_type_name() == "Constant":
+            wide = opset.constant(source.data.astype(node.get_output_element_type(0).to_dtype()))
+            wide.set_friendly_name(source.get_friendly_name())
+            node.output(0).replace(wide.output(0))
+
+
+def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:
+    """Return a row for each network that `export_models` took from elsewhere.
+
+    Its parameters, top-1 accuracy on `test`, what it gives, its batch, and a remark where the
+    accuracy is so near chance that the parameters' description of its input may be wrong.
+    """
+    rows = [_own_row(folder / f"{name}.xml", test) for name in names]
+    return pd.DataFrame(rows, columns=["classifier", *OWN_COLUMNS])
+
+
+OWN_COLUMNS = ("parameters", "FP32 top-1", "output", "batch", "remark")
+
+
+def _own_row(xml: Path, test: SampleSet) -> dict[str, Any]:
+    network = ov.Core().read_model(xml)
+    outputs = predict_ir(network, test.images)
+    top1 = float((outputs.argmax(axis=1) == test.labels).mean())
+    batch = network.input(0).get_partial_shape()[0]
+    chance = top1 < NEAR_CHANCE / len(test.class_names)
+    remark = "near chance: check its mean, std, input_max, layout, colours, order of classes"
+    values = (
+        count_weights(network),
+        top1,
+        "probabilities" if is_probabilities(outputs) else "logits",
+        f"{batch.get_length()}, fixed" if batch.is_static else "any",
+        remark if chance else "",
+    )
+    return {"classifier": xml.stem} | dict(zip(OWN_COLUMNS, values, strict=True))
+
+
+def count_weights(network: ov.Model) -> int:
+    """Count the floating-point numbers that a network holds."""
+    constants = (op for op in network.get_ops() if op.get_type_name() == "Constant")
+    return sum(op.data.size for op in constants if op.get_output_element_type(0) in FLOATS)
+
+
+def _check_form(network: ov.Model, model: OwnModel) -> None:
+    """One floating-point input of 32×32 images in the layout, one output, not quantized yet."""
+    file = model.file
+    counts = (len(network.inputs), len(network.outputs))
+    if counts != (1, 1):
+        raise StudyError(f"{file} has {counts[0]} inputs, {counts[1]} outputs: export one of each")
+    kinds = {op.get_type_name() for op in network.get_ops()}
+    constants = (op for op in network.get_ops() if op.get_type_name() == "Constant")
+    small = any(op.get_output_element_type(0) in (ov.Type.i8, ov.Type.u8) for op in constants)
+    if "FakeQuantize" in kinds or small:
+        raise StudyError(f"{file} is quantized already: give the network in floating point")
+    entry = network.input(0)
+    if entry.get_element_type() not in FLOATS:
+        kind = entry.get_element_type().get_type_name()
+        raise StudyError(f"{file} takes {kind} numbers: export it with a floating-point input")
+    wanted = [32, 32, 3] if model.layout == "NHWC" else [*IMAGE_SHAPE]
+    shape = entry.get_partial_shape()
+    if not shape.compatible(ov.PartialShape([-1, *wanted])):
+        raise StudyError(
+            f"{file} takes {shape}, the study feeds {model.layout} images [?,{_text(wanted)}]: "
+            "mend its layout in own_models, or export it for that size"
+        )
+
+
+def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
+    steps = ov.preprocess.PrePostProcessor(network)
+    steps.input().tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NCHW"))
+    steps.input().model().set_layout(ov.Layout(model.layout))
+    process = steps.input().preprocess()
+    if model.colours == "BGR":
+        process.reverse_channels()
+    process.scale(255 / model.input_max)
+    process.mean(model.mean)
+    process.scale(model.std)
+    steps.output().tensor().set_element_type(ov.Type.f32)
+    return steps.build()
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest output."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _reason(error: Exception) -> str:
+    """Return the last words of OpenVINO's message, which say most, on one line."""
+    return " ".join(str(error).split())[-200:]
+
+
+def _text(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))

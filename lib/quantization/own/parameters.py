@@ -1,0 +1,78 @@
+"""A user's own networks as the parameters describe them: the file and what goes into it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lib.common.errors import StudyError
+from lib.common.files import sha256_file, sha256_json
+from lib.common.paths import resolve
+
+SUFFIXES = (".onnx", ".xml", ".tflite")
+Finite = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+Channels = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+
+
+class OwnModel(BaseModel):
+    """One network: its `name` in the tables, its file, and what it takes.
+
+    It is fed `(pixels * input_max / 255 - mean) / std`, by channel, in the order `colours` and the
+    `layout` that it wants. Fixed or dynamic batch is read from the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    path: Annotated[str, Field(min_length=1)]
+    mean: Channels
+    std: Channels
+    input_max: Literal[1, 255] = 1
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    colours: Literal["RGB", "BGR"] = "RGB"
+
+    @field_validator("path")
+    @classmethod
+    def _known_format(cls, path: str) -> str:
+        if Path(path).suffix not in SUFFIXES:
+            raise ValueError(f"{path}: give a file that ends in {', '.join(SUFFIXES)}")
+        return path
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: list[float]) -> list[float]:
+        if min(std) <= 0:
+            raise ValueError(f"std {std} must be above 0")
+        return std
+
+    @property
+    def file(self) -> Path:
+        """The network's file; a relative path starts at the repository's root."""
+        return resolve(self.path)
+
+
+def source_files(file: Path) -> list[Path]:
+    """Return the files of a network, the .bin of an .xml too; a missing one is a `StudyError`."""
+    files = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+    for path in files:
+        if not path.is_file():
+            raise StudyError(f"{path} is missing: put it there or mend the path in own_models")
+    return files
+
+
+def content_hash(file: Path) -> str:
+    """Return the SHA-256 of a network's content, whatever it is called."""
+    return sha256_json([sha256_file(path) for path in source_files(file)])
+
+
+def own_records(models: list[OwnModel]) -> list[dict[str, Any]]:
+    """Return what decides how networks come out: the content of their files, not where they lie."""
+    return [
+        model.model_dump(exclude={"path"}) | {"sha256": content_hash(model.file)}
+        for model in models
+    ]
+
+
+def own_files(models: list[OwnModel]) -> dict[str, Path]:
+    """Return where the file of each network lies."""
+    return {model.name: model.file for model in models}

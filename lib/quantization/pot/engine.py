@@ -1,0 +1,220 @@
+"""The engine `pot`: OpenVINO's Post-training Optimization Tool, run in an environment of its own.
+
+Files lie between: an ONNX network and images go in, an INT8 IR comes back, which the current
+OpenVINO reads and evaluates. The process that does the work stays for the next network.
+"""
+
+import atexit
+import contextlib
+import json
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from lib.common.errors import Skipped, StudyError, Unavailable
+from lib.common.files import read_json, sha256_file, sha256_json, write_json
+from lib.data.samples import SampleSet
+from lib.quantization.models import read_ir
+from lib.quantization.nncf import BIAS_CORRECTIONS, CalibrationImages, Quantized, accuracy_drop
+from lib.quantization.own.batch import free_batch
+from lib.quantization.pot import worker as pot_worker
+from lib.quantization.pot.environment import clean_environment, environment_folder, pot_python
+from lib.quantization.pot.worker import IMAGES, JOB, OVERFLOW_FIXES, PRESETS, READ, RESULT
+
+WORKER = Path(pot_worker.__file__)
+LOCK = threading.Lock()  # one job at a time
+CHOICES = {
+    "preset": tuple(PRESETS),
+    "bias_correction": BIAS_CORRECTIONS,
+    "overflow_fix": tuple(OVERFLOW_FIXES),
+}
+
+
+def quantize_pot(
+    onnx: Path,
+    calibration: SampleSet,
+    *,
+    subset_size: int = 300,
+    seed: int = 0,
+    preset: str = "mixed",
+    bias_correction: str = "fast",
+    overflow_fix: str = "first_layer",
+    mean: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
+) -> Quantized:
+    """Quantize an ONNX network to INT8 by POT's default quantization.
+
+    The options are those of `lib.quantization.nncf.quantize_default`, and so are the images that
+    are read and their order. `bias_correction` `none` leaves POT's DefaultQuantization without its
+    last step, which is POT's MinMaxQuantization. The network has one input, `(n, 3, 32, 32)`
+    float32 with n free or 1, of pixels in [0, 255], or of `(pixels - mean) / scale` by channel:
+    the INT8 network then takes pixels all the same.
+
+    Raises `Skipped` where POT's environment cannot be made, and `StudyError` where POT fails.
+    """
+    images = CalibrationImages(calibration, seed)
+    options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
+    job = _job(onnx, images, subset_size, options, mean, scale)
+    return _run(job | {"method": "default"}, images, None)
+
+
+def quantize_pot_accuracy_aware(
+    onnx: Path,
+    calibration: SampleSet,
+    validation: SampleSet,
+    *,
+    reference: ov.Model,
+    max_drop: float,
+    max_iterations: int = 30,
+    default: Quantized | None = None,
+    **options,
+) -> Quantized:
+    """Quantize, then have POT return layers to floating point until the drop is within bounds.
+
+    The arguments are those of `quantize_accuracy_aware`; `reference` is the network in FP32. As
+    there, default quantization within `max_drop` on `validation` is the result, which is where
+    POT's own algorithm would end; `default` is what `quantize_pot` gave for the same `options`.
+    """
+    default = default or quantize_pot(onnx, calibration, **options)
+    if accuracy_drop(reference, default.model, validation) <= max_drop:
+        return default
+    return restore_pot_accuracy(
+        onnx,
+        calibration,
+        validation,
+        max_drop=max_drop,
+        max_iterations=max_iterations,
+        **options,
+    )
+
+
+def restore_pot_accuracy(
+    onnx: Path,
+    calibration: SampleSet,
+    validation: SampleSet,
+    *,
+    max_drop: float,
+    max_iterations: int,
+    subset_size: int = 300,
+    seed: int = 0,
+    mean: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
+    **options,
+) -> Quantized:
+    """Run the whole of POT's AccuracyAwareQuantization."""
+    images = CalibrationImages(calibration, seed)
+    options = {
+        "preset": "mixed",
+        "bias_correction": "fast",
+        "overflow_fix": "first_layer",
+    } | options
+    job = _job(onnx, images, subset_size, options, mean, scale)
+    job |= {"method": "accuracy_aware", "max_drop": max_drop, "max_iterations": max_iterations}
+    return _run(job, images, validation)
+
+
+def _job(onnx: Path, images: CalibrationImages, subset_size: int, options, mean, scale) -> dict:
+    if not onnx.is_file():
+        raise Skipped(
+            f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
+            "another format, or its batch cannot be changed"
+        )
+    for key, value in options.items():
+        if value not in CHOICES[key]:
+            known = ", ".join(CHOICES[key])
+            raise StudyError(
+                f"POT knows no {key.replace('_', ' ')} {value!r}: choose one of {known}"
+            )
+    job = options | {"onnx": str(onnx.resolve()), "mean_values": mean, "scale_values": scale}
+    return job | {"calibration_images": min(subset_size, len(images))}
+
+
+def _run(job: dict, images: CalibrationImages, validation: SampleSet | None) -> Quantized:
+    """Have the worker do a job; note which images it has read."""
+    chosen = images.order[: job["calibration_images"]]
+    arrays = {"calibration": images.samples.images[chosen]}
+    if validation is not None:
+        arrays |= {"validation": validation.images, "labels": validation.labels}
+    with tempfile.TemporaryDirectory(prefix="pot-") as name:
+        folder = Path(name)
+        np.savez(folder / IMAGES, **arrays)
+        Worker.current().do(folder, job)
+        images.given.update(int(chosen[k]) for k in read_json(folder / READ))
+        model = read_ir(folder / RESULT)
+        model = free_batch(model, arrays["calibration"])
+    return Quantized(model, images.labels_read())
+
+
+class Worker:
+    """A process in POT's environment; each process of the study has one at most."""
+
+    _current: "Worker | None" = None
+
+    def __init__(self, python: Path):
+        self.folder = tempfile.TemporaryDirectory(prefix="pot-worker-")
+        try:
+            self.process = subprocess.Popen(
+                [python, "-I", WORKER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder.name,
+                env=clean_environment() | {"TMPDIR": self.folder.name},
+                text=True,
+            )
+        except OSError as error:
+            self.folder.cleanup()
+            raise Unavailable(
+                f"POT's Python cannot be started ({error}): delete {environment_folder()} and "
+                "run again"
+            ) from error
+
+    @classmethod
+    def current(cls) -> "Worker":
+        """Return the worker of this process, which is started if it is not there."""
+        if cls._current is None or cls._current.process.poll() is not None:
+            close_worker()
+            cls._current = cls(pot_python())
+        return cls._current
+
+    def do(self, folder: Path, job: dict) -> None:
+        """Do one job in `folder`; raise `StudyError` if it fails."""
+        source = [sha256_file(job["onnx"]), job["mean_values"], job["scale_values"]]
+        converted = Path(self.folder.name) / f"{sha256_json(source)}.xml"
+        write_json(folder / JOB, job | {"converted": str(converted)})
+        answer = ""
+        with LOCK, contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{folder}\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        if not answer:
+            code = self.process.wait()
+            close_worker()
+            raise StudyError(
+                f"POT's process ended with code {code}, perhaps for want of memory: lower jobs "
+                "and run again"
+            )
+        if error := json.loads(answer).get("error"):
+            raise StudyError(f"POT failed: {error[:500]}")
+
+    def close(self) -> None:
+        """End the process."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.folder.cleanup()
+
+
+@atexit.register
+def close_worker() -> None:
+    """End this process's worker, if it has one."""
+    worker, Worker._current = Worker._current, None
+    if worker is not None:
+        worker.close()

@@ -1,0 +1,318 @@
+"""Distillation: train the student on a teacher's images, with the teacher as a black box.
+
+`distill` writes three files: `student.safetensors` (the generator), `log.csv` (losses) and
+`progress.safetensors` (the same latents rendered during the training).
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.common.errors import StudyError
+from lib.common.files import write_text
+from lib.common.processes import count, divide, launch, mean, rank, share_batch_norm, wait
+from lib.common.progress import progress
+from lib.common.seeds import derive_seed, torch_generator
+from lib.common.tensors import (
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+    save_weights,
+)
+from lib.student.batches import Batch, DistillationData, share
+from lib.student.diffaugment import draw_augmentation
+from lib.student.losses import (
+    ORIGINAL_RATE,
+    adversarial_due,
+    original_learning_rate,
+    scheduled_pixel_weight,
+)
+from lib.student.networks import Discriminator
+from lib.student.recipes import parse_recipe
+from lib.student.sampling import ProjectionDiscriminator, build_student, generate
+from lib.student.steps import (
+    Losses,
+    Networks,
+    Weights,
+    make_networks,
+    one_pass_step,
+    original_step,
+    original_weights,
+    update_average,
+)
+
+CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
+AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
+RENDERS = 24  # over the whole training, at most
+LOG_ROWS = 200  # over the whole training, at most
+GRID_IMAGES = 80
+DIVERGED = 1e4  # a loss beyond it has run away; they start below 10
+LOG_COLUMNS = (
+    *("update", "epoch", "learning_rate", "pixel_weight"),
+    *("d_total", "d_teacher", "d_student", "d_real", "d_random"),
+    *("g_total", "g_pixels", "g_features", "g_student", "g_random"),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a distillation depends on besides its two sets of images.
+
+    recipe: see `lib.student.recipes`; epochs: passes over the teacher's images; batch_size: pairs
+    an update; ngf, ndf, project_dim: widths of generator, discriminator and their projections;
+    learning_rate: Adam's, of both networks; pixel_weight: of the L1 of pixels, which falls
+    linearly to 0 within pixel_epochs; adversarial_weight: of the hinge terms, which the generator
+    sees every adversarial_interval-th update; ema_kimg: half-life of the generator's running
+    average in thousands of images; augment: see `lib.student.diffaugment`. The latter seven belong
+    to changes of the recipe: "original", which makes none, has its own rate, weights and intervals.
+    """
+
+    seed: int
+    recipe: str
+    epochs: int
+    batch_size: int
+    ngf: int
+    ndf: int
+    project_dim: int
+    learning_rate: float
+    pixel_weight: float
+    pixel_epochs: float
+    adversarial_weight: float
+    adversarial_interval: int
+    ema_kimg: float
+    augment: str
+
+
+def distill(
+    out: Path,
+    *,
+    samples: Path,
+    real: Path,
+    checkpoint_updates: int,
+    device: str = "cpu",
+    num_processes: int = 1,
+    **options: Any,
+) -> None:
+    """Train a student on the teacher's SampleSet `samples` and the real SampleSet `real`.
+
+    `options` are the fields of `Options`. A run that was killed resumes from the last of its
+    checkpoints, one every `checkpoint_updates`, and ends in the same bytes. `num_processes` share
+    each batch on this machine; `accelerate launch` starts processes on several.
+
+    Raises:
+        StudyError: the sets do not fit, or a loss is no longer finite.
+    """
+    chosen = Options(**options)
+    parse_recipe(chosen.recipe)
+    if num_processes > 1:
+        sets = {"samples": samples, "real": real, "checkpoint_updates": checkpoint_updates}
+        return launch(distill, num_processes, out, device=device, **sets, **options)
+    data = DistillationData(samples, real, chosen.batch_size, chosen.seed, device)
+    Distillation(out, data, chosen).run(checkpoint_updates)
+
+
+class Distillation:
+    """One training run in the folder `out`."""
+
+    def __init__(self, out: Path, data: DistillationData, options: Options) -> None:
+        self.out, self.data, self.options = out, data, options
+        self.changes = parse_recipe(options.recipe)
+        self.total = options.epochs * data.updates_per_epoch
+        self.log_interval = -(-self.total // LOG_ROWS)
+        renders = min(RENDERS, options.epochs + 1)
+        self.render_at = {self.total * k // (renders - 1) for k in range(renders)}
+        self.config = student_config(data, options)
+        self.networks = build_networks(self.config, options, data.device)
+        self.state: dict[str, Any] = {
+            "update": 0,
+            "rows": [],
+            "sums": {},
+            "options": asdict(options),
+        }
+
+    def run(self, checkpoint_updates: int) -> None:
+        """Train to the end and write the results; the checkpoint goes with them."""
+        checkpoint = self.out / "checkpoint.safetensors"
+        if checkpoint.exists():
+            self._resume(checkpoint)
+        wait()  # for all to have looked
+        done = self.state["update"]
+        if done == 0:
+            self._render(0)
+        steps = progress(range(done, self.total), "student", self.total, "update", done)
+        for update in steps:
+            self.step(update)
+            self.state["update"] = update + 1
+            if update + 1 in self.render_at:
+                self._render(update + 1)
+            if (update + 1) % checkpoint_updates == 0:
+                self._save_checkpoint(checkpoint)
+        self._finish()
+        wait()
+        if rank() == 0:
+            checkpoint.unlink(missing_ok=True)
+
+    def step(self, update: int) -> None:
+        """Train on the batch of the 0-based `update`, average the weights, note the losses."""
+        rate, weights = self.schedule(update)
+        for optimizer in self.networks.optimizers.values():
+            optimizer.param_groups[0]["lr"] = rate
+        losses = self._train(self.data.batch(update), weights, update)
+        self._note(update, losses, {"learning_rate": rate, "pixel_weight": weights.pixel})
+        update_average(self.networks.average, self.networks.generator, self.decay(update))
+
+    def _train(self, batch: Batch, weights: Weights, update: int) -> Losses:
+        draws = {}
+        if "augment" in self.changes:
+            generator = torch_generator(self.options.seed, "distillation augment", update)
+            draws = draw_augmentation(self.options.augment, len(batch.images), generator)
+        if count() > 1:
+            chosen = divide(self.options.batch_size, "batch_size")
+            batch = batch.share(chosen)
+            draws = {name: share(draw, 2, chosen) for name, draw in draws.items()}
+        if "one_pass" in self.changes:
+            return one_pass_step(self.networks, batch, weights, draws)
+        return original_step(self.networks, batch, weights, draws, self.changes)
+
+    def schedule(self, update: int) -> tuple[float, Weights]:
+        """Return the learning rate and the weights of the losses at `update`."""
+        o, changes = self.options, self.changes
+        start = o.learning_rate if "learning_rate" in changes else ORIGINAL_RATE
+        rate = original_learning_rate(start, update, self.total)
+        if "rate_decay" in changes:
+            left = 1 - update / self.total
+            rate = start * min(1.0, left / (1 - CONSTANT_SHARE))
+        weights = original_weights(update, self.data.updates_per_epoch)
+        if "pixel_epochs" in changes:
+            epoch = update / self.data.updates_per_epoch
+            pixel = scheduled_pixel_weight(o.pixel_weight, epoch, o.pixel_epochs)
+            weights = replace(weights, pixel=pixel)
+        if "adversarial" in changes:
+            due = adversarial_due(update, o.adversarial_interval)
+            weights = replace(weights, adversarial=o.adversarial_weight if due else 0.0)
+        return rate, weights
+
+    def decay(self, update: int) -> float:
+        """Return the running average's factor after `update`; 0 without the change "average"."""
+        if "average" not in self.changes:
+            return 0.0
+        seen = (update + 1) * self.options.batch_size
+        half_life = min(self.options.ema_kimg * 1000, seen * AVERAGE_RAMP)
+        return 0.5 ** (self.options.batch_size / half_life)
+
+    def _note(self, update: int, losses: dict[str, torch.Tensor], constants: dict) -> None:
+        """Add to the running means; close a row of the log at the end of its interval."""
+        values = mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
+        for name, value in zip(losses, values, strict=True):
+            if not abs(value) < DIVERGED:
+                raise self._diverged(f"{name} is {value:g}", update)
+            total, count = self.state["sums"].get(name, (0.0, 0))
+            self.state["sums"][name] = (total + value, count + 1)
+        if (update + 1) % self.log_interval == 0 or update + 1 == self.total:
+            means = {name: total / n for name, (total, n) in self.state["sums"].items()}
+            epoch = (update + 1) / self.data.updates_per_epoch
+            self.state["rows"].append({"update": update + 1, "epoch": epoch} | constants | means)
+            self.state["sums"] = {}
+
+    def _diverged(self, what: str, update: int) -> StudyError:
+        kept = (self.out / "checkpoint.safetensors").exists()
+        return StudyError(
+            f"distillation: {what} at update {update}: lower the learning rate"
+            f" ({self.schedule(update)[0]:g}) and start again"
+            + ("; the last good checkpoint is kept" if kept else "")
+        )
+
+    def _save_checkpoint(self, checkpoint: Path) -> None:
+        self._check_weights()
+        networks = self.networks
+        if rank() == 0:
+            save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
+
+    def _check_weights(self) -> None:
+        """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
+        for name, module in self.networks.modules().items():
+            for key, tensor in module.state_dict().items():
+                if not tensor.isfinite().all():
+                    raise self._diverged(f"{name}'s {key} is not finite", self.state["update"])
+
+    def _render(self, update: int) -> None:
+        """Add the averaged generator's images of the fixed latents to progress.safetensors.
+
+        Images of a killed run that lie after its last checkpoint are made again.
+        """
+        if rank() > 0:
+            return
+        path = self.out / "progress.safetensors"
+        latents, labels = fixed_grid(self.data, self.options.seed)
+        images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
+        updates = [update]
+        if update > 0:
+            earlier, record = load_tensors(path)
+            kept = [k for k, value in enumerate(record["updates"]) if value < update]
+            images = torch.cat([earlier["images"][kept], images])
+            updates = [record["updates"][k] for k in kept] + updates
+        tensors = {"images": images, "latents": latents, "labels": labels}
+        tensors["epochs"] = torch.tensor(updates) / self.data.updates_per_epoch
+        save_tensors(path, tensors, {"updates": updates, "class_names": self.data.class_names})
+
+    def _resume(self, checkpoint: Path) -> None:
+        state = load_checkpoint(checkpoint, self.networks.modules(), self.networks.optimizers)
+        if state["options"] != asdict(self.options):
+            raise StudyError(
+                f"{checkpoint} was made with other parameters: delete it to start anew"
+            )
+        self.state = state
+
+    def _finish(self) -> None:
+        self._check_weights()
+        if rank() > 0:
+            return
+        save_weights(self.out / "student.safetensors", self.networks.average, self.config)
+        write_text(self.out / "log.csv", format_log(self.state["rows"]))
+
+
+def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
+    """Return the record that goes with the student's weights (see `lib.student.sampling`)."""
+    sizes = {"z_dim": data.z_dim, "c_dim": len(data.class_names), "nc": 3}
+    return sizes | {
+        "ngf": options.ngf,
+        "project_dim": options.project_dim,
+        "residual": "residual" in parse_recipe(options.recipe),
+        "recipe": options.recipe,
+        "class_names": data.class_names,
+        "data": data.info["data"],
+        "latent_distribution": "normal",
+    }
+
+
+def build_networks(config: dict[str, Any], options: Options, device: str) -> Networks:
+    """Build both networks from the seed, alike on every device, and their optimizers."""
+    changes = parse_recipe(options.recipe)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(options.seed, "distillation weights"))
+        generator = build_student(config)
+        kind = ProjectionDiscriminator if "projection" in changes else Discriminator
+        discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
+    generator = generator.to(device, memory_format=torch.channels_last)
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)
+    return make_networks(share_batch_norm(generator), discriminator, options.learning_rate)
+
+
+def fixed_grid(data: DistillationData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return latents `(n, z_dim)` and labels `(n,)`, class by class, the same for a whole run."""
+    classes = len(data.class_names)
+    labels = torch.arange(classes).repeat_interleave(max(1, GRID_IMAGES // classes))
+    generator = torch_generator(seed, "distillation grid")
+    return torch.randn(len(labels), data.z_dim, generator=generator), labels
+
+
+def format_log(rows: list[dict[str, float]]) -> str:
+    """Format rows as CSV; a loss that an interval did not have stays empty."""
+    lines = [",".join(LOG_COLUMNS)]
+    for row in rows:
+        cells = (f"{row[name]:.6g}" if name in row else "" for name in LOG_COLUMNS)
+        lines.append(",".join(cells))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,159 @@
+"""The checkpoint folder of the original DiStyleGAN, read safely and written.
+
+It holds `config.json` (sizes of the networks, weights of the losses), `generator.pt`,
+`discriminator.pt`, `optimizerG.pt`, `optimizerD.pt`, `log.json` and, for the fixed test grid,
+`noise.pt` and `labels.pt`. The original writes the first and the last two into the run's folder,
+the others two folders below it, and wants all in one for resuming: both are read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from lib.common.errors import StudyError
+from lib.common.files import atomic_path, read_json, write_json
+from lib.common.tensors import fill_module, save_weights
+from lib.student.networks import Discriminator, Generator
+from lib.student.steps import Networks, make_networks
+
+GENERATOR_SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
+SIZES = (*GENERATOR_SIZES, "ndf")
+LAMBDAS = ("lambda_pixel", "lambda_ganG", "lambda_ganD")
+OPTIMIZERS = {"optimizerG": "generator", "optimizerD": "discriminator"}
+
+
+@dataclass(frozen=True)
+class OriginalCheckpoint:
+    """A training of the original: networks with optimizers, and what belongs to them.
+
+    config: sizes and lambdas; log: {"epoch": …, "lossG": {…}, "lossD": {…}}; noise `(n, z_dim)`
+    and one-hot labels `(n, c_dim)`: the fixed test grid.
+    """
+
+    networks: Networks
+    config: dict[str, Any]
+    log: dict[str, Any]
+    noise: torch.Tensor
+    labels: torch.Tensor
+
+
+def load_original(folder: Path) -> OriginalCheckpoint:
+    """Load a whole checkpoint folder; nothing in its files is executed.
+
+    Raises:
+        StudyError: a file or key is missing, does not fit, or holds more than plain tensors.
+    """
+    folder = Path(folder)
+    config = _load_config(folder)
+    generator = load_original_generator(folder).train()
+    sizes = {name: config[name] for name in ("ndf", "c_dim", "project_dim", "nc")}
+    path = folder / "discriminator.pt"
+    networks = make_networks(generator, fill_module(Discriminator(**sizes), _load(path), path))
+    for name, key in OPTIMIZERS.items():
+        _fill_optimizer(networks.optimizers[key], folder / f"{name}.pt")
+    noise, labels = (_load(_find(folder, name)) for name in ("noise.pt", "labels.pt"))
+    _check_grid(folder, config, noise, labels)
+    return OriginalCheckpoint(networks, config, read_json(folder / "log.json"), noise, labels)
+
+
+def load_original_generator(folder: Path) -> Generator:
+    """Load the generator alone, in eval mode, from `config.json` and `generator.pt`."""
+    folder = Path(folder)
+    config, path = _load_config(folder), folder / "generator.pt"
+    generator = Generator(**{name: config[name] for name in GENERATOR_SIZES})
+    return fill_module(generator, _load(path), path).eval()
+
+
+def save_original(folder: Path, checkpoint: OriginalCheckpoint) -> None:
+    """Write a checkpoint that the original's code reads, all files in one folder."""
+    folder, networks = Path(folder), checkpoint.networks
+    states: dict[str, Any] = {
+        "generator": networks.generator.state_dict(),
+        "discriminator": networks.discriminator.state_dict(),
+        "noise": checkpoint.noise,
+        "labels": checkpoint.labels,
+    }
+    states |= {name: networks.optimizers[key].state_dict() for name, key in OPTIMIZERS.items()}
+    for name, state in states.items():
+        with atomic_path(folder / f"{name}.pt") as temporary:
+            torch.save(_map_tensors(state, torch.Tensor.contiguous), temporary)
+    write_json(folder / "config.json", checkpoint.config)
+    write_json(folder / "log.json", checkpoint.log)
+
+
+def import_original_student(folder: Path, out: Path, class_names: list[str], data: str) -> None:
+    """Write the original's generator as a student of this study (see `lib.student.sampling`)."""
+    config, generator = _load_config(Path(folder)), load_original_generator(folder)
+    if len(class_names) != config["c_dim"]:
+        raise StudyError(f"{folder}: {config['c_dim']} classes, but {len(class_names)} names given")
+    record = {name: config[name] for name in GENERATOR_SIZES}
+    record |= {"residual": False, "recipe": "original", "latent_distribution": "normal"}
+    save_weights(out, generator, record | {"class_names": class_names, "data": data})
+
+
+def _find(folder: Path, name: str) -> Path:
+    """Return where a file of the run lies: in `folder`, or two above it if it is only there."""
+    above = folder.absolute().parent.parent / name
+    return above if above.is_file() and not (folder / name).is_file() else folder / name
+
+
+def _load_config(folder: Path) -> dict[str, Any]:
+    path = _find(folder, "config.json")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise StudyError(f"{path} is no configuration: it must hold names and numbers")
+    for name in SIZES + LAMBDAS:
+        if name not in config:
+            raise StudyError(f"{path} lacks {name}: add it, or take another checkpoint")
+    for name in SIZES:
+        size = config[name]
+        if type(size) is not int or not 1 <= size <= 8192:
+            raise StudyError(f"{path}: {name} is {size!r}, expected a number from 1 to 8192")
+    return config
+
+
+def _load(path: Path) -> Any:
+    """Read a torch file that holds tensors and plain values only."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing: copy the whole checkpoint folder") from error
+    except Exception as error:  # a damaged pickle can raise almost anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "cut short"
+        raise StudyError(
+            f"{path} is damaged or holds more than tensors, and is not read: {reason}"
+        ) from error
+
+
+def _fill_optimizer(optimizer: Optimizer, path: Path) -> None:
+    state = _load(path)
+    parameters = optimizer.param_groups[0]["params"]
+    try:
+        for index, entry in state["state"].items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if entry[moment].shape != parameters[index].shape:
+                    raise ValueError(f"{moment} of parameter {index} has another shape")
+        optimizer.load_state_dict(state)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise StudyError(f"{path} does not fit the networks: {error}") from error
+
+
+def _check_grid(
+    folder: Path, config: dict[str, Any], noise: torch.Tensor, labels: torch.Tensor
+) -> None:
+    for name, tensor, width in (("noise", noise, "z_dim"), ("labels", labels, "c_dim")):
+        shape = tuple(getattr(tensor, "shape", ()))
+        if len(shape) != 2 or shape[1] != config[width] or shape[0] != len(noise):
+            raise StudyError(f"{folder}: {name}.pt must hold rows of {config[width]} numbers")
+
+
+def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value.detach().cpu())
+    if isinstance(value, dict):
+        return {key: _map_tensors(item, change) for key, item in value.items()}
+    return value

@@ -1,0 +1,119 @@
+"""What parameters must be to each other: checked where all that a rule reads are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lib.classifiers.build import FAMILIES, family
+
+DIGITS = 1797  # images in scikit-learn's set
+Values = Any  # of `lib.study.params.Params`
+
+
+def digits_suffice(p: Values) -> None:
+    """The digits are split here, and must leave enough images for calibration."""
+    if p.data != "digits":
+        return
+    if p.test_images == 0:
+        raise ValueError("test_images must be 10 or more for digits, which come unsplit")
+    train = DIGITS - p.test_images - p.validation_images
+    if 10 * p.calibration_per_class > train - 40:  # the classes differ by a few images
+        raise ValueError(
+            f"calibration_per_class must not exceed {max(train - 40, 0) // 10}: digits have "
+            f"{train} training images with these test_images and validation_images"
+        )
+
+
+def backend_fits_the_device(p: Values) -> None:
+    """OpenVINO samples on the CPU here."""
+    if p.sampling_backend == "openvino" and p.device == "cuda":
+        raise ValueError("sampling_backend openvino computes on the CPU: choose torch for cuda")
+
+
+def precision_fits_the_device(p: Values) -> None:
+    """Half precision is the GPU's."""
+    if p.sampling_precision == "float16" and p.device == "cpu":
+        raise ValueError("sampling_precision float16 needs device: cuda; choose float32")
+
+
+def there_is_a_network(p: Values) -> None:
+    """Something must be quantized."""
+    if not p.classifiers and not p.own_models:
+        raise ValueError("classifiers and own_models are both empty: name a network in one")
+
+
+def published_exist(p: Values) -> None:
+    """Weights are published for some sizes."""
+    published = {name for names in FAMILIES.values() for name in names}
+    others = sorted(set(p.classifiers) - published)
+    if p.classifiers_weights == "published" and others:
+        raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
+
+
+def published_fit_the_data(p: Values) -> None:
+    """They were trained on CIFAR-10."""
+    if p.classifiers_weights == "published" and p.data == "digits":
+        raise ValueError("classifiers_weights: published are for CIFAR-10, not digits")
+
+
+def unfused_are_repvgg(p: Values) -> None:
+    """No other family has branches to fuse."""
+    for name in p.quantization_unfused:
+        if name not in p.classifiers or family(name) != "repvgg":
+            raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
+
+
+def sensitivity_takes_known_networks(p: Values) -> None:
+    """The section on sensitivity quantizes networks of the grid."""
+    names = {*p.classifiers, *(model.name for model in p.own_models)}
+    if others := sorted(set(p.sensitivity_classifiers) - names):
+        raise ValueError(
+            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
+            "classifiers and own_models"
+        )
+
+
+def scheduler_is_an_address(p: Values) -> None:
+    """Workers are reached by a port."""
+    if p.scheduler and ":" not in p.scheduler:
+        raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
+
+
+def samples_suffice(key: str) -> Callable[[Values], None]:
+    """Return the rule that no more images are taken than are made."""
+
+    def rule(p: Values) -> None:
+        if getattr(p, key) > p.sampling_per_class:
+            made = p.sampling_per_class
+            raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
+
+    return rule
+
+
+def batches_divide(p: Values) -> None:
+    """Each process takes an equal part of a batch."""
+    if p.student_batch_size % p.num_processes:
+        raise ValueError("student_batch_size must be a multiple of num_processes")
+
+
+def neighbours_are_few(p: Values) -> None:
+    """A subset must hold an image's neighbours."""
+    if p.evaluation_neighbours >= p.evaluation_kid_subset_size:
+        raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
+
+
+RULES: dict[Callable[[Values], None], set[str]] = {
+    digits_suffice: {"data", "test_images", "validation_images", "calibration_per_class"},
+    backend_fits_the_device: {"sampling_backend", "device"},
+    precision_fits_the_device: {"sampling_precision", "device"},
+    there_is_a_network: {"classifiers", "own_models"},
+    published_exist: {"classifiers", "classifiers_weights"},
+    published_fit_the_data: {"classifiers_weights", "data"},
+    unfused_are_repvgg: {"quantization_unfused", "classifiers"},
+    sensitivity_takes_known_networks: {"sensitivity_classifiers", "classifiers", "own_models"},
+    samples_suffice("evaluation_per_class"): {"evaluation_per_class", "sampling_per_class"},
+    samples_suffice("calibration_per_class"): {"calibration_per_class", "sampling_per_class"},
+    scheduler_is_an_address: {"scheduler"},
+    batches_divide: {"student_batch_size", "num_processes"},
+    neighbours_are_few: {"evaluation_neighbours", "evaluation_kid_subset_size"},
+}
+"""Each rule with the parameters that it reads."""

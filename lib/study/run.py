@@ -1,0 +1,144 @@
+"""Run the study: `python -m lib run params/<profile>.yaml`.
+
+Each notebook is executed by papermill and kept under `outputs/<profile>/notebooks/`. Artifacts
+that are still valid are reused, so the same command resumes an interrupted run.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from lib.common.errors import StudyError
+
+PYTHON = (3, 11)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        run(parse(arguments))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}: mend it and run the same command again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes the run", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.run", description="Run the study.")
+    parser.add_argument("profile", type=Path, help="parameter file, such as params/digits.yaml")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
+    which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
+    parser.add_argument(
+        "-p",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="set a parameter over the file's",
+    )
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check everything that can be checked, then execute the chosen notebooks in order."""
+    if sys.version_info[:2] != PYTHON:
+        version = ".".join(map(str, sys.version_info[:3]))
+        raise StudyError(f"Python {version} is unsuitable: the study's pins are for Python 3.11")
+    from lib.study.output_folder import output_folder
+    from lib.study.params import parse_override, read_profile, validate
+    from lib.study.preflight import check
+
+    values = read_profile(options.profile)
+    values |= {key: parse_override(value) for key, value in options.overrides}
+    params = validate(values)
+    notebooks = chosen(options.first, options.only)
+    check(params, notebooks)
+    folder = output_folder(params)
+    started = time.monotonic()
+    for path in notebooks:
+        execute(path, params.model_dump(), folder / "notebooks")
+    print(f"\nDone in {_minutes(time.monotonic() - started)}. Read the results in")
+    print(f"  {folder}/notebooks/   the executed notebooks; 06 is the comparison")
+    print(f"  {folder}/tables/      every number, verdict.md in words")
+    print(f"  {folder}/figures/     every figure")
+
+
+def chosen(first: str | None, only: str | None) -> list[Path]:
+    """Return the notebooks to run; an unknown number is a `StudyError`."""
+    from lib.study.notebooks import appendix_paths, notebook_paths
+
+    paths = notebook_paths()
+    alone = {path.name[:2]: [path] for path in paths + appendix_paths()}
+    onwards = {path.name[:2]: paths[k:] for k, path in enumerate(paths)}
+    for wanted, known in ((first, onwards), (only, alone)):
+        if wanted is not None and wanted not in known:
+            raise StudyError(f"no notebook {wanted}: there are {', '.join(known)}")
+    return alone[only] if only else onwards.get(first, paths)
+
+
+def execute(path: Path, values: dict, folder: Path) -> None:
+    """Execute one notebook; keep it in `folder`, as `<name>.failed.ipynb` when a cell raised."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    from lib.common.paths import NOTEBOOKS
+    from lib.study.manifest import Manifest
+    from lib.study.notebooks import declared_parameters
+
+    print(f"\n=== {path.stem}", flush=True)
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    running, failed = folder / f".{path.stem}.ipynb", folder / f"{path.stem}.failed.ipynb"
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give way to others
+    declared = declared_parameters(path)
+    try:
+        papermill.execute_notebook(
+            path,
+            running,
+            {key: value for key, value in values.items() if key in declared},
+            kernel_name="python3",
+            cwd=NOTEBOOKS,
+            progress_bar=sys.stderr.isatty(),
+            stdout_file=sys.stdout,
+            extra_arguments=["--log-level=ERROR"],
+        )
+        os.replace(running, folder / path.name)
+        Manifest(folder.parent).forget_untouched(path.stem)
+    except papermill.PapermillExecutionError as error:
+        os.replace(running, failed)
+        raise StudyError(_explain(error, path, failed)) from error
+    except DeadKernelError as error:
+        raise StudyError(
+            f"{path.stem}: the kernel died (out of memory, or killed): run the same command again"
+        ) from error
+    finally:
+        running.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+    print(f"    {path.stem} took {_minutes(time.monotonic() - started)}", flush=True)
+
+
+def _explain(error: Exception, path: Path, failed: Path) -> str:
+    if error.ename == "StudyError":
+        return f"{path.stem}: {error.evalue}"
+    where = f"cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())[:300]}"
+    return f"{path.stem} failed in {where} (traceback in {failed})"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

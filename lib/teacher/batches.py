@@ -1,0 +1,69 @@
+"""Batches for training a teacher: each depends on (seed, step) alone."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.common.errors import StudyError
+from lib.common.seeds import numpy_generator, torch_generator
+from lib.data.images import to_float
+from lib.data.samples import SampleSet
+
+GROUP = 4  # images over which the discriminator takes statistics
+
+
+class Batches:
+    """Real images and latents, all classes alike often; the images lie on the device as uint8.
+
+    Of a batch of n, the images at i, i + n/4, i + n/2 and i + 3n/4 share a class: they are the
+    groups of the discriminator's minibatch statistics, which so see the variety within a class.
+    """
+
+    def __init__(self, real: SampleSet, seed: int, batch_size: int, z_dim: int, device: str):
+        if batch_size % GROUP:
+            raise StudyError(f"batch_size {batch_size} of the teacher is no multiple of {GROUP}")
+        self.images, self.labels = torch.from_numpy(real.images).to(device), real.labels
+        self.classes = len(real.class_names)
+        self.members = [np.flatnonzero(real.labels == k) for k in range(self.classes)]
+        if not all(len(members) for members in self.members):
+            raise StudyError("the real images lack a class: the teacher needs images of each")
+        self.seed, self.batch_size, self.z_dim, self.device = seed, batch_size, z_dim, device
+
+    def real(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images `(n, 3, h, w)` in [-1, 1] and one-hot labels `(n, classes)`.
+
+        Each class goes through its images in shuffled epochs.
+        """
+        slots = self._slots(step)
+        index = np.stack([self._group(label, turn) for label, turn in slots], axis=1).ravel()
+        images = to_float(self.images[torch.from_numpy(index).to(self.device)])
+        return images, self.one_hot(torch.from_numpy(self.labels[index]))
+
+    def fake(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return latents `(n, z_dim)` and one-hot labels, those of the real batch."""
+        draws = torch_generator(self.seed, "teacher latents", step)
+        z = torch.randn(self.batch_size, self.z_dim, generator=draws)
+        labels = torch.tensor([label for label, _ in self._slots(step)] * GROUP)
+        return z.to(self.device), self.one_hot(labels)
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """Return labels `(n,)` as `(n, classes) float32`."""
+        return F.one_hot(labels, self.classes).float().to(self.device)
+
+    def _slots(self, step: int) -> list[tuple[int, int]]:
+        """Return the class of each group of the batch, and how often it has had a turn."""
+        groups = self.batch_size // GROUP
+        turns, places = np.divmod(np.arange(step * groups, (step + 1) * groups), self.classes)
+        orders = {turn: self._permutation("classes", self.classes, turn) for turn in set(turns)}
+        return [(int(orders[t][p]), int(t)) for t, p in zip(turns, places, strict=True)]
+
+    def _group(self, label: int, turn: int) -> np.ndarray:
+        """Return the indices of the images that a class shows in its turn."""
+        members = self.members[label]
+        epochs, places = np.divmod(np.arange(turn * GROUP, (turn + 1) * GROUP), len(members))
+        orders = {e: self._permutation(f"class {label}", len(members), e) for e in set(epochs)}
+        return np.array([members[orders[e][p]] for e, p in zip(epochs, places, strict=True)])
+
+    def _permutation(self, name: str, n: int, number: int) -> np.ndarray:
+        return numpy_generator(self.seed, "teacher", name, int(number)).permutation(n)

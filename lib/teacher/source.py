@@ -1,0 +1,138 @@
+"""Where the teacher comes from: trained here, a file from elsewhere, or samples it has made."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.common.download import cache_folder, download
+from lib.common.errors import StudyError
+from lib.common.files import hash_tree, read_json, sha256_file, sha256_json
+from lib.common.paths import resolve
+from lib.common.tensors import save_weights
+from lib.data.layouts import import_sample_folder, sample_pairs
+from lib.data.samples import RECORD, SampleSet
+from lib.teacher.official.reader import OFFICIAL_CIFAR10
+from lib.teacher.sampling import load_teacher, open_teacher, sample_teacher
+
+WEIGHTS = "teacher.safetensors"
+
+
+def find_teacher(teacher: str, manifest: Path | None = None) -> Path:
+    """Return the file or folder of samples that the parameter `teacher` means.
+
+    `official` is NVIDIA's CIFAR-10 network (NVIDIA Source Code License: research and evaluation
+    only), downloaded once into the user's cache folder. It must be the one that `manifest`, of an
+    earlier run, has recorded.
+    """
+    if teacher != "official":
+        return resolve(teacher)
+    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
+    download(OFFICIAL_CIFAR10, target, recorded_official(manifest))
+    return target
+
+
+def recorded_official(manifest: Path | None) -> str | None:
+    """Return the SHA-256 of the official file that a manifest records, if any."""
+    content = read_json(manifest) if manifest is not None and manifest.is_file() else {}
+    options = content.get("artifacts", {}).get("teacher", {}).get("options", {})
+    return options.get("sha256") if options.get("origin") == "official" else None
+
+
+def source_record(teacher: str, source: Path) -> dict[str, str]:
+    """Return what the record keeps of the parameter `teacher` and its file or folder `source`.
+
+    `origin` is `official` or the name; `sha256` that of a file, or of a folder's files and names.
+    """
+    sha256 = sha256_json(hash_tree(source)) if source.is_dir() else sha256_file(source)
+    return {"origin": teacher if teacher == "official" else source.name, "sha256": sha256}
+
+
+def check_source(source: Path) -> None:
+    """Raise `StudyError` unless `source` is a teacher's file or a folder of samples."""
+    sample_pairs(source) if source.is_dir() else load_teacher(source)
+
+
+def adopt_teacher(
+    out: Path, *, source: Path, origin: str, sha256: str, class_names: list[str], data: str
+) -> None:
+    """Write `out/teacher.safetensors`, or a sample set where `source` is a folder of samples.
+
+    `origin` and `sha256` are those of `source_record`. Where the source names no classes (NVIDIA's
+    file and folders of samples do not), it takes `class_names` and the name `data`; their number
+    must be that of the labels it takes.
+    """
+    about = {"class_names": class_names, "data": data, "origin": origin, "sha256": sha256}
+    if source.is_dir():
+        samples = import_sample_folder(source, class_names)
+        samples.info |= about | {"latent_distribution": latent_distribution(samples.latents)}
+        return samples.save(out)
+    generator, record = open_teacher(source)
+    about["class_names"] = record["class_names"] or class_names
+    if len(about["class_names"]) != len(class_names) or generator.c_dim != len(class_names):
+        raise StudyError(
+            f"{source} was trained for {generator.c_dim} classes, the data have "
+            f"{len(class_names)}: choose a teacher of the same data"
+        )
+    about["data"] = record["data"] or data
+    save_weights(out / WEIGHTS, generator, record | about)
+
+
+def latent_distribution(latents: np.ndarray) -> str:
+    """Return what latents `(n, z_dim)` look like: `uniform` on [0, 1), `normal`, or `unknown`."""
+    mean, std = float(latents.mean()), float(latents.std())
+    if latents.min() >= 0 and latents.max() < 1 and abs(mean - 0.5) < 0.1:
+        return "uniform"
+    return "normal" if abs(mean) < 0.1 and abs(std - 1) < 0.1 else "unknown"
+
+
+def make_teacher_samples(
+    out: Path, *, teacher: Path, per_class: int, shard_size: int, **sampling
+) -> None:
+    """Write the sample set of the artifact folder `teacher`, `per_class` images of each class.
+
+    They are drawn from its network (`sample_teacher`), or taken in their order from the samples
+    that stand in its place.
+    """
+    if not (teacher / RECORD).is_file():
+        sizes = dict(per_class=per_class, shard_size=shard_size)
+        return sample_teacher(out, teacher=teacher / WEIGHTS, **sizes, **sampling)
+    samples = SampleSet.load(teacher)
+    classes = range(len(samples.class_names))
+    members = [np.flatnonzero(samples.labels == label)[:per_class] for label in classes]
+    fewest = min(members, key=len)
+    if len(fewest) < per_class:
+        raise StudyError(
+            f"{samples.info['origin']} holds {len(fewest)} images of a class, sampling_per_class "
+            f"asks for {per_class}: lower it"
+        )
+    samples.subset(np.stack(members, axis=1).flatten()).save(out, shard_size)
+
+
+def count_parameters(teacher: Path) -> int | None:
+    """Return the parameters of the network in the artifact folder `teacher`; None if none."""
+    if not (teacher / WEIGHTS).is_file():
+        return None
+    return sum(weight.numel() for weight in load_teacher(teacher / WEIGHTS).parameters())
+
+
+def licence_note(teacher: Path) -> str:
+    """Return a sentence on whose the teacher in the artifact folder `teacher` is."""
+    if (teacher / RECORD).is_file():
+        origin = read_json(teacher / RECORD)["info"]["origin"]
+        return f"The samples come from the folder {origin}: the licence of their maker holds."
+    record = open_teacher(teacher / WEIGHTS)[1]
+    origin = record.get("origin")
+    if origin == "official":
+        return (
+            "The teacher is NVIDIA's StyleGAN2-ADA network for CIFAR-10, under the NVIDIA Source "
+            f"Code License: for research and evaluation only. SHA-256 {record['sha256']}."
+        )
+    if origin:
+        return (
+            f"The teacher comes from the file {origin} (SHA-256 {record['sha256']}): the licence "
+            "of its maker holds; networks that NVIDIA published are for research and evaluation."
+        )
+    return (
+        f"The teacher was trained by this study on {record['data']}, without weights from "
+        "elsewhere: the licence of the data is the one to heed."
+    )

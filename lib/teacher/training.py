@@ -1,0 +1,338 @@
+"""Train a class-conditional StyleGAN2-ADA teacher from scratch (Karras et al. 2020).
+
+Non-saturating logistic loss, lazy R1 penalty, moving average of the generator's weights and
+adaptive augmentation, with the settings of the official CIFAR-10 configuration: no path-length
+penalty, no style mixing, no residual connections in the discriminator.
+"""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.common.errors import StudyError
+from lib.common.files import write_text
+from lib.common.paths import resolve
+from lib.common.progress import progress
+from lib.common.seeds import derive_seed, torch_generator
+from lib.common.tensors import load_checkpoint, save_checkpoint, save_tensors, save_weights
+from lib.data.images import to_uint8
+from lib.data.samples import SampleSet
+from lib.gan.augment import AdaptiveProbability, Augment
+from lib.gan.discriminator import Discriminator, DiscriminatorBlock
+from lib.gan.generator import Generator, SynthesisBlock
+from lib.teacher.batches import Batches
+from lib.teacher.snapshots import Snapshots
+from lib.teacher.start import STATE, check_start, load_state, read_record
+
+COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
+EMA_RAMPUP = 0.05
+LOG_ROWS = 100
+HOW = ("out", "real", "device", "checkpoint_kimg")  # no part of what comes out
+
+
+def train_teacher(
+    out: Path,
+    *,
+    real: Path,
+    seed: int,
+    kimg: float,
+    batch_size: int,
+    z_dim: int,
+    w_dim: int,
+    mapping_layers: int,
+    mapping_lr_multiplier: float,
+    label_lr_multiplier: float,
+    channel_base: int,
+    channel_max: int,
+    learning_rate: float,
+    r1_gamma: float,
+    r1_interval: int,
+    ema_kimg: float,
+    ada_target: float,
+    ada_kimg: float,
+    precision: str,
+    checkpoint_kimg: float,
+    start: str = "",
+    start_sha256: str = "",
+    device: str = "cpu",
+) -> None:
+    """Train on the sample set `real`; write the averaged generator, the log and snapshots.
+
+    `out` receives `teacher.safetensors`, `log.csv`, `snapshots.safetensors`: `images
+    (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`; and
+    `training.safetensors`, the state in which the training ends. A longer one goes on from such a
+    file, `start`, whose SHA-256 may be given, too. `kimg` counts from the very beginning: with the
+    same settings, two trainings end in the weights of one.
+    `mapping_lr_multiplier` scales the learning rate of the generator's mapping network and
+    `label_lr_multiplier` that of the discriminator's, which sees the label alone; 0.01 in the
+    official configuration, too slow for a training of minutes. `precision` is that of the feature
+    maps from 4×4 on, `float32` or `bfloat16`; weights, their moving average, styles, the losses
+    and the discriminator's last layers are float32 in both.
+    One kimg is a thousand real images shown. Killed and started again, it continues from its
+    last checkpoint and ends in the same bytes.
+    """
+    options = {k: v for k, v in locals().items() if k not in HOW}
+    trainer = TeacherTrainer(SampleSet.load(real), options, device)
+    checkpoint = Path(out) / "checkpoint.safetensors"
+    if start_sha256 and check_start(start) != start_sha256:
+        raise StudyError(f"{start} is not the file it was: mend it, or run again from the start")
+    begin = trainer.start(resolve(start)) if start else 0
+    first = trainer.resume(checkpoint) or begin
+    every = max(round(checkpoint_kimg * 1000 / batch_size), 1)
+    steps = progress(
+        range(first, trainer.steps), "teacher", trainer.steps, unit="step", initial=first
+    )
+    for step in steps:
+        trainer.step(step)
+        steps.set_postfix_str(trainer.summary())
+        if (step + 1) % every == 0 and step + 1 < trainer.steps:
+            trainer.save(checkpoint, step + 1)
+    trainer.write(Path(out))
+    checkpoint.unlink(missing_ok=True)
+
+
+class TeacherTrainer:
+    """The networks, optimizers and counters of one training run."""
+
+    def __init__(self, real: SampleSet, options: dict, device: str):
+        self.options, self.device, self.real = options, device, real
+        self.batches = Batches(
+            real, options["seed"], options["batch_size"], options["z_dim"], device
+        )
+        self.classes = self.batches.classes
+        self.batch_size = options["batch_size"]
+        self.steps = max(math.ceil(options["kimg"] * 1000 / self.batch_size), 1)
+        self.log_every = max(self.steps // LOG_ROWS, options["r1_interval"])
+        self.augment = Augment()
+        self.adaptive = AdaptiveProbability(options["ada_target"], options["ada_kimg"])
+        self.rows: list[str] = []
+        self.sums: dict[str, list[float]] = {}
+        self._build_networks()
+        self._build_optimizers()
+        self.snapshots = Snapshots(0, self.steps, self.classes)
+
+    def _build_networks(self) -> None:
+        o = self.options
+        mapping = {"num_layers": o["mapping_layers"], "lr_multiplier": o["mapping_lr_multiplier"]}
+        labels = {"num_layers": o["mapping_layers"], "lr_multiplier": o["label_lr_multiplier"]}
+        widths = {"channel_base": o["channel_base"], "channel_max": o["channel_max"]}
+        channels, side = self.real.images.shape[1:3]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(o["seed"], "teacher networks"))
+            self.generator = Generator(
+                o["z_dim"], self.classes, o["w_dim"], side, channels, mapping, widths
+            )
+            self.discriminator = Discriminator(
+                self.classes, side, channels, "orig", **widths, mapping_kwargs=labels
+            )
+        for block in [*self.generator.modules(), *self.discriminator.modules()]:
+            if isinstance(block, SynthesisBlock | DiscriminatorBlock):
+                block.precision = getattr(torch, o["precision"])
+        self.generator.to(self.device).train()
+        self.discriminator.to(self.device).train()
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+
+    def _build_optimizers(self) -> None:
+        """Make the optimizers; the lazy penalty scales the discriminator's (1912.04958, B)."""
+        lr, interval = self.options["learning_rate"], self.options["r1_interval"]
+        lazy = interval / (interval + 1)
+        self.optimizer_g = torch.optim.Adam(
+            self.generator.parameters(), lr=lr, betas=(0.0, 0.99), eps=1e-8, fused=True
+        )
+        self.optimizer_d = torch.optim.Adam(
+            self.discriminator.parameters(),
+            lr=lr * lazy,
+            betas=(0.0, 0.99**lazy),
+            eps=1e-8,
+            fused=True,
+        )
+
+    def step(self, step: int) -> None:
+        """Update both networks once; every draw depends on (seed, step) alone."""
+        if step in self.snapshots.due:
+            self.take_snapshot(step)
+        images, labels = self.batches.real(step)
+        fake, fake_labels = self.generator_step(step)
+        self.discriminator_step(step, images, labels, fake, fake_labels)
+        if step % self.options["r1_interval"] == 0:
+            self.r1_step(step, images, labels)
+        self.update_average(step)
+        self.adaptive.update(step)
+        if (step + 1) % self.log_every == 0 or step + 1 == self.steps:
+            self.log(step + 1)
+        if step + 1 == self.steps:
+            self.take_snapshot(step + 1)
+
+    def draws(self, name: str, step: int) -> torch.Generator:
+        """Return the generator of one step's random numbers."""
+        return torch_generator(self.options["seed"], "teacher training", name, step)
+
+    def generator_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Update the generator; return the images it made, for the discriminator."""
+        z, c = self.batches.fake(step)
+        self.discriminator.requires_grad_(False)
+        fake = self.generator(z, c, noise_generator=self.draws("noise", step))
+        augmented = self.augment(fake, self.adaptive.p, self.draws("augment generator", step))
+        loss = F.softplus(-self.discriminator(augmented, c)).mean()
+        self.update(self.optimizer_g, loss)
+        self.record(step, "loss_generator", loss)
+        return fake.detach(), c
+
+    def discriminator_step(
+        self, step: int, real: Tensor, real_c: Tensor, fake: Tensor, fake_c: Tensor
+    ) -> None:
+        """Update the discriminator on real and generated images in one pass."""
+        self.discriminator.requires_grad_(True)
+        draws = self.draws("augment discriminator", step)
+        images = self.augment(interleave(real, fake), self.adaptive.p, draws)
+        logits = self.discriminator(images, interleave(real_c, fake_c))
+        real_logits, fake_logits = logits[0::2], logits[1::2]
+        loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        self.update(self.optimizer_d, loss)
+        self.record(step, "loss_discriminator", loss)
+        self.record(step, "real_sign", real_logits.detach().sign().mean())
+        self.adaptive.observe(real_logits.detach())
+
+    def r1_step(self, step: int, real: Tensor, c: Tensor) -> None:
+        """Penalise the discriminator's gradient at real images (Mescheder et al. 2018)."""
+        real = real.requires_grad_(True)
+        images = self.augment(real, self.adaptive.p, self.draws("augment r1", step))
+        logits = self.discriminator(images, c)
+        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
+        weight = self.options["r1_gamma"] / 2 * self.options["r1_interval"]
+        self.update(self.optimizer_d, penalty * weight)
+        self.record(step, "r1", penalty)
+
+    def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Take one optimizer step."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def update_average(self, step: int) -> None:
+        """Move the averaged generator: its half-life ramps up with the images seen."""
+        seen = (step + 1) * self.batch_size
+        half_life = min(self.options["ema_kimg"] * 1000, seen * EMA_RAMPUP)
+        weight = 1 - 0.5 ** (self.batch_size / max(half_life, 1e-8))
+        ours, theirs = list(self.average.parameters()), list(self.generator.parameters())
+        torch._foreach_lerp_(ours, theirs, weight)
+        for mine, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            mine.copy_(other)
+
+    def record(self, step: int, name: str, value: Tensor) -> None:
+        """Add a value to the next row of the log; stop if it is not finite."""
+        value = value.item()
+        if not math.isfinite(value):
+            raise StudyError(
+                f"teacher training: {name} is {value} at step {step}: lower the learning rate or "
+                "raise r1_gamma, and start again"
+            )
+        self.sums.setdefault(name, []).append(value)
+
+    def log(self, step: int) -> None:
+        """Write a row with the means since the last one."""
+        means = {name: np.mean(values) for name, values in self.sums.items()}
+        kimg = step * self.batch_size / 1000
+        means |= {"step": step, "kimg": kimg, "augment_p": self.adaptive.p}
+        self.rows.append(",".join(f"{means[k]:.6g}" if k in means else "" for k in COLUMNS))
+        self.sums = {}
+
+    def summary(self) -> str:
+        """Return the last row of the log in short."""
+        if not self.rows:
+            return ""
+        row = dict(zip(COLUMNS, self.rows[-1].split(","), strict=True))
+        return f"G {row['loss_generator']} D {row['loss_discriminator']} p {row['augment_p']}"
+
+    def take_snapshot(self, step: int) -> None:
+        """Draw the averaged generator's images of the fixed latents."""
+        labels = self.snapshots.labels
+        draws = torch_generator(self.options["seed"], "teacher snapshot")
+        z = torch.randn(len(labels), self.options["z_dim"], generator=draws)
+        with torch.no_grad():
+            images = self.average(
+                z.to(self.device), self.batches.one_hot(labels), noise_mode="const"
+            )
+        self.snapshots.put(step, to_uint8(images).cpu())
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return what a checkpoint holds, by name."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "snapshots": self.snapshots,
+        }
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimizers by name."""
+        return {"generator": self.optimizer_g, "discriminator": self.optimizer_d}
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint from which training continues at `step`."""
+        state = {
+            "options": self.options,
+            "step": step,
+            "adaptive": [self.adaptive.p, self.adaptive.signs, self.adaptive.count],
+            "rows": self.rows,
+            "sums": self.sums,
+            "class_names": self.real.class_names,
+        }
+        save_checkpoint(path, self.modules(), self.optimizers(), state)
+
+    def resume(self, path: Path) -> int:
+        """Continue from the checkpoint, if there is one; return the next step."""
+        if not path.exists():
+            return 0
+        state = load_checkpoint(path, self.modules(), self.optimizers())
+        if state["options"] != self.options:
+            raise StudyError(f"{path} was made with other parameters: delete it to start again")
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = state["adaptive"]
+        self.rows, self.sums = state["rows"], state["sums"]
+        return state["step"]
+
+    def start(self, path: Path) -> int:
+        """Take over the state of another training; return the step at which this one begins."""
+        before = read_record(path)
+        shown = before.step * before.options.batch_size
+        first = shown // self.batch_size
+        if before.class_names != self.real.class_names:
+            raise StudyError(f"{path} was trained on other classes than {self.real.class_names}")
+        if first >= self.steps:
+            raise StudyError(
+                f"{path} has been shown {shown / 1000:g} thousand images already: raise "
+                "teacher_kimg, which counts them"
+            )
+        modules = {k: v for k, v in self.modules().items() if k != "snapshots"}
+        load_state(path, modules, self.optimizers())
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = before.adaptive
+        self.rows, self.sums = before.rows, before.sums
+        self.snapshots = Snapshots(first, self.steps, self.classes)
+        return first
+
+    def write(self, out: Path) -> None:
+        """Write the final files."""
+        record = {
+            "generator": self.average.config,
+            "class_names": self.real.class_names,
+            "data": self.real.info["data"],
+        }
+        save_weights(out / "teacher.safetensors", self.average, record)
+        save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
+        write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
+        self.save(out / STATE, self.steps)
+
+
+def interleave(real: Tensor, fake: Tensor) -> Tensor:
+    """Return real, fake, real, fake …: the minibatch statistics then mix no real with a fake.
+
+    Their groups are images at the same place modulo an even number.
+    """
+    return torch.stack([real, fake], dim=1).flatten(0, 1)

@@ -1,0 +1,115 @@
+"""Calibration sets: balance, order, determinism, errors."""
+
+import numpy as np
+import pytest
+
+from lib.calibration.kinds import (
+    CALIBRATION_SETS,
+    MID_GREY,
+    NEED_SOURCE,
+    balanced_order,
+    channel_statistics,
+    make_calibration_set,
+)
+from lib.common.errors import StudyError
+from lib.data.samples import SampleSet
+
+NAMES = ["ant", "bee", "cat"]
+BALANCED = sorted(set(CALIBRATION_SETS) - {"one_class"})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A sorted SampleSet of 3 × 30 images with dark reds and bright blues."""
+    rng = np.random.default_rng(0)
+    mean = np.array([60, 120, 180])[:, None, None]
+    images = np.clip(rng.normal(mean, 25, (90, 3, 32, 32)), 0, 255).astype(np.uint8)
+    info = {"data": "insects", "class_names": NAMES}
+    folder = tmp_path_factory.mktemp("source")
+    SampleSet(images, np.repeat(np.arange(3), 30), info=info).save(folder)
+    return folder
+
+
+def make(out, kind, source, per_class=10, seed=0):
+    source = source if kind in NEED_SOURCE else None
+    make_calibration_set(
+        out, kind=kind, per_class=per_class, seed=seed, source=source, class_names=NAMES
+    )
+    return SampleSet.load(out)
+
+
+@pytest.mark.parametrize("kind", BALANCED)
+def test_every_prefix_is_balanced(kind, source, tmp_path):
+    samples = make(tmp_path, kind, source)
+    assert len(samples) == 30 and samples.class_names == NAMES
+    assert samples.info["kind"] == kind
+    for n in range(1, 31):
+        counts = np.bincount(samples.labels[:n], minlength=3)
+        assert np.ptp(counts) <= 1
+    assert samples.labels.tolist() != sorted(samples.labels)
+
+
+@pytest.mark.parametrize("kind", sorted(set(CALIBRATION_SETS) - {"grey"}))
+def test_the_seed_decides(kind, source, tmp_path):
+    first = make(tmp_path / "a", kind, source, seed=1)
+    again = make(tmp_path / "b", kind, source, seed=1)
+    other = make(tmp_path / "c", kind, source, seed=2)
+    files = [sorted((tmp_path / name).iterdir()) for name in "ab"]
+    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
+    assert np.array_equal(first.images, again.images)
+    assert not np.array_equal(first.images, other.images)
+
+
+@pytest.mark.parametrize("kind", ["real", "teacher", "student", "one_class"])
+def test_drawn_sets_hold_source_images_once_each(kind, source, tmp_path):
+    samples = make(tmp_path, kind, source)
+    known = {image.tobytes(): label for image, label in _items(SampleSet.load(source))}
+    drawn = [image.tobytes() for image in samples.images]
+    assert len(set(drawn)) == len(drawn) == 30
+    assert [known[image] for image in drawn] == samples.labels.tolist()
+    if kind == "one_class":
+        assert set(samples.labels) == {0}
+
+
+def test_gaussian_has_the_statistics_of_its_source(source, tmp_path):
+    samples = make(tmp_path, "gaussian", source, per_class=30)
+    expected = channel_statistics(SampleSet.load(source).images)
+    found = channel_statistics(samples.images)
+    np.testing.assert_allclose(found[0], expected[0], atol=1)
+    np.testing.assert_allclose(found[1], expected[1], atol=1)
+
+
+def test_noise_is_uniform_and_grey_is_grey(source, tmp_path):
+    noise = make(tmp_path / "noise", "noise", source).images
+    counts = np.bincount(noise.ravel(), minlength=256)
+    assert counts.min() > 0.7 * counts.mean() and counts.max() < 1.3 * counts.mean()
+    assert (make(tmp_path / "grey", "grey", source).images == MID_GREY).all()
+
+
+def test_too_few_images_are_named(source, tmp_path):
+    with pytest.raises(StudyError, match=r"student.*30 images of class 'ant', 31 are wanted"):
+        make(tmp_path, "student", source, per_class=31)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_requests_are_named(source, tmp_path):
+    with pytest.raises(StudyError, match="'dream' is unknown.*real"):
+        make(tmp_path, "dream", source)
+    with pytest.raises(StudyError, match="zeroq belongs to a network"):
+        make(tmp_path, "zeroq", source)
+    with pytest.raises(StudyError, match="teacher needs a source"):
+        make_calibration_set(tmp_path, kind="teacher", per_class=2, seed=0)
+    with pytest.raises(StudyError, match="noise needs class_names"):
+        make_calibration_set(tmp_path, kind="noise", per_class=2, seed=0)
+
+
+def test_balanced_order_is_a_permutation_even_of_unequal_classes():
+    labels = np.array([0] * 7 + [1] * 2 + [2] * 4)
+    order = balanced_order(labels, seed=3)
+    assert sorted(order) == list(range(13))
+    assert sorted(labels[order[:3]]) == [0, 1, 2] and sorted(labels[order[3:6]]) == [0, 1, 2]
+    assert not np.array_equal(order, balanced_order(labels, seed=4))
+
+
+def _items(samples):
+    return zip(samples.images, samples.labels, strict=True)

@@ -1,0 +1,116 @@
+"""Two processes on the CPU (gloo) against one: training and sampling."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.common import processes
+from lib.common.errors import StudyError
+from lib.common.tensors import load_tensors, save_weights
+from lib.data.samples import SampleSet
+from lib.student.batches import Batch
+from lib.student.distillation import Options, distill
+from lib.student.sampling import build_student, sample_student
+
+INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
+# Of a loss, over twelve updates. The output bias of the projection discriminator has no gradient
+# but rounding, which Adam blows up to its learning rate: it shifts single terms, not their sum.
+TOLERANCE, SHIFT = 1e-5, 12 * 2e-4
+OPTIONS = Options(
+    seed=3,
+    recipe="default",
+    epochs=4,
+    batch_size=4,
+    ngf=8,
+    ndf=4,
+    project_dim=8,
+    learning_rate=2e-4,
+    pixel_weight=0.2,
+    pixel_epochs=2,
+    adversarial_weight=0.1,
+    adversarial_interval=1,
+    ema_kimg=0.1,
+    augment="translation",
+)
+RECIPES = ("default", "original")
+
+
+def write_sets(folder: Path) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    for name, n in (("samples", 14), ("real", 9)):
+        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+        latents = rng.standard_normal((n, 6), dtype=np.float32) if name == "samples" else None
+        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
+    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
+    torch.manual_seed(0)
+    save_weights(folder / "student.safetensors", build_student(config), config)
+    return {"samples": folder / "samples", "real": folder / "real"}
+
+
+def train_and_sample(folder: Path, sets: dict[str, Path]) -> None:
+    """Train by both recipes and sample a student into `folder`."""
+    torch.set_num_threads(1)
+    for recipe in RECIPES:
+        options = vars(replace(OPTIONS, recipe=recipe))
+        (folder / recipe).mkdir(parents=True, exist_ok=True)
+        distill(folder / recipe, **sets, checkpoint_updates=5, **options)
+    student = sets["samples"].parent / "student.safetensors"
+    given = {"per_class": 5, "seed": 1, "batch_size": 3, "shard_size": 4}
+    sample_student(folder / "images", student=student, **given)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("processes")
+    sets = write_sets(folder)
+    threads = torch.get_num_threads()
+    train_and_sample(folder / "one", sets)
+    torch.set_num_threads(threads)
+    processes.launch(train_and_sample, 2, folder / "two", sets)
+    return folder / "one", folder / "two"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes_have_the_loss_curves_of_one(both, recipe):
+    one, two = (pd.read_csv(folder / recipe / "log.csv") for folder in both)
+    assert len(one) == len(two) == 12
+    shifted = [name for name in one if name[2:] in ("teacher", "student", "real", "random")]
+    differs = (one - two).abs().max()
+    assert differs[shifted].max() < (SHIFT if recipe == "default" else TOLERANCE)
+    assert differs.drop([*shifted, "g_total"]).max() < TOLERANCE
+    assert differs["g_total"] < OPTIONS.adversarial_weight * 1.2 * SHIFT
+    assert not (both[1] / recipe / "checkpoint.safetensors").exists()
+    weights = [load_tensors(folder / recipe / "student.safetensors")[0] for folder in both]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-2, msg=name)
+
+
+def test_samples_do_not_depend_on_how_shards_were_divided(both):
+    one, two = (
+        {path.name: path.read_bytes() for path in (folder / "images").iterdir()} for folder in both
+    )
+    assert one == two
+    assert len(one) == 5  # four shards and the record
+
+
+def test_shares_of_all_processes_make_the_batch(monkeypatch):
+    batch = Batch(torch.arange(8), torch.arange(8), torch.arange(12), 0, 0)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    parts = []
+    for number in (0, 1):
+        monkeypatch.setattr(processes, "rank", lambda number=number: number)
+        parts.append(batch.share(processes.divide(4, "batch_size")))
+    assert parts[0].images.tolist() == [0, 1, 4, 5]
+    assert parts[1].latents.tolist() == [2, 3, 6, 7, 10, 11]
+    with pytest.raises(StudyError, match=r"batch_size \(3\) must be a multiple of the 2 processes"):
+        processes.divide(3, "batch_size")
+
+
+def test_faults_in_a_process_are_raised_here(tmp_path):
+    sets = {"samples": tmp_path / "nowhere", "real": tmp_path / "nowhere"}
+    with pytest.raises(StudyError, match="^.*nowhere/samples.json is missing"):
+        processes.launch(distill, 1, tmp_path, **sets, checkpoint_updates=5, **vars(OPTIONS))

@@ -1,0 +1,135 @@
+"""What INT8 saves, what sets cost to make, and published figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.common.errors import StudyError
+from lib.comparison.cost import int8_costs, set_costs, with_sizes
+
+
+def test_ratios_are_above_one_where_int8_wins():
+    rows = [
+        ("a", "openvino", "fp32", 2.0, 100.0, 4000),
+        ("a", "nncf", "default", 1.0, 400.0, 1000),
+        ("b", "openvino", "fp32", 2.0, 100.0, 4000),
+        ("b", "nncf", "default", 4.0, 100.0, 1000),
+    ]
+    columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
+    table = int8_costs(pd.DataFrame(rows, columns=columns)).set_index("model")
+    assert list(table.loc["a", ["faster", "latency_ratio", "size_ratio"]]) == [4, 2, 4]
+    assert list(table.loc["b", ["faster", "latency_ratio", "size_ratio"]]) == [1, 0.5, 4]
+    means = table.loc["all (geometric mean)", ["faster", "latency_ratio", "size_ratio"]]
+    assert list(means) == pytest.approx([2, 1, 4])
+    assert "quantization_s" not in table
+    seconds = pd.DataFrame(
+        {"model": "a", "engine": "nncf", "method": "default", "seconds": [1.0, 2.0, 6.0]}
+    )
+    timed = int8_costs(pd.DataFrame(rows, columns=columns), seconds).set_index("model")
+    assert timed.loc["a", "quantization_s"] == 3 and np.isnan(timed.loc["b", "quantization_s"])
+    with pytest.raises(StudyError, match="timings of b in FP32"):
+        int8_costs(pd.DataFrame(rows[:2] + rows[3:], columns=columns))
+
+
+def test_sizes_come_from_the_networks_that_were_timed():
+    results = pd.DataFrame(
+        {
+            "model": "a",
+            "engine": ["openvino", "nncf", "nncf"],
+            "method": ["fp32", "default"] * 1 + ["default"],
+            "calibration_set": ["none", "real", "noise"],
+            "seed": 0,
+            "size_bytes": [8, 2, 3],
+        }
+    )
+    timings = results[["model", "engine", "method"]].drop_duplicates().assign(throughput=1.0)
+    assert list(with_sizes(timings, results)["size_bytes"]) == [8, 2]
+
+
+def manifest():
+    """The chain of the student's images; sampling the teacher takes 7 s, and so on."""
+    made = {
+        "real": ([], 1000),
+        "teacher": (["real/train"], 50),
+        "teacher_samples": (["teacher/teacher.safetensors"], 7),
+        "student": (["teacher_samples", "real/train"], 30),
+        "student_samples": (["student/student.safetensors"], 2),
+        "calibration-student": (["student_samples"], 0.5),
+        "calibration-teacher": (["teacher_samples"], 0.5),
+        "calibration-real": (["real/train"], 0.5),
+        "calibration-noise": ([], 0.25),
+        "classifier-resnet20": (["real/train"], 200),
+        "models": (["classifier-resnet20", "real/validation"], 300),
+        "zeroq_from_models": (["models"], 4),
+        "calibration-zeroq": (["classifier-resnet20", "zeroq_from_models"], 40),
+    }
+    common = {"builder": "lib.x.make", "options": {}}
+    entries = {
+        name: common | {"inputs": {"source": dict.fromkeys(inputs, "hash")}}
+        for name, (inputs, _) in made.items()
+    }
+    seconds = {name: {"seconds": s, "resumed": False} for name, (_, s) in made.items()}
+    return {"artifacts": entries, "measured_artifacts": {}, "seconds": seconds}
+
+
+SETS = ["real", "teacher", "student", "noise"]
+
+
+def test_cost_of_a_set_follows_what_it_was_made_from():
+    costs = set_costs(manifest(), SETS).set_index("set")
+    assert costs["at_hand_s"].to_dict() == {
+        "real": 0.5,
+        "teacher": 7.5,
+        "student": 2.5,
+        "noise": 0.25,
+    }
+    assert costs.loc["student", "from_nothing_s"] == 50 + 7 + 30 + 2 + 0.5
+    assert costs.loc["teacher", "from_nothing_s"] == 50 + 7 + 0.5
+    assert (costs["note"] == "").all()
+    with pytest.raises(StudyError, match="calibration-grey is missing"):
+        set_costs(manifest(), ["grey"])
+
+
+def test_networks_to_quantize_cost_a_set_nothing():
+    known = manifest()
+    for given in ("real", "classifier-resnet20", "models"):
+        del known["seconds"][given]
+    costs = set_costs(known, ["zeroq"]).iloc[0]
+    assert costs["at_hand_s"] == costs["from_nothing_s"] == 44
+    assert costs["made_of"] == "calibration-zeroq, zeroq_from_models" and costs["note"] == ""
+
+
+def test_means_over_networks_go_over_those_that_engines_share():
+    columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
+    rows = [(model, "openvino", "fp32", 1.0, 100.0, 4000) for model in "abc"]
+    nncf = {"a": 200.0, "b": 200.0, "c": 900.0}
+    rows += [(model, "nncf", "default", 1.0, faster, 10) for model, faster in nncf.items()]
+    rows += [(model, "pot", "default", 1.0, 300.0, 1000) for model in "ab"]
+    means = int8_costs(pd.DataFrame(rows, columns=columns)).tail(2).set_index("engine")
+    assert means["faster"].to_dict() == pytest.approx({"nncf": 2, "pot": 3})
+    assert means["models"].to_dict() == {"nncf": 2, "pot": 2}
+    means = int8_costs(pd.DataFrame(rows[:-1], columns=columns)).tail(2).set_index("engine")
+    assert means["faster"].to_dict() == pytest.approx({"nncf": 36 ** (1 / 3), "pot": 3})
+    assert means["models"].to_dict() == {"nncf": 3, "pot": 1}
+    fp32 = int8_costs(pd.DataFrame(rows[:3], columns=columns))
+    assert fp32.empty
+
+
+def test_times_that_say_too_little_are_noted():
+    known = manifest()
+    del known["seconds"]["teacher"]
+    known["seconds"]["student"]["resumed"] = True
+    known["artifacts"]["teacher"]["builder"] = "lib.teacher.source.adopt_teacher"
+    costs = set_costs(known, SETS).set_index("set")
+    assert np.isnan(costs.loc["student", "from_nothing_s"])
+    assert costs.loc["student", "at_hand_s"] == 2.5
+    note = costs.loc["student", "note"]
+    assert "teacher: not recorded" in note and "student: since an interruption only" in note
+    assert "teacher: taken over, not trained here" in note
+    assert "went on from" not in note
+    known["artifacts"]["teacher"]["options"] = {"start": "training.safetensors"}
+    note = set_costs(known, SETS).set_index("set").loc["student", "note"]
+    assert "teacher: without the training that it went on from" in note
+    assert costs.loc["noise", "note"] == ""
+    del known["seconds"]
+    assert set_costs(known, SETS)["from_nothing_s"].isna().all()

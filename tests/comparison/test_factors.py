@@ -1,0 +1,145 @@
+"""Effect sizes: known answers, and grids that leave little to estimate."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from statsmodels.stats.anova import anova_lm
+
+from lib.comparison.factors import REST, SEEDS, effect_sizes, effect_words, usable_cells
+
+MODELS = {"resnet20": 0.0, "vgg11_bn": 0.2, "repvgg_a0": 0.9, "mobilenetv2_x0_5": 0.4}
+SETS = {"real": 0.0, "student": 0.1, "fractal": 3.0, "noise": 9.0}
+
+
+def grid(noise=0.05, models=MODELS, sets=SETS, methods=("default",), seeds=3, engines=("nncf",)):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"model": m, "engine": e, "method": w, "calibration_set": s, "calibration_size": 300}
+        | {"seed": seed, "status": "ok", "drop_pp": MODELS[m] + SETS[s] + noise * rng.normal()}
+        for m in models
+        for e in engines
+        for w in methods
+        for s in sets
+        for seed in range(seeds)
+    ]
+    table = pd.DataFrame(rows)
+    return usable_cells(table.assign(agreement=1 - table["drop_pp"] / 100))
+
+
+def by_factor(cells, **options):
+    return effect_sizes(cells, **options).set_index("factor")
+
+
+def test_the_set_is_found_to_matter_most():
+    effects = by_factor(grid())
+    assert effects.loc["calibration set", "eta_sq"] > 0.95
+    assert effects.loc["model", "eta_sq"] == pytest.approx(0.009, abs=0.003)
+    assert effects["eta_sq"].sum() == pytest.approx(1)  # a balanced grid
+    assert effects.loc[SEEDS, "df"] == 32 and effects.loc[REST, "df"] == 0
+    assert "calibration set 99 %" in effect_words(effect_sizes(grid()))
+    np.testing.assert_allclose(
+        by_factor(grid(), response="agreement_pp")["eta_sq"], effects["eta_sq"]
+    )
+
+
+def test_omega_squared_is_that_of_its_formula():
+    cells = grid(noise=1.0)
+    formula = "drop_pp ~ C(calibration_set) + C(model) + C(calibration_set):C(model)"
+    table = anova_lm(smf.ols(formula, cells).fit(), typ=2)
+    error = table.loc["Residual", "sum_sq"] / table.loc["Residual", "df"]
+    total = table["sum_sq"].sum()
+    line = table.loc["C(model)"]
+    expected = (line["sum_sq"] - line["df"] * error) / (total + error)
+    assert by_factor(cells).loc["model", "omega_sq"] == pytest.approx(max(expected, 0))
+
+
+def test_pure_chance_has_no_effect():
+    cells = grid(methods=("default", "accuracy_aware"))
+    cells = cells.assign(drop_pp=np.random.default_rng(3).normal(size=len(cells)))
+    effects = effect_sizes(cells)
+    assert effects["omega_sq"].max() < 0.1
+
+
+def test_controls_are_left_out_where_asked():
+    table = grid()
+    table["method"] = "default"
+    assert set(usable_cells(table, controls=False)["calibration_set"]) == set(SETS) - {"noise"}
+
+
+def test_factors_of_one_level_have_a_note():
+    effects = by_factor(grid(models=["resnet20"], sets=["real", "student"]))
+    assert effects.loc["model", "note"] == "one level, nothing to compare"
+    assert np.isnan(effects.loc["model", "eta_sq"])
+    assert effects.loc["calibration set", "eta_sq"] > 0
+    alone = grid(models=["resnet20"], sets=["real"])
+    assert by_factor(alone)["eta_sq"].isna().all()
+
+
+def test_factors_that_go_together_are_not_told_apart():
+    cells = grid(methods=("default", "accuracy_aware"))
+    cells["engine"] = cells["method"].map({"default": "pot", "accuracy_aware": "nncf"})
+    effects = by_factor(cells)
+    assert effects.loc["engine", "note"] == "goes with method, not to be told apart"
+    assert np.isfinite(effects.loc["method", "eta_sq"])
+
+
+def test_grids_with_gaps_and_without_repeats():
+    cells = grid()
+    gap = cells[~((cells["model"] == "vgg11_bn") & (cells["calibration_set"] == "noise"))]
+    effects = by_factor(gap)
+    assert effects.loc["calibration set × model", "df"] == 3 * 3 - 1
+    assert effects.loc["calibration set × model", "levels"] == 15
+    assert effects.loc["calibration set", "eta_sq"] > 0.8
+    once = grid(seeds=1)
+    effects = by_factor(once)
+    assert effects.loc[SEEDS, "sum_sq"] == 0 and effects.loc["model", "eta_sq"] > 0
+
+
+def test_too_few_cells_are_said_to_be():
+    cells = grid().drop_duplicates("calibration_set")
+    cells = cells.assign(drop_pp=np.arange(len(cells), dtype=float) ** 2)
+    effects = effect_sizes(cells)
+    assert effects["omega_sq"].isna().all() and "too few cells" in set(effects["note"])
+    assert "there are too few cells" in effect_words(effects)
+
+
+def test_two_cells_that_differ_are_too_few_and_not_the_same():
+    cells = grid(models=["resnet20"], sets=["real", "student"], seeds=1)
+    assert "there are too few cells" in effect_words(effect_sizes(cells))
+    assert "no factor varies" in effect_words(effect_sizes(cells[:1]))
+    equal = cells.assign(drop_pp=1.0)
+    assert "the same in all cells" in effect_words(effect_sizes(equal))
+
+
+def test_nothing_varies():
+    cells = grid().assign(drop_pp=0.0)
+    assert by_factor(cells)["eta_sq"].isna().all()
+    assert "the same in all cells" in effect_words(effect_sizes(cells))
+    nothing = effect_sizes(cells[:0])
+    assert nothing["eta_sq"].isna().all() and "no factor varies" in effect_words(nothing)
+
+
+def test_rescue_by_a_method_is_an_interaction_also_where_it_met_few_sets():
+    """Accuracy-aware quantization takes the harm of a bad set, and was not tried with noise."""
+    cells = grid(methods=("default", "accuracy_aware"), noise=0.02)
+    aware = cells["method"] == "accuracy_aware"
+    cells.loc[aware & (cells["calibration_set"] == "fractal"), "drop_pp"] -= SETS["fractal"]
+    cells = cells[~(aware & (cells["calibration_set"] == "noise"))]
+    effects = by_factor(cells)
+    row = effects.loc["calibration set × method"]
+    assert row["df"] == 2 and row["levels"] == 7
+    # two of three sets common to both methods lose nothing by it: 3² × 24 × 2/3 × 1/4 points²
+    assert row["sum_sq"] == pytest.approx(9 * 36 * 2 / 9 / 4 * 2, rel=0.05)
+    assert row["omega_sq"] > 1.5 * effects.loc["method", "omega_sq"] > 0
+    by_model = cells["calibration_set"] + cells["model"]
+    apart = residual(cells, by_model, cells["method"])
+    together = residual(cells, by_model, cells["calibration_set"] + cells["method"])
+    assert row["sum_sq"] == pytest.approx(apart - together)
+
+
+def residual(cells, *groups):
+    """The sum of squares that a least-squares fit of means of groups leaves."""
+    design = pd.concat([pd.get_dummies(group) for group in groups], axis=1).to_numpy(float)
+    values = cells["drop_pp"].to_numpy()
+    return ((values - design @ np.linalg.lstsq(design, values)[0]) ** 2).sum()

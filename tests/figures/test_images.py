@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.data.samples import SampleSet
+from lib.evaluation.maps import grid_cells, tsne_map
+from lib.figures.images import (
+    BORDER,
+    GAP,
+    class_comparison,
+    coloured_map,
+    feature_scatter,
+    image_map,
+    interval_panels,
+    measured_curves,
+)
+
+SIDE = 32 + 2 * BORDER + GAP
+
+
+def texts(figure):
+    figure.canvas.draw()
+    found = [figure.get_suptitle()] + [axis.get_title() for axis in figure.axes]
+    found += [label.get_text() for axis in figure.axes for label in axis.get_yticklabels()]
+    return found + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 17, 30])
+def test_any_number_of_samples_gets_cells_of_its_own(n):
+    features = np.random.default_rng(0).normal(size=(n, 6))
+    positions = tsne_map(features, seed=1)
+    assert positions.shape == (n, 2)
+    assert positions.min() >= 0 and positions.max() <= 1
+    cells, (rows, columns) = grid_cells(positions, aspect=1.4)
+    assert len({tuple(cell) for cell in cells}) == n <= rows * columns
+    assert (cells >= 0).all() and (cells < [rows, columns]).all()
+    np.testing.assert_array_equal(tsne_map(features, seed=1), positions)
+
+
+def test_images_that_lie_on_a_grid_keep_their_places():
+    row, column = np.divmod(np.random.default_rng(0).permutation(12), 4)
+    positions = np.column_stack([(column + 0.5) / 4, (row + 0.5) / 3])
+    cells, shape = grid_cells(positions, aspect=4 / 3)
+    assert shape == (3, 4)
+    np.testing.assert_array_equal(cells, np.column_stack([row, column]))
+
+
+def test_identical_features_still_make_a_map():
+    assert np.isfinite(tsne_map(np.ones((10, 3)))).all()
+
+
+def test_a_map_shows_pixels_as_they_are_within_their_borders():
+    images = np.stack([np.full((3, 32, 32), 100, np.uint8), np.full((3, 32, 32), 120, np.uint8)])
+    red, blue = (255, 0, 0), (0, 0, 255)
+    canvas = image_map(images, np.array([[0, 1], [1, 0]]), (2, 2), np.array([red, blue], np.uint8))
+    assert canvas.shape == (2 * SIDE - GAP, 2 * SIDE - GAP, 3)
+    assert (canvas[BORDER : BORDER + 32, SIDE + BORDER : SIDE + BORDER + 32] == 100).all()
+    assert (canvas[SIDE + BORDER : SIDE + BORDER + 32, BORDER : BORDER + 32] == 120).all()
+    assert (canvas[0, SIDE] == red).all() and (canvas[SIDE, 0] == blue).all()
+    assert (canvas[0, 0] == 255).all()
+
+
+def test_pictures_carry_titles_and_names():
+    names = ["cat", "dog"]
+    images = np.full((8, 3, 32, 32), 7, np.uint8)
+    samples = SampleSet(images, np.arange(8) % 2, info={"class_names": names})
+    figure = class_comparison({"real": samples, "student": samples}, "Both", columns=3)
+    assert {"Both", "real", "student", "cat", "dog"} <= set(texts(figure))
+    assert figure.axes[0].images[0].get_clim() == (0, 255)
+    cells, shape = grid_cells(tsne_map(np.random.default_rng(0).normal(size=(8, 2))))
+    figure = coloured_map(images, cells, shape, samples.labels, names, "Map", "class")
+    assert {"Map", "cat", "dog"} <= set(texts(figure))
+    sources = np.repeat(["real", "student"], 4)
+    figure = feature_scatter(np.zeros((8, 2)), sources, samples.labels, names, "Points")
+    assert {"Points", "real (n = 4)", "cat"} <= set(texts(figure))
+
+
+def test_intervals_and_curves_reach_from_low_to_high():
+    table = pd.DataFrame({"set": ["a", "b"], "psi": [0.5, 1.0], "fid": [1.0, 2.0]})
+    table = table.assign(fid_low=[0.5, 1.5], fid_high=[3.0, 2.5], kid=np.nan)
+    table = table.assign(kid_low=np.nan, kid_high=np.nan)
+    figure = interval_panels(table, "set", {"fid": "FID", "kid": "KID"}, "Distances")
+    assert [axis.get_xlabel() for axis in figure.axes] == ["FID"]
+    ends = [segment[:, 0].tolist() for segment in figure.axes[0].collections[0].get_segments()]
+    assert ends == [[0.5, 3.0], [1.5, 2.5]]
+    figure = measured_curves(table, "psi", {"FID": ["fid"]}, "Truncation", "psi")
+    segments = figure.axes[0].collections[0].get_segments()
+    assert [segment[:, 1].tolist() for segment in segments] == ends

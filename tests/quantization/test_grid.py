@@ -1,0 +1,645 @@
+"""Export, prediction, quantization and the grid, with a small network in OpenVINO."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from importlib.metadata import version
+from unittest import mock
+
+import dask
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from distributed import LocalCluster
+from PIL import Image
+from torch import nn
+
+from lib.calibration.kinds import make_calibration_set
+from lib.classifiers.build import NormalizedClassifier
+from lib.common.errors import StudyError, Unavailable
+from lib.common.files import hash_tree, sha256_json
+from lib.common.paths import ROOT
+from lib.data.samples import SampleSet
+from lib.quantization import cell, cell_cache, grid
+from lib.quantization import workers as grid_workers
+from lib.quantization.grid import (
+    compare_engines,
+    has_failures,
+    load_results,
+    load_seconds_table,
+    make_cells,
+    per_class_table,
+    run_grid,
+    time_grid,
+)
+from lib.quantization.models import (
+    export_ir,
+    predict_ir,
+    read_ir,
+    save_ir,
+)
+from lib.quantization.nncf import (
+    accuracy_drop,
+    quantize_accuracy_aware,
+    quantize_default,
+    quiet_nncf,
+    restore_accuracy,
+)
+
+NAMES = ["low", "middle", "high"]
+MODELS = ["resnet20", "vgg11_bn"]  # names of the study's, for small networks of the test's
+
+
+class Net(nn.Module):
+    """Two convolutions with batch normalisation and a residual sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc(torch.relu(x + self.block(x)).mean(dim=(2, 3)))
+
+
+class Restless(nn.Module):
+    """Gives other logits with each call."""
+
+    def forward(self, x):
+        return torch.rand(len(x), 3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folders of real, validation and test images, told apart by their brightness."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (name, n) in enumerate({"real": 60, "validation": 90, "test": 150}.items()):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(n) % 3
+        mean = 70 + 55 * labels[:, None, None, None] + rng.normal(0, 18, (n, 1, 1, 1))
+        images = np.clip(mean + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
+        info = {"data": "lights", "class_names": NAMES}
+        SampleSet(images, labels.astype(np.int64), info=info).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(data):
+    torch.manual_seed(0)
+    samples = SampleSet.load(data / "real")
+    net = NormalizedClassifier(Net())
+    optimizer = torch.optim.Adam(net.parameters(), 0.03)
+    x, y = torch.from_numpy(samples.images).float(), torch.from_numpy(samples.labels)
+    for _ in range(40):
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def models(classifier, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name in MODELS:
+        export_ir(folder / f"{name}.xml", classifier, SampleSet.load(data / "test").images[:8])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sets(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    for kind in ("real", "noise", "grey"):
+        source = data / "real" if kind == "real" else None
+        make_calibration_set(
+            folder / kind, kind=kind, per_class=15, seed=0, source=source, class_names=NAMES
+        )
+    return {kind: folder / kind for kind in ("real", "noise", "grey")}
+
+
+@pytest.fixture(scope="module")
+def test_set(data):
+    return SampleSet.load(data / "test")
+
+
+@pytest.fixture(scope="module")
+def int8(models, sets):
+    real = SampleSet.load(sets["real"])
+    return quantize_default(read_ir(models / "resnet20.xml"), real, subset_size=20, seed=1)
+
+
+def hashes(folder):
+    """Hash all files but seconds.csv, which holds timings."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "seconds.csv")
+    return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_ir_gives_the_logits_of_torch(models, classifier, test_set):
+    logits = predict_ir(models / "resnet20.xml", test_set.images)
+    with torch.inference_mode():
+        expected = classifier(torch.from_numpy(test_set.images).float()).numpy()
+    assert logits.shape == (150, 3) and logits.dtype == np.float32
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+    assert (logits.argmax(axis=1) == test_set.labels).mean() > 0.75
+
+
+def test_export_refuses_an_ir_that_differs(tmp_path, test_set):
+    with pytest.raises(StudyError, match="broken.xml: IR and torch differ"):
+        export_ir(tmp_path / "broken.xml", Restless(), test_set.images[:8])
+    assert not list(tmp_path.iterdir())
+
+
+def test_ir_keeps_full_precision_and_equal_bytes(models, classifier, tmp_path, test_set):
+    for operation in read_ir(models / "resnet20.xml").get_ops():
+        assert operation.get_output_element_type(0) != ov.Type.f16
+    export_ir(tmp_path / "resnet20.xml", classifier, test_set.images[:8])
+    for name in ("resnet20.xml", "resnet20.bin"):
+        assert (tmp_path / name).read_bytes() == (models / name).read_bytes()
+
+
+def test_damaged_ir_is_named(models, tmp_path):
+    with pytest.raises(StudyError, match=r"none\.xml or its \.bin is missing"):
+        read_ir(tmp_path / "none.xml")
+    (tmp_path / "bad.xml").write_text((models / "resnet20.xml").read_text()[:500])
+    (tmp_path / "bad.bin").write_bytes(b"")
+    with pytest.raises(StudyError, match=r"bad\.xml is damaged"):
+        read_ir(tmp_path / "bad.xml")
+
+
+def test_prediction_depends_on_neither_batch_nor_order(int8, test_set):
+    logits = predict_ir(int8.model, test_set.images)
+    order = np.random.default_rng(0).permutation(len(test_set))
+    assert np.array_equal(logits, predict_ir(int8.model, test_set.images))
+    assert np.array_equal(logits, predict_ir(int8.model, test_set.images, batch_size=7))
+    assert np.array_equal(logits[order], predict_ir(int8.model, test_set.images[order]))
+
+
+def test_default_quantization(int8, models, sets, test_set, tmp_path):
+    reference = predict_ir(models / "resnet20.xml", test_set.images).argmax(axis=1)
+    agreement = (predict_ir(int8.model, test_set.images).argmax(axis=1) == reference).mean()
+    assert agreement > 0.9
+    assert int8.quantizers > 3
+    assert int8.images_read == 20 and sorted(int8.labels_read) == [6, 7, 7]
+    save_ir(tmp_path / "int8.xml", int8.model)
+    assert b'element_type="i8"' in (tmp_path / "int8.xml").read_bytes()
+
+
+def test_quantization_repeats_and_follows_its_seed(int8, models, sets, tmp_path):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    for name, seed in {"same": 1, "other": 2}.items():
+        quantized = quantize_default(ir, real, subset_size=20, seed=seed)
+        save_ir(tmp_path / name / "model.xml", quantized.model)
+    save_ir(tmp_path / "first" / "model.xml", int8.model)
+    assert hashes(tmp_path / "first") == hashes(tmp_path / "same")
+    assert hashes(tmp_path / "first") != hashes(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["none", "full"])
+def test_bias_correction_is_a_choice(kind, int8, models, sets, test_set):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    other = quantize_default(ir, real, subset_size=20, seed=1, bias_correction=kind)
+    logits = [predict_ir(model, test_set.images) for model in (int8.model, other.model)]
+    assert not np.array_equal(*logits)
+    assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "option, known",
+    [("bias_correction", "fast, full, none"), ("overflow_fix", "disable, enable, first_layer")],
+)
+def test_unknown_options_are_named(option, known, models, sets):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    with pytest.raises(StudyError, match=f"'slow' is unknown: choose one of {known}"):
+        quantize_default(ir, real, **{option: "slow"})
+
+
+def test_overflow_fix_halves_the_range_of_weights(models, sets, test_set):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    options = {"subset_size": 20, "seed": 1, "bias_correction": "none"}
+    largest = {}
+    for kind in ("disable", "first_layer", "enable"):
+        model = quantize_default(ir, real, overflow_fix=kind, **options).model
+        weights = [op.data for op in model.get_ops() if op.get_type_name() == "Constant"]
+        int8 = [np.abs(w.astype(np.int64)).max() for w in weights if w.dtype == np.int8]
+        largest[kind] = (max(int8), sum(value <= 64 for value in int8), len(int8))
+    assert largest["disable"][1] == 0
+    assert largest["first_layer"][1] == 1
+    assert largest["enable"][1] == largest["enable"][2] > 1
+
+
+def test_the_order_of_a_set_does_not_matter(models, sets, tmp_path):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    by_class = real.subset(np.argsort(real.labels, kind="stable"))
+    assert not np.array_equal(by_class.labels, real.labels)
+    for name, samples in {"shuffled": real, "sorted": by_class}.items():
+        quantized = quantize_default(ir, samples, subset_size=20, seed=1)
+        assert quantized.images_read == 20 and sorted(quantized.labels_read) == [6, 7, 7]
+        save_ir(tmp_path / name / "model.xml", quantized.model)
+    assert hashes(tmp_path / "shuffled") == hashes(tmp_path / "sorted")
+
+
+def test_quantization_is_silent(models, sets, capfd, caplog):
+    with caplog.at_level(logging.INFO):
+        quantize_default(
+            read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"]), subset_size=300
+        )
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_errors_of_nncf_pass_through():
+    with pytest.raises(ValueError, match="boom"), quiet_nncf():
+        raise ValueError("boom")
+
+
+def test_accuracy_aware_ends_with_a_good_default(int8, models, sets, data):
+    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
+    validation = SampleSet.load(data / "validation")
+    options = {"max_drop": 0.2, "max_iterations": 5, "subset_size": 20, "seed": 1}
+    reused = quantize_accuracy_aware(ir, real, validation, default=int8, **options)
+    assert reused is int8
+    made = restore_accuracy(ir, real, validation, **options)
+    assert made.labels_read == int8.labels_read and made.quantizers == int8.quantizers
+    images = validation.images
+    assert np.array_equal(predict_ir(made.model, images), predict_ir(int8.model, images))
+
+
+def test_accuracy_aware_restores_what_grey_calibration_broke(models, sets, data):
+    ir, grey = read_ir(models / "resnet20.xml"), SampleSet.load(sets["grey"])
+    validation = SampleSet.load(data / "validation")
+    broken = quantize_default(ir, grey, subset_size=5)
+    assert accuracy_drop(ir, broken.model, validation) > 0.2
+    restored = quantize_accuracy_aware(
+        ir, grey, validation, max_drop=0.05, subset_size=5, default=broken
+    )
+    assert accuracy_drop(ir, restored.model, validation) <= 0.05
+    assert restored.quantizers < broken.quantizers
+
+
+def test_empty_calibration_set_is_named(models, sets):
+    real = SampleSet.load(sets["real"])
+    with pytest.raises(StudyError, match="calibration set is empty"):
+        quantize_default(read_ir(models / "resnet20.xml"), real.subset(np.arange(0)))
+
+
+def cells(**changes):
+    axes = {
+        "models": MODELS,
+        "methods": ["default", "accuracy_aware"],
+        "calibration_sets": ["real", "noise"],
+        "calibration_sizes": [6],
+        "seeds": [0],
+    }
+    return make_cells(**axes | changes)
+
+
+def start(out, models, sets, data, wanted, **options):
+    run_grid(
+        out,
+        cells=wanted,
+        models=models,
+        calibration=sets,
+        validation=data / "validation",
+        test=data / "test",
+        **{"max_drop": 0.5} | options,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(models, sets, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("grid")
+    start(out, models, sets, data, cells())
+    return out
+
+
+def test_grid_writes_tidy_results(finished, test_set):
+    table, predictions, labels = load_results(finished)
+    assert list(table.columns) == grid.COLUMNS
+    assert len(table) == 10 and (table["status"] == "ok").all()
+    assert table["method"].value_counts().to_dict() == {
+        "default": 4,
+        "accuracy_aware": 4,
+        "fp32": 2,
+    }
+    assert np.array_equal(labels, test_set.labels)
+    for row in table.to_dict("records"):
+        found = (predictions[grid.cell_name(row)] == labels).mean()
+        assert row["accuracy"] == pytest.approx(found, abs=1e-6)
+        drop = 100 * (row["fp32_accuracy"] - row["accuracy"])
+        assert row["drop_pp"] == pytest.approx(drop, abs=1e-3)
+    fp32 = table[table["method"] == "fp32"]
+    assert (fp32["agreement"] == 1).all() and (fp32["kl"] == 0).all()
+    int8 = table[table["method"] != "fp32"]
+    assert (int8["kl"] > 0).all() and (int8["images_read"] == 6).all()
+    assert (int8["classes_read"] == 3).all()
+    assert int8["size_bytes"].max() < fp32["size_bytes"].min()
+
+
+def test_kept_networks_give_the_recorded_predictions(finished, test_set):
+    _, predictions, _ = load_results(finished)
+    kept = sorted((finished / "models").glob("*.xml"))
+    assert len(kept) == 8
+    for xml in kept:
+        name = "/".join([*xml.stem.split("."), "0"])
+        classes = predict_ir(xml, test_set.images).argmax(axis=1)
+        assert np.array_equal(classes, predictions[name])
+
+
+def test_kept_networks_say_how_they_were_made(finished, sets):
+    table, _, _ = load_results(finished)
+    for row in table[table["method"] != "fp32"].to_dict("records"):
+        stem = ".".join(str(row[key]) for key in cell.CELL_KEYS[:-1])
+        about = json.loads((finished / "models" / f"{stem}.json").read_text())
+        assert about["cell"] == {key: row[key] for key in cell.CELL_KEYS}
+        assert about["class_names"] == NAMES and about["test_images"] == 150
+        assert about["measured"]["accuracy"] == pytest.approx(row["accuracy"], abs=1e-6)
+        assert about["measured"]["images_read"] == 6
+        assert about["versions"] == {name: version(name) for name in ("openvino", "nncf")}
+        folder = sets[row["calibration_set"]]
+        assert about["calibration_set_sha256"] == sha256_json(hash_tree(folder))
+
+
+def test_a_kept_network_classifies_as_the_readme_says(finished, test_set, tmp_path, capsys):
+    source = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(import json.*?)```", source, re.S)[1]
+    names = re.findall(r'"([^"\n]*(?:/models/|\.png)[^"\n]*)"', example)
+    stem = finished / "models" / "resnet20.nncf.default.real.6"
+    _, predictions, _ = load_results(finished)
+    expected = predictions["resnet20/nncf/default/real/6/0"]
+    for index in (0, 1, 2):
+        Image.fromarray(test_set.images[index].transpose(1, 2, 0)).save(tmp_path / "image.png")
+        own = dict(zip(names, (str(stem), str(tmp_path / "image.png")), strict=True))
+        exec(re.sub("|".join(map(re.escape, names)), lambda m, own=own: own[m[0]], example), {})
+        assert capsys.readouterr().out.strip() == NAMES[expected[index]]
+
+
+def test_per_class_accuracy_adds_up(finished):
+    table, predictions, labels = load_results(finished)
+    per_class = per_class_table(predictions, labels, NAMES)
+    assert len(per_class) == 3 * len(table) and (per_class["images"] == 50).all()
+    keys = [*cell.CELL_KEYS]
+    means = per_class.groupby(keys)["accuracy"].mean()
+    for row in table.to_dict("records"):
+        key = tuple(str(row[name]) for name in keys)
+        assert means[key] == pytest.approx(row["accuracy"], abs=1e-5)
+
+
+def test_seconds_are_a_table_of_their_own(finished):
+    seconds = load_seconds_table(finished)
+    assert list(seconds.columns) == [*cell.CELL_KEYS, "seconds"] and len(seconds) == 8
+    wide = seconds.pivot(index=["model", "calibration_set"], columns="method", values="seconds")
+    assert (wide["accuracy_aware"] >= wide["default"]).all() and (wide > 0).all(axis=None)
+    assert not (finished / "cells").exists() and not (finished / "seconds").exists()
+
+
+def test_jobs_do_not_change_the_bytes(finished, models, sets, data, tmp_path):
+    start(tmp_path, models, sets, data, cells(), jobs=2)
+    assert hashes(tmp_path) == hashes(finished)
+
+
+def test_grid_resumes_where_it_was_killed(finished, models, sets, data, tmp_path, monkeypatch):
+    made = []
+
+    def killed_at_the_fourth(task):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    def counted(task):
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", killed_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, models, sets, data, cells())
+    assert not (tmp_path / "results.csv").exists()
+    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    start(tmp_path, models, sets, data, cells())
+    assert len(made) == len({grid.cell_name(each) for each in made}) == 8
+    assert hashes(tmp_path) == hashes(finished)
+    start(tmp_path, models, sets, data, cells())  # finished: nothing is run again
+    assert len(made) == 8 and hashes(tmp_path) == hashes(finished)
+    next((tmp_path / "models").glob("*.json")).unlink()
+    start(tmp_path, models, sets, data, cells())  # a kept network is no longer whole
+    assert len(made) > 8 and hashes(tmp_path) == hashes(finished)
+
+
+def test_a_grid_runs_the_cells_alone_that_the_last_one_lacks(
+    finished, models, sets, data, tmp_path, monkeypatch
+):
+    made = []
+
+    def counted(task):
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    cache = tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, cells(), cache=cache)
+    assert len(made) == 8 and hashes(tmp_path / "first") == hashes(finished)
+    others = sets | {"noise": sets["grey"]}
+    start(tmp_path / "other noise", models, others, data, cells(), cache=cache)
+    assert [each["calibration_set"] for each in made[8:]] == ["noise"] * 4
+    start(tmp_path / "afresh", models, others, data, cells())
+    assert len(made) == 20
+    assert hashes(tmp_path / "other noise") == hashes(tmp_path / "afresh") != hashes(finished)
+    seconds = load_seconds_table(tmp_path / "other noise").set_index(list(cell.CELL_KEYS))
+    earlier = load_seconds_table(tmp_path / "first").set_index(list(cell.CELL_KEYS))
+    real = seconds.index.get_level_values("calibration_set") == "real"
+    assert seconds[real].equals(earlier[real])
+    # 8 INT8 cells of 5 files (row, seconds, IR in two, its description), 2 of FP32: no older ones
+    assert len(list(cache.iterdir())) == 42
+
+
+@pytest.mark.parametrize("what", ["cpu_flags", "version", "code_fingerprint"])
+def test_cells_of_other_code_tools_or_processors_are_not_taken(
+    what, models, sets, data, tmp_path, monkeypatch
+):
+    wanted, cache = cells(models=["resnet20"], methods=["default"]), tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, wanted, cache=cache)
+    made = []
+
+    def counted(task):
+        made.append(task.cell)
+        return cell.run_nncf(task)
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    start(tmp_path / "same", models, sets, data, wanted, cache=cache)
+    assert not made
+    monkeypatch.setattr(cell_cache, what, lambda *_: "another")
+    start(tmp_path / "changed", models, sets, data, wanted, cache=cache)
+    assert len(made) == 2
+
+
+def test_a_cell_that_the_cache_holds_in_part_is_run_again(models, sets, data, tmp_path):
+    wanted, cache = cells(models=["resnet20"], methods=["default"]), tmp_path / "cache"
+    start(tmp_path / "first", models, sets, data, wanted, cache=cache)
+    next(cache.glob("*.bin")).unlink()
+    start(tmp_path / "second", models, sets, data, wanted, cache=cache)
+    assert hashes(tmp_path / "second") == hashes(tmp_path / "first")
+    assert len(list(cache.glob("*.bin"))) == 2
+
+
+def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, monkeypatch):
+    def failing(task):
+        if task.cell["calibration_set"] == "noise":
+            raise RuntimeError("no\nluck")
+        return cell.run_nncf(task)
+
+    def missing(task):
+        raise cell.Skipped("Python is too new")
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", failing)
+    monkeypatch.setitem(cell.ENGINES, "pot", missing)
+    monkeypatch.setattr(grid_workers, "pot_python", lambda again: None)
+    wanted = cells(models=["resnet20"], methods=["default"])
+    wanted += cells(models=["resnet20"], methods=["default"], engines=("pot",))
+    start(tmp_path, models, sets, data, wanted)
+    table, predictions, _ = load_results(tmp_path)
+    assert table["status"].tolist() == ["ok", "ok", "error", "skipped", "skipped"]
+    assert table["error"].tolist()[2:4] == ["RuntimeError: no luck", "Skipped: Python is too new"]
+    assert table["accuracy"].notna().tolist() == [True, True, False, False, False]
+    assert len(predictions) == 2
+    assert has_failures(tmp_path)
+
+
+def test_failed_cells_are_tried_again_and_the_others_kept(
+    models, sets, data, tmp_path, monkeypatch
+):
+    made = []
+
+    def unlucky(task):
+        made.append(task.cell["calibration_set"])
+        if task.cell["calibration_set"] == "noise" and len(made) < 3:
+            raise RuntimeError("no luck")
+        return cell.run_nncf(task)
+
+    wanted = cells(models=["resnet20"], methods=["default"])
+    start(tmp_path / "at once", models, sets, data, wanted)
+    monkeypatch.setitem(cell.ENGINES, "nncf", unlucky)
+    start(tmp_path / "again", models, sets, data, wanted)
+    assert has_failures(tmp_path / "again")
+    start(tmp_path / "again", models, sets, data, wanted)
+    assert not has_failures(tmp_path / "again")
+    assert made == ["real", "noise", "noise"]
+    assert hashes(tmp_path / "again") == hashes(tmp_path / "at once")
+    assert len(load_seconds_table(tmp_path / "again")) == 2
+
+
+def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(again=False):
+        asked.append(again)
+        raise Unavailable("POT's environment could not be made: no network")
+
+    monkeypatch.setattr(grid_workers, "pot_python", refuse)
+    wanted = cells(models=["resnet20"], methods=["default"], engines=("nncf", "pot"))
+    start(tmp_path, models, sets, data, wanted)
+    table, predictions, _ = load_results(tmp_path)
+    skipped = table[table["engine"] == "pot"]
+    assert asked == [True]
+    assert (skipped["status"] == "skipped").all() and len(skipped) == 2
+    assert set(skipped["error"]) == {"Unavailable: POT's environment could not be made: no network"}
+    assert compare_engines(table, predictions).empty
+    start(tmp_path, models, sets, data, cells(models=["resnet20"], methods=["default"]))
+    assert asked == [True]
+
+
+def test_a_cluster_gives_the_same_bytes(finished, models, sets, data, tmp_path):
+    with (
+        mock.patch.dict(
+            os.environ
+        ),  # into which the cluster writes its workers' numbers of threads
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+        ) as cluster,
+    ):
+        start(tmp_path, models, sets, data, cells(), scheduler=cluster.scheduler_address)
+    assert hashes(tmp_path) == hashes(finished)
+
+
+def test_a_cluster_that_is_not_there_is_named(models, sets, data, tmp_path):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(StudyError, match="scheduler tcp://127.0.0.1:9 cannot be reached"),
+    ):
+        start(tmp_path, models, sets, data, cells(), scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_set_for_each_model_is_read_by_its_model(models, sets, data, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(sets["noise"], own / MODELS[0])
+    wanted = cells(methods=["default"], calibration_sets=["noise", "zeroq"])
+    start(tmp_path / "grid", models, sets | {"zeroq": own}, data, wanted)
+    table, _, _ = load_results(tmp_path / "grid")
+    rows = table[table["calibration_set"] == "zeroq"].set_index("model")
+    assert rows["status"].tolist() == ["ok"] + ["skipped"] * (len(MODELS) - 1)
+    assert f"there is none for {MODELS[1]}" in rows.loc[MODELS[1], "error"]
+    row = rows.loc[MODELS[0]]
+    assert row["images_read"] == 6 and row["accuracy"] > 0
+
+
+def test_a_full_disk_is_no_fault_of_the_cell(models, sets, data, tmp_path, monkeypatch):
+    def full(task):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(cell.ENGINES, "nncf", full)
+    with pytest.raises(OSError, match="No space left"):
+        start(tmp_path, models, sets, data, cells())
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_other_content_is_another_cell(models, sets, data, tmp_path):
+    paths = {"validation": data / "validation", "test": data / "test"}
+    wanted = cells()[0]
+
+    def file(calibration, options):
+        names = grid._hashes(MODELS, models, calibration, **paths)
+        return cell.Grid(
+            tmp_path, models, calibration, **paths, options=options, keep_seed=0, hashes=names
+        ).cell_file(wanted)
+
+    assert file(sets, {"a": 1}) == file(sets, {"a": 1}) != file(sets, {"a": 2})
+    assert file(sets, {"a": 1}) != file(sets | {"real": sets["grey"]}, {"a": 1})
+    assert file(sets, {"a": 1}) == file(sets | {"noise": sets["grey"]}, {"a": 1})
+
+
+def test_missing_inputs_are_named(models, sets, data, tmp_path):
+    with pytest.raises(StudyError, match="mobilenetv2_x0_5.xml is missing"):
+        start(tmp_path, models, sets, data, cells(models=["mobilenetv2_x0_5"]))
+    with pytest.raises(StudyError, match="cells name dream"):
+        start(tmp_path, models, sets, data, cells(calibration_sets=["dream"]))
+    with pytest.raises(StudyError, match="results.csv is missing"):
+        load_results(tmp_path)
+
+
+def test_speeds_are_a_table_of_their_own(finished, models, data, tmp_path):
+    time_grid(
+        tmp_path,
+        grid=finished,
+        models=models,
+        test=data / "test",
+        calibration_set="real",
+        repeats=1,
+    )
+    lines = (tmp_path / "timings.csv").read_text().splitlines()
+    assert lines[0] == "model,engine,method,latency_ms,throughput"
+    assert len(lines) == 7
+    assert all(float(value) > 0 for line in lines[1:] for value in line.split(",")[3:])
+
+
+def test_divergence_by_hand():
+    reference = np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    other = np.log(np.array([[0.25, 0.75], [0.9, 0.1]]))
+    expected = 0.5 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3))
+    assert cell.divergence(reference, other) == pytest.approx(expected)
+    assert cell.divergence(reference, reference + 7) == pytest.approx(0)

@@ -1,0 +1,349 @@
+"""Networks from elsewhere: one small network as ONNX, OpenVINO IR and TFLite, in many manners."""
+
+import runpy
+import shutil
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.nn import functional as F
+
+from lib.common.errors import StudyError
+from lib.common.paths import ROOT
+from lib.data.samples import SampleSet
+from lib.quantization.cell import divergence, log_probabilities
+from lib.quantization.grid import load_results, make_cells, run_grid
+from lib.quantization.models import measure_speeds, predict_ir, read_ir
+from lib.quantization.nncf import quantize_default, restore_accuracy
+from lib.quantization.own.imports import check_network, export_models, import_network, own_table
+from lib.quantization.own.parameters import OwnModel, content_hash, own_files, own_records
+from lib.study.params import read_profile, validate
+from lib.study.preflight import check_networks
+
+TFLITE = ROOT / "tests/fixtures/own_models/small.tflite"
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+NAMES = [str(k) for k in range(10)]
+make_tflite = runpy.run_path(str(TFLITE.with_name("make_tflite.py")))
+WEIGHTS = {name: torch.from_numpy(array) for name, array in make_tflite["weights"]().items()}
+IMAGES = np.random.default_rng(1).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+
+
+def logits(images, input_max=1.0, mean=MEAN, std=STD, colours="RGB"):
+    """Compute the network of make_tflite.py in torch."""
+    x = torch.from_numpy(images.astype(np.float32)) * (input_max / 255)
+    x = x.flip(1) if colours == "BGR" else x
+    x = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    for k in (1, 2):
+        kernel = WEIGHTS[f"kernel{k}"].permute(0, 3, 1, 2)
+        x = F.relu(F.conv2d(F.pad(x, (0, 1, 0, 1)), kernel, WEIGHTS[f"bias{k}"], stride=2))
+    return F.linear(x.mean((2, 3)), WEIGHTS["kernel3"], WEIGHTS["bias3"]).numpy()
+
+
+def write_onnx(
+    path,
+    batch="n",
+    layout="NCHW",
+    stuck=None,
+    target=0,
+    softmax=False,
+    outputs=1,
+    kind=TensorProto.FLOAT,
+):
+    """Write the network as ONNX; `stuck` puts a batch into the graph that cannot be changed.
+
+    `target` is what the Reshape writes for the batch, 0 to keep the input's.
+    """
+    arrays = {name: array.numpy() for name, array in WEIGHTS.items()}
+    for k in (1, 2):
+        arrays[f"kernel{k}"] = np.ascontiguousarray(arrays[f"kernel{k}"].transpose(0, 3, 1, 2))
+    arrays["shape"] = np.array([target, 16], np.int64)
+    arrays["zeros"] = np.zeros((stuck or 1, 16), np.float32)
+    options = {"strides": [2, 2], "pads": [0, 0, 1, 1]}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "kernel1", "bias1"], ["a"], **options),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "kernel2", "bias2"], ["c"], **options),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
+        helper.make_node("Reshape", ["e", "shape"], ["flat"]),
+        helper.make_node("Add", ["flat", "zeros"], ["f"]),
+        helper.make_node("Gemm", ["f", "kernel3", "bias3"], ["g"], transB=1),
+        helper.make_node("Softmax" if softmax else "Identity", ["g"], ["out"]),
+    ]
+    turn = "Transpose" if layout == "NHWC" else "Identity"
+    perm = {"perm": [0, 3, 1, 2]} if layout == "NHWC" else {}
+    nodes.insert(1, helper.make_node(turn, ["float"], ["x"], **perm))
+    shape = [batch, 32, 32, 3] if layout == "NHWC" else [batch, 3, 32, 32]
+    results = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 10])]
+    if outputs == 2:
+        results.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, [batch, 16]))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", kind, shape)],
+        results,
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    opset = helper.make_opsetid("", 13)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return path
+
+
+def write_ir(path, half=False):
+    """Write the network as IR."""
+    source = write_onnx(path.with_suffix(".onnx"))
+    ov.save_model(ov.Core().read_model(source), path, compress_to_fp16=half)
+    return path
+
+
+def own(path, **changes):
+    values = {"name": "mine", "path": str(path), "mean": MEAN, "std": STD} | changes
+    return OwnModel.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "arguments, changes",
+    [
+        ({"batch": "n"}, {}),
+        ({"batch": 1}, {"input_max": 255, "mean": [100.0, 120.5, 90.0], "std": [50.0, 60.0, 70.0]}),
+        ({"batch": 8}, {"colours": "BGR"}),
+        ({"batch": 8, "stuck": 8}, {}),
+        ({"batch": 8, "target": 8}, {}),
+        ({"batch": "n", "layout": "NHWC"}, {"layout": "NHWC", "colours": "BGR"}),
+    ],
+)
+def test_onnx_becomes_a_network_of_pixels(tmp_path, arguments, changes):
+    model = own(write_onnx(tmp_path / "theirs.onnx", **arguments), **changes)
+    check_network(model, 10)
+    import_network(tmp_path / "out", model, IMAGES, 10)
+    kept = {key: changes[key] for key in ("input_max", "mean", "std", "colours") if key in changes}
+    expected = logits(IMAGES, **kept)
+    batches = {"xml": "8" if "stuck" in arguments else "?", "onnx": "1"}
+    for kind in ("xml",) if "stuck" in arguments else ("xml", "onnx"):
+        read = ov.Core().read_model(tmp_path / f"out/mine.{kind}")
+        np.testing.assert_allclose(predict_ir(read, IMAGES), expected, rtol=0, atol=1e-4)
+        assert str(read.input(0).get_partial_shape()) == f"[{batches[kind]},3,32,32]"
+    found = tmp_path / "out/mine.onnx"
+    assert found.exists() == ("stuck" not in arguments)
+    if found.exists():
+        onnx.checker.check_model(onnx.load(found), full_check=True)
+
+
+def test_onnx_may_leave_the_shape_of_its_output_open(tmp_path):
+    network = onnx.load(write_onnx(tmp_path / "theirs.onnx"))
+    network.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(network, tmp_path / "open.onnx")
+    import_network(tmp_path / "out", own(tmp_path / "open.onnx"), IMAGES, 10)
+    for name in ("mine.xml", "mine.onnx"):
+        found = predict_ir(ov.Core().read_model(tmp_path / "out" / name), IMAGES)
+        np.testing.assert_allclose(found, logits(IMAGES), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_ir_becomes_a_network_of_pixels_in_fp32(tmp_path, half):
+    import_network(tmp_path / "out", own(write_ir(tmp_path / "theirs.xml", half)), IMAGES, 10)
+    tolerance = 0.02 if half else 1e-4  # the weights were rounded before they came here
+    found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
+    np.testing.assert_allclose(found, logits(IMAGES), rtol=0, atol=tolerance)
+    for operation in read_ir(tmp_path / "out/mine.xml").get_ops():
+        assert operation.get_output_element_type(0) != ov.Type.f16
+    assert not (tmp_path / "out/mine.onnx").exists()
+
+
+def test_tflite_becomes_a_network_of_pixels(tmp_path):
+    import_network(tmp_path, own(TFLITE, layout="NHWC"), IMAGES, 10)
+    expected = torch.from_numpy(logits(IMAGES)).softmax(1).numpy()
+    np.testing.assert_allclose(
+        predict_ir(tmp_path / "mine.xml", IMAGES), expected, rtol=0, atol=1e-5
+    )
+
+
+def faulty(folder):
+    """Write files that cannot be taken, each with the words that its error must hold."""
+    good = write_onnx(folder / "good.onnx")
+    outside = folder / "outside.onnx"
+    onnx.save(onnx.load(good), outside, save_as_external_data=True, size_threshold=0)
+    (folder / "cut.onnx").write_bytes(good.read_bytes()[:500])
+    (folder / "cut.tflite").write_bytes(TFLITE.read_bytes()[:2000])
+    (folder / "junk.tflite").write_bytes(b"junk" * 100)
+    (folder / "junk.xml").write_text("<junk/>")
+    (folder / "junk.bin").write_bytes(b"")
+    shutil.copy(write_ir(folder / "whole.xml"), folder / "alone.xml")
+    ir = (folder / "whole.xml").read_text()
+    (folder / "cut.xml").write_text(ir[: len(ir) // 2])
+    (folder / "cut.bin").write_bytes((folder / "whole.bin").read_bytes())
+    samples = SampleSet(IMAGES, np.arange(20) % 10, info={"class_names": NAMES})
+    import_network(folder, own(good, name="fp32"), IMAGES, 10)
+    int8 = quantize_default(read_ir(folder / "fp32.xml"), samples, subset_size=10).model
+    ov.save_model(int8, folder / "int8.xml")
+    small = onnx.load(good)
+    small.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+    onnx.save(small, folder / "large.onnx")
+    write_onnx(folder / "two.onnx", outputs=2)
+    write_onnx(folder / "bytes.onnx", kind=TensorProto.UINT8)
+    return {
+        "missing.onnx": "missing.onnx is missing: put it there or mend the path in own_models",
+        "alone.xml": "alone.bin is missing",
+        "outside.onnx": "outside.onnx keeps weights in other files: save it as one",
+        "cut.onnx": "cut.onnx is damaged",
+        "cut.tflite": "cut.tflite cannot be read",
+        "junk.tflite": "junk.tflite is no .tflite file",
+        "junk.xml": "junk.xml cannot be read",
+        "cut.xml": "cut.xml cannot be read",
+        "two.onnx": "1 inputs, 2 outputs: export one of each",
+        "bytes.onnx": "takes u8 numbers: export it with a floating-point input",
+        "large.onnx": r"large.onnx takes \[\?,3,64,32\], the study feeds NCHW images",
+        "int8.xml": "int8.xml is quantized already",
+    }
+
+
+def test_faulty_files_are_named_on_one_line(tmp_path, capfd):
+    for name, message in faulty(tmp_path).items():
+        with pytest.raises(StudyError, match=message) as error:
+            check_network(own(tmp_path / name), 10)
+        assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    with pytest.raises(StudyError, match="mend its layout in own_models"):
+        check_network(own(tmp_path / "good.onnx", layout="NHWC"), 10)
+    with pytest.raises(StudyError, match=r"gives \[\?,10\], the data have 7 classes"):
+        check_network(own(tmp_path / "good.onnx"), 7)
+
+
+def test_preflight_checks_the_files_and_the_number_of_classes(tmp_path):
+    path = write_onnx(tmp_path / "theirs.onnx")
+    entry = {"name": "mine", "path": str(path), "mean": MEAN, "std": STD}
+    values = read_profile(ROOT / "params/tiny.yaml") | {"own_models": [entry], "classifiers": []}
+    values["sensitivity_classifiers"] = ["mine"]
+    check_networks(validate(values))
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(StudyError, match="the data have 2 classes"):
+        check_networks(validate(values | {"data": "imagefolder", "data_dir": str(tmp_path)}))
+    path.unlink()
+    with pytest.raises(StudyError, match="theirs.onnx is missing"):
+        check_networks(validate(values))
+
+
+def test_reuse_depends_on_the_content_not_on_the_name(tmp_path):
+    path = write_ir(tmp_path / "theirs.xml")
+    first = own_records([own(path)])
+    for suffix in (".xml", ".bin"):
+        shutil.copy(path.with_suffix(suffix), tmp_path / f"moved{suffix}")
+    assert own_records([own(tmp_path / "moved.xml")]) == first
+    assert own_records([own(path, colours="BGR")]) != first
+    (tmp_path / "moved.bin").write_bytes(bytes(path.with_suffix(".bin").stat().st_size))
+    assert content_hash(tmp_path / "moved.xml") != content_hash(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folders of images whose labels are what the network says of most of them."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (name, n) in enumerate({"real": 60, "validation": 50, "test": 100}.items()):
+        rng = np.random.default_rng(seed)
+        brightness = rng.uniform(20, 230, (n, 3, 1, 1))
+        images = np.clip(brightness + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
+        labels = logits(images).argmax(axis=1).astype(np.int64)
+        SampleSet(images, labels, info={"data": "x", "class_names": NAMES}).save(folder / name)
+    return folder
+
+
+def test_own_networks_pass_through_the_grid(data, tmp_path):
+    models = [
+        own(write_onnx(tmp_path / "a.onnx", batch=8, stuck=8), name="stuck"),
+        own(TFLITE, name="lite", layout="NHWC"),
+    ]
+    export_models(
+        tmp_path / "models",
+        classifiers={},
+        check=data / "validation",
+        own=own_records(models),
+        files=own_files(models),
+    )
+    test = SampleSet.load(data / "test")
+    table = own_table(tmp_path / "models", ["stuck", "lite"], test)
+    assert table["batch"].tolist() == ["8, fixed", "any"]
+    assert table["output"].tolist() == ["logits", "probabilities"]
+    assert (table["FP32 top-1"] == 1).all() and (table["remark"] == "").all()
+    test.labels = np.arange(100) % 10  # have nothing to do with the images
+    assert own_table(tmp_path / "models", ["lite"], test)["remark"][0].startswith("near chance")
+    cells = make_cells(
+        models=["stuck", "lite"],
+        methods=["default", "accuracy_aware"],
+        calibration_sets=["real"],
+        calibration_sizes=[20],
+        seeds=[0],
+    )
+    places = {"validation": data / "validation", "test": data / "test"}
+    places |= {"models": tmp_path / "models", "calibration": {"real": data / "real"}}
+    run_grid(tmp_path / "grid", cells=cells, max_drop=0.5, **places)
+    results, _, _ = load_results(tmp_path / "grid")
+    assert (results["status"] == "ok").all() and set(results["family"]) == {"own"}
+    int8 = results[results["engine"] == "nncf"]
+    assert int8["agreement"].min() > 0.85 and int8["kl"].between(1e-6, 0.1).all()
+    assert int8.groupby("model")["images_read"].max().to_dict() == {"stuck": 16, "lite": 20}
+
+
+def test_a_fixed_batch_is_calibrated_as_single_images_are(data, tmp_path):
+    """Two batches of 8 give the ranges of the same 16 images one by one."""
+    found = []
+    for name, stuck in {"stuck": 8, "free": None}.items():
+        path = write_onnx(tmp_path / f"{name}.onnx", batch=8, stuck=stuck)
+        import_network(tmp_path, own(path, name=f"{name}_network"), IMAGES, 10)
+        ir = read_ir(tmp_path / f"{name}_network.xml")
+        samples = SampleSet.load(data / "real")
+        options = {"subset_size": 16, "bias_correction": "none"}
+        found.append(quantize_default(ir, samples, **options))
+    assert found[0].labels_read == found[1].labels_read
+    outputs = [predict_ir(each.model, IMAGES) for each in found]
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-4)
+
+
+def test_a_fixed_batch_is_restored_and_timed(data, tmp_path):
+    path = write_onnx(tmp_path / "stuck.onnx", batch=8, stuck=8)
+    import_network(tmp_path, own(path), IMAGES, 10)
+    sets = [SampleSet.load(data / name) for name in ("real", "validation")]
+    ir = read_ir(tmp_path / "mine.xml")
+    made = restore_accuracy(ir, *sets, max_drop=0.5, max_iterations=1, subset_size=16)
+    assert made.images_read == 16
+    speed = measure_speeds({"mine": tmp_path / "mine.xml"}, IMAGES, repeats=1)["mine"]
+    assert speed["latency_ms"] > 0 and speed["throughput"] > 0
+
+
+def test_divergence_of_probabilities_is_that_of_their_logits():
+    rng = np.random.default_rng(0)
+    reference, other = rng.normal(size=(2, 50, 10))
+    expected = divergence(reference, other)
+    as_probabilities = [np.exp(log_probabilities(values)) for values in (reference, other)]
+    assert divergence(*as_probabilities) == pytest.approx(expected)
+    assert divergence(reference, as_probabilities[1]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"meen": 1}, "own_models, network 1, meen: Extra inputs"),
+        ({"std": [1, 1, 0]}, "network 1, std: .*above 0"),
+        ({"mean": [0.5]}, "network 1, mean: .*at least 3"),
+        ({"layout": "HWC"}, "network 1, layout: .*'NCHW' or 'NHWC'"),
+        ({"input_max": 2}, "network 1, input_max: .*1 or 255"),
+        ({"path": "net.pt"}, "network 1, path: net.pt: give a file that ends in .onnx"),
+        ({"name": "a.b"}, "network 1, name"),
+        ({"name": "resnet20"}, "own_models.*resnet20 is a name of the study's"),
+        ({"name": "repvgg_a0_unfused"}, "own_models.*is a name of the study's"),
+    ],
+)
+def test_wrong_descriptions_are_one_line(change, message):
+    entry = {"name": "mine", "path": "a.onnx", "mean": [0, 0, 0], "std": [1, 1, 1]}
+    values = read_profile(ROOT / "params/tiny.yaml")
+    assert validate(values | {"own_models": [entry]}).own_models[0].input_max == 1
+    with pytest.raises(StudyError, match=message) as error:
+        validate(values | {"own_models": [entry | change]})
+    assert "\n" not in str(error.value)
+    with pytest.raises(StudyError, match="mine named twice"):
+        validate(values | {"own_models": [entry, entry]})
+    with pytest.raises(StudyError, match="classifiers and own_models are both empty"):
+        validate(values | {"classifiers": []})

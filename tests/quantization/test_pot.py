@@ -1,0 +1,374 @@
+"""The engine pot: its environment, its worker, and what it makes.
+
+The tests that need POT make its environment in the user's cache, or say why they cannot.
+"""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from openvino import opset13 as ops
+from torch import nn
+
+from lib.classifiers.build import NormalizedClassifier
+from lib.common.errors import Skipped, StudyError, Unavailable
+from lib.data.samples import SampleSet
+from lib.quantization.grid import compare_engines, load_results, make_cells, run_grid
+from lib.quantization.models import export_ir, export_onnx, predict_ir, read_ir, save_ir
+from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
+from lib.quantization.own.batch import free_batch
+from lib.quantization.pot import engine as pot
+from lib.quantization.pot import environment as pot_environment
+from lib.quantization.pot.engine import (
+    quantize_pot,
+    quantize_pot_accuracy_aware,
+    restore_pot_accuracy,
+)
+
+NAMES = ["low", "middle", "high"]
+
+
+class Net(nn.Module):
+    """A convolution, a channel shuffle and a linear layer, with fixed numbers."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.block = nn.Conv2d(8, 8, 3, 1, 1)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, _, h, w = x.shape
+        x = x.view(n, 2, 4, h, w).transpose(1, 2).reshape(n, 8, h, w)
+        return self.fc(torch.relu(x + self.block(x)).mean(dim=(2, 3)))
+
+
+def images(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    mean = 70 + 55 * labels[:, None, None, None] + rng.normal(0, 18, (n, 1, 1, 1))
+    pixels = np.clip(mean + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
+    info = {"data": "lights", "class_names": NAMES}
+    return SampleSet(pixels, labels.astype(np.int64), info=info)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return images(60, 0)
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return images(150, 2)
+
+
+@pytest.fixture(scope="module")
+def models(real, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    net = NormalizedClassifier(Net())
+    optimizer = torch.optim.Adam(net.parameters(), 0.03)
+    x, y = torch.from_numpy(real.images).float(), torch.from_numpy(real.labels)
+    for _ in range(40):
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    export_ir(folder / "resnet20.xml", net.eval(), real.images[:8])
+    export_onnx(folder / "resnet20.onnx", net, real.images[:8])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """Make sure that POT is there, or skip with the reason."""
+    try:
+        return pot_environment.pot_python()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def int8(environment, models, real):
+    return quantize_pot(models / "resnet20.onnx", real, subset_size=20, seed=1)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, and a memory of nothing that failed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pot_environment, "_refused", {})
+    return tmp_path / "cache"
+
+
+def test_onnx_gives_the_logits_of_the_ir_and_equal_bytes(models, test_set, tmp_path):
+    onnx = ov.Core().read_model(models / "resnet20.onnx")
+    assert list(onnx.input(0).shape) == [1, 3, 32, 32]
+    expected = predict_ir(models / "resnet20.xml", test_set.images)
+    np.testing.assert_allclose(predict_ir(onnx, test_set.images), expected, atol=1e-3)
+    torch.manual_seed(1)
+    for name in ("first.onnx", "second.onnx"):
+        export_onnx(tmp_path / name, Net().eval(), test_set.images[:2])
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+
+
+def test_failure_to_make_the_environment_is_told_once(cache, monkeypatch):
+    tried = []
+
+    def offline(command):
+        tried.append(command)
+        raise Unavailable("POT's environment could not be made: no network")
+
+    monkeypatch.setattr(pot_environment, "_run", offline)
+    monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="no network"):
+            pot_environment.pot_python()
+    assert len(tried) == 1
+    with pytest.raises(Unavailable, match="no network"):
+        pot_environment.pot_python(again=True)
+    assert len(tried) == 2
+
+
+def test_an_environment_without_its_interpreter_is_made_again(cache, monkeypatch):
+    folder = pot_environment.environment_folder()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "ready").touch()
+    (folder / "bin" / "python").symlink_to(cache / "gone")
+
+    def install(folder):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").touch()
+
+    monkeypatch.setattr(pot_environment, "_install", install)
+    assert pot_environment.pot_python() == folder / "bin" / "python"
+    with pytest.raises(Unavailable, match="cannot be started .*: delete .* and run again"):
+        pot.Worker(folder / "bin" / "python")  # a file that is no program
+
+
+def test_a_refusal_is_forgotten_after_a_while(cache, monkeypatch):
+    seconds, made = [0.0], []
+    folder = pot_environment.environment_folder()
+    monkeypatch.setattr(pot_environment.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(pot_environment, "make_environment", made.append)
+    monkeypatch.setitem(pot_environment._refused, folder, ("no", 0.0))
+    with pytest.raises(Unavailable, match="no"):
+        pot_environment.pot_python()
+    seconds[0] = pot_environment.FORGOTTEN + 1
+    assert pot_environment.pot_python() == folder / "bin" / "python"
+    assert made == [folder]
+
+
+def test_another_python_is_named(cache, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1))
+    with pytest.raises(Skipped, match="no release for Python 3.13: run the study with Python 3.11"):
+        pot_environment.pot_python()
+
+
+def test_pip_s_error_is_the_reason(cache, monkeypatch):
+    failing = subprocess.CompletedProcess([], 1, "", "noise\nERROR: no\n  network here\nmore")
+    monkeypatch.setattr(pot_environment.subprocess, "run", lambda *a, **k: failing)
+    monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
+    with pytest.raises(Unavailable, match="POT's environment could not be made: ERROR: no$"):
+        pot_environment.pot_python()
+    failing.stderr = "WARNING: Retrying (Retry(total=0)) …\nERROR: No matching distribution"
+    with pytest.raises(Unavailable, match="made: the package index cannot be reached .ERROR: No m"):
+        pot_environment.pot_python(again=True)
+
+
+def test_a_killed_making_is_done_again(cache, monkeypatch):
+    monkeypatch.setattr(pot_environment, "_run", lambda command: None)
+
+    def killed(folder, with_pip):
+        (folder / "half").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pot_environment.venv, "create", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pot_environment.pot_python()
+    folder = pot_environment.environment_folder()
+    assert (folder / "half").is_dir() and folder.is_relative_to(cache)
+    monkeypatch.setattr(pot_environment.venv, "create", lambda f, with_pip: f.mkdir())
+    assert pot_environment.pot_python() == folder / "bin" / "python"
+    assert not (folder / "half").exists() and (folder / "ready").is_file()
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason(cache, monkeypatch):
+    cache.write_text("a file in the way")
+    with pytest.raises(Skipped, match="POT's environment could not be made"):
+        pot_environment.pot_python()
+
+
+def test_faulty_calls_are_named_before_pot_starts(models, real, tmp_path, monkeypatch):
+    monkeypatch.setattr(pot, "pot_python", None)
+    with pytest.raises(StudyError, match="POT knows no bias correction 'slow': choose one of fast"):
+        quantize_pot(models / "resnet20.onnx", real, bias_correction="slow")
+    with pytest.raises(Skipped, match="POT takes ONNX .*, and there is no own.onnx"):
+        quantize_pot(tmp_path / "own.onnx", real)
+    with pytest.raises(StudyError, match="calibration set is empty"):
+        quantize_pot(models / "resnet20.onnx", real.subset(np.arange(0)))
+
+
+def test_a_process_that_dies_is_told_and_replaced(models, real, monkeypatch, tmp_path):
+    monkeypatch.setattr(pot, "pot_python", lambda: sys.executable)
+    worker = tmp_path / "worker.py"
+    worker.write_text("import os\ninput()\nos._exit(7)\n")
+    monkeypatch.setattr(pot, "WORKER", worker)
+    pot.close_worker()
+    for _ in range(2):
+        with pytest.raises(StudyError, match="POT's process ended with code 7"):
+            quantize_pot(models / "resnet20.onnx", real)
+    worker.write_text('input()\nprint(\'{"error": "ValueError: no"}\', flush=True)\ninput()\n')
+    with pytest.raises(StudyError, match="POT failed: ValueError: no"):
+        quantize_pot(models / "resnet20.onnx", real)
+    pot.close_worker()
+
+
+def fixed(tail):
+    """Return a network of batch 1 from an image's pixels through `tail` of their mean."""
+    x = ops.parameter([1, 3, 32, 32], np.float32)
+    mean = ops.reduce_mean(x, ops.constant([2, 3]), keep_dims=False)
+    return ov.Model([tail(mean)], [x], "fixed")
+
+
+def test_batch_1_is_made_free_where_that_changes_nothing(real):
+    free = free_batch(fixed(lambda m: ops.reshape(m, [1, 3], False)), real.images)
+    assert free.input(0).partial_shape[0].is_dynamic
+    logits = predict_ir(free, real.images)
+    np.testing.assert_allclose(logits, real.images.mean(axis=(2, 3)), rtol=1e-5)
+    mixing = fixed(lambda m: ops.subtract(m, ops.reduce_max(m, ops.constant([0, 1]), True)))
+    kept = free_batch(mixing, real.images)
+    assert list(kept.input(0).shape) == [1, 3, 32, 32]
+
+
+def test_pot_quantizes_and_reads_the_images_that_nncf_reads(int8, models, real, test_set):
+    expected = quantize_default(read_ir(models / "resnet20.xml"), real, subset_size=20, seed=1)
+    assert int8.labels_read == expected.labels_read and int8.images_read == 20
+    assert int8.quantizers > 3
+    reference = predict_ir(models / "resnet20.xml", test_set.images).argmax(axis=1)
+    found = predict_ir(int8.model, test_set.images).argmax(axis=1)
+    assert (found == reference).mean() > 0.9
+    weights = [op for op in int8.model.get_ops() if op.get_element_type() == ov.Type.i8]
+    assert len(weights) >= 3
+    assert int8.model.input(0).partial_shape[0].is_dynamic
+
+
+@pytest.mark.parametrize("kind", ["none", "full"])
+def test_bias_correction_is_a_choice(kind, int8, models, real, test_set):
+    onnx = models / "resnet20.onnx"
+    other = quantize_pot(onnx, real, subset_size=20, seed=1, bias_correction=kind)
+    logits = [predict_ir(model, test_set.images) for model in (int8.model, other.model)]
+    assert not np.array_equal(*logits)
+    assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
+
+
+def test_neither_order_nor_an_earlier_job_matters(int8, models, real, tmp_path):
+    by_class = real.subset(np.argsort(real.labels, kind="stable"))
+    again = quantize_pot(models / "resnet20.onnx", by_class, subset_size=20, seed=1)
+    assert again.labels_read == int8.labels_read
+    for name, quantized in {"first": int8, "again": again}.items():
+        save_ir(tmp_path / name / "model.xml", quantized.model)
+    for suffix in ("xml", "bin"):
+        files = [tmp_path / name / f"model.{suffix}" for name in ("first", "again")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_a_network_of_normalised_input_takes_pixels_in_the_end(
+    environment, real, test_set, tmp_path
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(1350, 3)).eval()
+    torch.onnx.export(
+        net,
+        torch.zeros(1, 3, 32, 32),
+        tmp_path / "own.onnx",
+        dynamo=False,
+        opset_version=13,
+        input_names=["their name"],
+    )
+    mean, scale = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
+    own = quantize_pot(tmp_path / "own.onnx", real, subset_size=20, mean=mean, scale=scale)
+    pixels = torch.from_numpy(test_set.images).float()
+    normal = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(scale).view(3, 1, 1)
+    with torch.inference_mode():
+        expected = net(normal).numpy()
+    found = predict_ir(own.model, test_set.images)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_accuracy_aware_restores_what_grey_calibration_broke(environment, models, real):
+    validation = images(45, 1)
+    grey = SampleSet(np.full_like(real.images, 128), real.labels, info=real.info)
+    onnx, ir = models / "resnet20.onnx", read_ir(models / "resnet20.xml")
+    options = {"subset_size": 3, "bias_correction": "none"}
+    broken = quantize_pot(onnx, grey, **options)
+    assert accuracy_drop(ir, broken.model, validation) > 0.2
+    arguments = {"max_drop": 0.05, "max_iterations": 10} | options
+    restored = quantize_pot_accuracy_aware(
+        onnx, grey, validation, reference=ir, default=broken, **arguments
+    )
+    assert accuracy_drop(ir, restored.model, validation) <= 0.05
+    assert restored.quantizers < broken.quantizers
+    assert restored.images_read == 3
+
+
+def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
+    validation = images(45, 1)
+    onnx, options = models / "resnet20.onnx", {"subset_size": 20, "seed": 1}
+    reused = quantize_pot_accuracy_aware(
+        onnx,
+        real,
+        validation,
+        reference=read_ir(models / "resnet20.xml"),
+        max_drop=0.3,
+        default=int8,
+        **options,
+    )
+    assert reused is int8
+    made = restore_pot_accuracy(onnx, real, validation, max_drop=0.3, max_iterations=2, **options)
+    first, second = (predict_ir(q.model, validation.images) for q in (made, int8))
+    assert np.array_equal(first, second) and made.labels_read == int8.labels_read
+
+
+def test_rows_of_both_engines_stand_side_by_side(environment, models, real, test_set, tmp_path):
+    for name, samples in {"real": real, "validation": images(45, 1), "test": test_set}.items():
+        samples.save(tmp_path / name)
+    cells = make_cells(
+        models=["resnet20"],
+        engines=("nncf", "pot"),
+        methods=["default"],
+        calibration_sets=["real"],
+        calibration_sizes=[20],
+        seeds=[0],
+    )
+    run_grid(
+        tmp_path / "grid",
+        cells=cells,
+        models=models,
+        calibration={"real": tmp_path / "real"},
+        validation=tmp_path / "validation",
+        test=tmp_path / "test",
+        bias_correction="none",
+        jobs=2,
+    )
+    table, predictions, _ = load_results(tmp_path / "grid")
+    assert table["engine"].tolist() == ["openvino", "nncf", "pot"]
+    assert (table["status"] == "ok").all() and (table["images_read"][1:] == 20).all()
+    compared = compare_engines(table, predictions).iloc[0]
+    assert compared["pairs"] == 1 and compared["alike"] > 0.9
+    about = json.loads((tmp_path / "grid/models/resnet20.pot.default.real.20.json").read_text())
+    assert about["versions"]["openvino-dev"] == "2023.3.0"
+
+
+def test_order_of_images_depends_on_content_and_seed_alone(real):
+    shuffled = real.subset(np.random.default_rng(0).permutation(len(real)))
+    first, second = (CalibrationImages(samples, 3) for samples in (real, shuffled))
+    other = CalibrationImages(real, 4)
+    assert all(np.array_equal(first[k], second[k]) for k in range(60))
+    assert not all(np.array_equal(first[k], other[k]) for k in range(60))

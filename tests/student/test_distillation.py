@@ -1,0 +1,493 @@
+"""The distillation: its steps, resuming, the student's files and faults."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.common.errors import StudyError
+from lib.common.paths import ROOT
+from lib.common.tensors import load_tensors, save_weights
+from lib.data.samples import SampleSet
+from lib.student import distillation
+from lib.student import steps as distillation_steps
+from lib.student.batches import DistillationData
+from lib.student.diffaugment import augment_images, draw_augmentation
+from lib.student.distillation import Distillation, Options, distill
+from lib.student.networks import Discriminator
+from lib.student.recipes import CHANGES, parse_recipe
+from lib.student.sampling import (
+    ProjectionDiscriminator,
+    build_student,
+    generate,
+    load_student,
+    one_hot,
+    sample_student,
+)
+from lib.student.steps import (
+    Weights,
+    one_pass_step,
+    original_step,
+    original_weights,
+    update_average,
+)
+
+INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
+OPTIONS = Options(
+    seed=3,
+    recipe="default+adversarial",
+    epochs=3,
+    batch_size=4,
+    ngf=8,
+    ndf=4,
+    project_dim=8,
+    learning_rate=1e-3,
+    pixel_weight=0.2,
+    pixel_epochs=2,
+    adversarial_weight=0.1,
+    adversarial_interval=2,
+    ema_kimg=0.1,
+    augment="translation,cutout",
+)
+RECIPES = pytest.mark.parametrize("recipe", ["default", "original"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> dict[str, Path]:
+    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
+    for name, n in (("samples", 14), ("real", 9)):
+        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+        latents = rng.standard_normal((n, 6), dtype=np.float32) if name == "samples" else None
+        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
+    return {"samples": folder / "samples", "real": folder / "real"}
+
+
+def start(out: Path, sets: dict[str, Path], options: Options = OPTIONS) -> Distillation:
+    data = DistillationData(**sets, batch_size=options.batch_size, seed=options.seed, device="cpu")
+    return Distillation(out, data, options)
+
+
+def run(out: Path, sets: dict[str, Path], options: Options = OPTIONS, every: int = 2) -> None:
+    distill(out, **sets, checkpoint_updates=every, **vars(options))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def values(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in module.parameters()])
+
+
+@RECIPES
+def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recipe):
+    options = replace(OPTIONS, recipe=recipe)
+    run(tmp_path / "whole", sets, options)
+    step = Distillation.step
+
+    def killed(self, update):
+        if update == 7:  # after the render at 6 and the checkpoint at 6
+            raise KeyboardInterrupt
+        step(self, update)
+
+    monkeypatch.setattr(Distillation, "step", killed)
+    for _ in range(2):  # the second run dies again, without any progress
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "parts", sets, options)
+    assert "checkpoint.safetensors" in contents(tmp_path / "parts")
+    monkeypatch.undo()
+    run(tmp_path / "parts", sets, options)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert set(contents(tmp_path / "whole")) == {
+        "student.safetensors",
+        "log.csv",
+        "progress.safetensors",
+    }
+
+
+def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
+    options = replace(OPTIONS, epochs=30)
+    arguments = {name: str(path) for name, path in sets.items()} | vars(options)
+    program = (
+        "import json, sys, torch; from pathlib import Path;"
+        "from lib.student.distillation import distill;"
+        "torch.set_num_threads(1); a = json.loads(sys.argv[2]);"
+        "sets = {k: Path(a.pop(k)) for k in ('samples', 'real')};"
+        "distill(Path(sys.argv[1]), **sets, checkpoint_updates=5, **a)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "parts"), json.dumps(arguments)]
+    checkpoint = tmp_path / "parts" / "checkpoint.safetensors"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        while process.poll() is None and not checkpoint.exists():
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    done = load_tensors(checkpoint)[1]["state"]["update"]
+    assert 0 < done < 90
+    run(tmp_path / "parts", sets, options, every=5)
+    run(tmp_path / "whole", sets, options, every=5)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkeypatch):
+    run(tmp_path / "whole", sets, every=5)
+    finish = Distillation._finish
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Distillation, "_finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", sets, every=5)  # 9 updates, checkpoint at 5, renders at 6 and 9
+    monkeypatch.setattr(Distillation, "_finish", finish)
+    run(tmp_path / "parts", sets, every=5)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_resuming_with_other_parameters_is_refused(tmp_path, sets, monkeypatch):
+    monkeypatch.setattr(Distillation, "_finish", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, sets)
+    with pytest.raises(StudyError, match="checkpoint.safetensors was made with other parameters"):
+        run(tmp_path, sets, replace(OPTIONS, learning_rate=1e-4))
+
+
+def test_progress_and_log(tmp_path, sets):
+    run(tmp_path, sets)
+    tensors, record = load_tensors(tmp_path / "progress.safetensors")
+    assert record["updates"] == [0, 3, 6, 9]
+    assert tensors["epochs"].tolist() == [0, 1, 2, 3]
+    assert tensors["images"].shape == (4, 78, 3, 32, 32)
+    assert tensors["images"].dtype == torch.uint8
+    student = load_student(tmp_path / "student.safetensors")
+    last = generate(student, tensors["latents"], tensors["labels"])
+    np.testing.assert_array_equal(last, tensors["images"][-1].numpy())
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    columns = {name: k for k, name in enumerate(header.split(","))}
+    assert len(rows) == 9
+    cells = [row.split(",") for row in rows]
+    assert [row[columns["update"]] for row in cells] == [str(k) for k in range(1, 10)]
+    assert [row[columns["g_student"]] != "" for row in cells] == [False, True] * 4 + [False]
+    assert float(cells[-1][columns["pixel_weight"]]) == 0
+    rates = [float(row[columns["learning_rate"]]) for row in cells]
+    assert rates[:5] == [1e-3] * 5
+    assert 0 < rates[-1] < rates[-2] < 1e-3
+
+
+@RECIPES
+def test_one_step_changes_both_networks(tmp_path, sets, recipe):
+    training = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    before = {name: values(module) for name, module in training.networks.modules().items()}
+    training.step(0)
+    after = {name: values(module) for name, module in training.networks.modules().items()}
+    assert not torch.equal(before["generator"], after["generator"])
+    assert not torch.equal(before["discriminator"], after["discriminator"])
+    equal = torch.equal(after["average"], after["generator"])
+    assert equal == (recipe == "original")
+    assert isinstance(training.networks.discriminator, Discriminator) == (recipe == "original")
+
+
+def test_default_step_generates_once_and_judges_pairs_alike(tmp_path, sets):
+    training = start(tmp_path, sets)
+    networks, made, states = training.networks, [], []
+    networks.generator.register_forward_hook(
+        lambda _, inputs, images: made.append((len(inputs[0]), images.requires_grad))
+    )
+    networks.discriminator.register_forward_hook(
+        lambda module, *_: states.append(module.netD[0][0].weight_u.clone())
+    )
+    for update in (0, 1):  # the second is adversarial: fresh images need gradients, too
+        made.clear(), states.clear()
+        training.step(update)
+        assert made == [(OPTIONS.batch_size, True), (OPTIONS.batch_size, update == 1)]
+        assert len(states) == 3  # all images; then the teacher's and the student's features
+        assert torch.equal(states[1], states[2])
+
+
+def test_identical_pair_has_no_feature_loss(tmp_path, sets):
+    """A student that reproduces its teacher is at the minimum: same state, same augmentation."""
+    training = start(tmp_path, sets)
+    batch, n = training.data.batch(0), OPTIONS.batch_size
+    with torch.no_grad():
+        fakes = training.networks.generator(batch.latents[:n], batch.labels[:n])
+    perfect = replace(batch, images=torch.cat([fakes, batch.images[n:]]))
+    draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
+    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1), draws)
+    assert losses["g_features"].item() == 0
+    assert losses["g_pixels"].item() == 0
+
+
+def test_original_step_sees_eval_images_at_a_new_epoch(tmp_path, sets):
+    training = start(tmp_path, sets, replace(OPTIONS, recipe="original"))
+    modes = []
+    training.networks.generator.register_forward_hook(
+        lambda module, *_: modes.append(module.training)
+    )
+    for update in range(4):  # three updates an epoch, every second one adversarial
+        weights = original_weights(update, 3, interval=2)
+        original_step(training.networks, training.data.batch(update), weights)
+        modes.append(None)
+    without, with_hinge = [True] * 3 + [None], [True] * 4 + [None]
+    assert modes[:13] == without + with_hinge + without
+    assert modes[13:] == [False, False, True, None]
+
+
+def test_recipes_are_sets_of_changes():
+    assert parse_recipe("original") == set()
+    assert parse_recipe("original + projection+average") == {"projection", "average"}
+    assert parse_recipe("default") >= {"projection", "one_pass"}
+    assert "average" not in parse_recipe("default-average")
+
+
+def trace(sets: dict[str, Path], out: Path, recipe: str) -> torch.Tensor:
+    """Return the generator's weights after six updates, three of them an epoch."""
+    training = start(out, sets, replace(OPTIONS, recipe=recipe, ema_kimg=1e-3))
+    for update in range(6):
+        training.step(update)
+    network = training.networks.average if "average" in recipe else training.networks.generator
+    return values(network)
+
+
+@pytest.mark.parametrize("change", sorted(set(CHANGES) - {"one_pass"}))
+def test_each_change_alone_changes_the_training(tmp_path, sets, change):
+    original, changed = (trace(sets, tmp_path, r) for r in ("original", f"original+{change}"))
+    assert len(original) != len(changed) or not torch.equal(original, changed)
+
+
+def test_original_recipe_has_its_own_weights(tmp_path, sets):
+    training = start(tmp_path, sets, replace(OPTIONS, recipe="original"))
+    for update in (0, 7, 8):
+        rate, weights = training.schedule(update)
+        assert rate == 2e-4
+        assert weights == Weights(pytest.approx(0.2 - 0.01 * update), 0.0)
+    adversarial = [original_weights(update, 25).adversarial for update in range(50)]
+    assert [k for k, weight in enumerate(adversarial) if weight == 0.01] == [9, 19, 34, 44]
+
+
+def test_running_average_halves_its_distance_at_half_life(tmp_path, sets):
+    training = start(tmp_path, sets, replace(OPTIONS, ema_kimg=0.008))
+    assert training.decay(10**6) == pytest.approx(0.5**0.5)
+    average, new = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    new.running_mean += 1
+    new.num_batches_tracked += 5
+    update_average(average, new, 0.75)
+    assert average.running_mean.tolist() == [0.25, 0.25]
+    assert average.num_batches_tracked == 5
+
+
+@pytest.mark.parametrize(
+    ("network", "differs"), [(ProjectionDiscriminator, True), (Discriminator, False)]
+)
+def test_only_the_projection_discriminator_tells_classes_apart(network, differs):
+    torch.manual_seed(0)
+    judge = network(8, 3, 8, 3).eval()
+    gradients = []
+    for label in (0, 2):
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        images.requires_grad_()
+        _, logits = judge(images, one_hot(torch.tensor([label, label]), 3))
+        logits.sum().backward()
+        gradients.append(images.grad)
+    assert gradients[0].abs().sum() > 0
+    assert torch.allclose(*gradients, atol=1e-7) != differs
+
+
+@pytest.mark.parametrize("augment", ["color", "translation", "cutout", "color,translation,cutout"])
+def test_augmentation_is_differentiable_and_belongs_to_its_draws(augment):
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    images.requires_grad_()
+    results = [
+        augment_images(images, draw_augmentation(augment, 5, torch.Generator().manual_seed(seed)))
+        for seed in (4, 4, 5)
+    ]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], images)
+    (gradient,) = torch.autograd.grad(results[0].square().sum(), images)
+    assert gradient.isfinite().all()
+    assert gradient.abs().amax((1, 2, 3)).min() > 0
+
+
+def test_translation_moves_and_cutout_cuts_where_told():
+    images = torch.arange(1.0, 1025).view(1, 1, 32, 32).repeat(1, 3, 1, 1)
+    moved = augment_images(images, {"translation": torch.tensor([[0.999, 0.0]])})
+    assert torch.equal(moved[:, :, :28, 4:], images[:, :, 4:, :28])
+    assert moved[:, :, 28:].abs().sum() == moved[:, :, :, :4].abs().sum() == 0
+    kept = augment_images(images, {"translation": torch.tensor([[0.5, 0.5]])})
+    assert torch.equal(kept, images)
+    cut = augment_images(images, {"cutout": torch.tensor([[0.5, 0.0]])})
+    assert (cut == 0).sum() == 3 * 16 * 8
+    assert (cut[:, :, 8:24, :8] == 0).all()
+
+
+def test_no_augmentation_and_unknown_ones():
+    images = torch.ones(2, 3, 32, 32)
+    for name in ("none", ""):
+        assert draw_augmentation(name, 2, torch.Generator()) == {}
+    assert augment_images(images, {}) is images
+    with pytest.raises(StudyError, match="augment: 'flip' is unknown"):
+        draw_augmentation("translation,flip", 2, torch.Generator())
+
+
+def test_residual_student_keeps_its_shape_and_reloads(tmp_path, sets):
+    run(tmp_path, sets, replace(OPTIONS, epochs=1, recipe="default+residual"))
+    student = load_student(tmp_path / "student.safetensors")
+    plain = build_student(student.config | {"residual": False})
+    assert len(values(student)) > len(values(plain))
+    images = generate(student, np.zeros((2, 6)), np.array([0, 1]))
+    assert images.shape == (2, 3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def student_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
+    torch.manual_seed(0)
+    save_weights(path, build_student(config), config)
+    return path
+
+
+def sample(out: Path, student: Path, **changed) -> SampleSet:
+    options = {"per_class": 4, "seed": 1, "batch_size": 3, "shard_size": 5} | changed
+    sample_student(out, student=student, **options)
+    return SampleSet.load(out)
+
+
+def test_samples_are_balanced_normal_and_reproducible(tmp_path, student_file):
+    samples = sample(tmp_path / "a", student_file)
+    assert np.bincount(samples.labels).tolist() == [4, 4, 4]
+    assert samples.labels[:6].tolist() == [0, 1, 2, 0, 1, 2]
+    assert samples.latents.min() < 0 < samples.latents.max()
+    assert samples.class_names == ["a", "b", "c"]
+    remade = generate(load_student(student_file), samples.latents, samples.labels, 5)
+    assert np.abs(remade.astype(int) - samples.images).max() <= 1  # other batches, other rounding
+    sample(tmp_path / "b", student_file)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    other = sample(tmp_path / "c", student_file, seed=2)
+    assert not np.array_equal(other.latents, samples.latents)
+
+
+def test_sampling_resumes_to_the_same_bytes(tmp_path, student_file):
+    sample(tmp_path, student_file)
+    whole = contents(tmp_path)
+    (tmp_path / "shard-00001.safetensors").unlink()
+    (tmp_path / "samples.json").unlink()
+    sample(tmp_path, student_file)
+    assert contents(tmp_path) == whole
+
+
+@RECIPES
+def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, sets, monkeypatch, recipe):
+    options = replace(OPTIONS, recipe=recipe)
+    batch = DistillationData.batch
+
+    def poisoned(self, update):
+        good = batch(self, update)
+        return replace(good, images=good.images * float("nan")) if update == 5 else good
+
+    monkeypatch.setattr(DistillationData, "batch", poisoned)
+    with pytest.raises(StudyError, match=r"d_\w+ is nan at update 5"):
+        run(tmp_path, sets, options)
+    tensors, record = load_tensors(tmp_path / "checkpoint.safetensors")
+    assert record["state"]["update"] == 4
+    assert all(t.isfinite().all() for t in tensors.values())
+    monkeypatch.undo()
+    run(tmp_path, sets, options)
+    assert (tmp_path / "student.safetensors").exists()
+
+
+def test_a_bad_statistic_is_never_written(tmp_path, sets, monkeypatch):
+    step = Distillation.step
+
+    def spoiled(self, update):
+        step(self, update)
+        if update == 5:  # the checkpoint after this update must not be written
+            self.networks.generator.project[1].running_var.fill_(float("inf"))
+
+    monkeypatch.setattr(Distillation, "step", spoiled)
+    message = "generator's project.1.running_var is not finite at update 6"
+    with pytest.raises(StudyError, match=message):
+        run(tmp_path, sets)
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["state"]["update"] == 4
+
+
+@RECIPES
+def test_a_loss_that_runs_away_stops_the_run(tmp_path, sets, recipe):
+    recipe = f"{recipe}+learning_rate"
+    options = replace(OPTIONS, recipe=recipe, learning_rate=1e4)
+    with pytest.raises(StudyError, match="lower the learning rate .* and start again"):
+        run(tmp_path, sets, options)
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+@RECIPES
+def test_steps_run_in_mixed_precision(tmp_path, sets, monkeypatch, recipe):
+    monkeypatch.setattr(
+        distillation_steps, "mixed_precision", lambda device: torch.autocast(device, torch.bfloat16)
+    )
+    mixed = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    losses = mixed._train(mixed.data.batch(0), mixed.schedule(0)[1], 0)
+    monkeypatch.undo()
+    plain = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    expected = plain._train(plain.data.batch(0), plain.schedule(0)[1], 0)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert losses["d_total"].item() != expected["d_total"].item()
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), abs=0.05), name
+    assert all(p.dtype == torch.float32 for p in mixed.networks.generator.parameters())
+
+
+def test_wrong_inputs_are_named(tmp_path, sets):
+    with pytest.raises(StudyError, match="real has no latents"):
+        run(tmp_path, {"samples": sets["real"], "real": sets["real"]})
+    with pytest.raises(StudyError, match="has 14 images: batch_size must not exceed"):
+        run(tmp_path, sets, replace(OPTIONS, batch_size=15))
+    for recipe, message in (
+        ("best", "recipe: 'best' is unknown"),
+        ("default-colour", "change 'colour' is unknown; there are projection"),
+        ("original+one_pass", "one_pass needs one_state and train_mode"),
+        ("default-one_state", "one_pass needs"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            run(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+    with pytest.raises(StudyError, match="augment: 'flip' is unknown"):
+        run(tmp_path, sets, replace(OPTIONS, augment="flip"))
+    real = SampleSet.load(sets["real"])
+    SampleSet(real.images, real.labels, info=INFO | {"class_names": ["x"]}).save(tmp_path / "x")
+    with pytest.raises(StudyError, match="different classes"):
+        run(tmp_path, sets | {"real": tmp_path / "x"})
+
+
+def test_files_that_are_no_student_are_named(tmp_path, student_file):
+    with pytest.raises(StudyError, match="missing.safetensors"):
+        load_student(tmp_path / "missing.safetensors")
+    save_weights(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), {"z_dim": 6})
+    with pytest.raises(StudyError, match="lacks c_dim, ngf"):
+        load_student(tmp_path / "other.safetensors")
+    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
+    save_weights(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), config)
+    with pytest.raises(StudyError, match="other.safetensors"):
+        load_student(tmp_path / "other.safetensors")
+
+
+def test_global_generator_is_left_alone(tmp_path, sets):
+    before = torch.get_rng_state()
+    training = start(tmp_path, sets)
+    training.step(0)
+    assert torch.equal(before, torch.get_rng_state())
+    assert distillation.RENDERS <= 24

@@ -1,0 +1,176 @@
+"""Parity of networks and losses with the original's numbers (tests/fixtures/distylegan)."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.common.paths import ROOT
+from lib.student.losses import (
+    adversarial_due,
+    discriminator_loss,
+    feature_loss,
+    generator_loss,
+    original_pixel_weight,
+    scheduled_pixel_weight,
+)
+from lib.student.networks import Discriminator, Generator
+
+DATA = ROOT / "tests" / "fixtures" / "distylegan"
+GENERATOR = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
+PUBLISHED_COUNTS = {"G": 2_054_368, "D": 3_415_178}
+DISCRIMINATOR = ("ndf", "c_dim", "project_dim", "nc")
+
+
+def read_keys(size: str) -> dict:
+    return json.loads((DATA / f"{size}_keys.json").read_text())
+
+
+def read_arrays(name: str) -> dict[str, torch.Tensor]:
+    with np.load(DATA / name) as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def build(size: str) -> tuple[Generator, Discriminator]:
+    sizes = read_keys(size)["args"]
+    return (
+        Generator(**{key: sizes[key] for key in GENERATOR}),
+        Discriminator(**{key: sizes[key] for key in DISCRIMINATOR}),
+    )
+
+
+def filled_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the reference's deterministic fill of one tensor."""
+    kind = name.rsplit(".", 1)[-1]
+    random = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
+    x = random.standard_normal(int(np.prod(shape))).astype(np.float32).reshape(shape)
+    if kind == "num_batches_tracked":
+        return np.int64(0)
+    if kind == "running_var":
+        return 1 + np.float32(0.1) * np.abs(x)
+    if kind in ("running_mean", "bias"):
+        return np.float32(0.1) * x
+    if kind in ("weight_u", "weight_v"):
+        return x / np.linalg.norm(x)
+    if len(shape) == 1:
+        return 1 + np.float32(0.1) * x
+    return x * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+
+def fill(module: nn.Module) -> None:
+    state = module.state_dict()
+    values = {name: filled_value(name, tuple(t.shape)) for name, t in state.items()}
+    module.load_state_dict({name: torch.as_tensor(value) for name, value in values.items()})
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_names_shapes_and_counts(size: str) -> None:
+    expected = read_keys(size)
+    with torch.device("meta"):  # no memory, no slow initialisation
+        networks = build(size)
+    for letter, network in zip("GD", networks, strict=True):
+        state = network.state_dict().items()
+        keys = [[name, list(t.shape), str(t.dtype).removeprefix("torch.")] for name, t in state]
+        assert keys == expected[f"{letter}_state_dict"]
+        names = [name for name, _ in network.named_parameters()]
+        assert names == expected[f"{letter}_parameters"]
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert count == expected[f"{letter}_params"]
+        assert size == "small" or count == PUBLISHED_COUNTS[letter]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_generator_images(mode: str) -> None:
+    given = read_arrays("small.npz")
+    generator, _ = build("small")
+    fill(generator)
+    with torch.no_grad():
+        images = generator.train(mode == "train")(given["z"], given["labels"])
+    close(images, given[f"g_images_{mode}"])
+    if mode == "train":
+        state = generator.state_dict()
+        after = {k.split("/")[1]: v for k, v in given.items() if k.startswith("g_after_train/")}
+        assert len(after) == 4
+        for name, expected in after.items():
+            close(state[name], expected)
+
+
+@torch.no_grad()
+def test_discriminator_features_and_logits() -> None:
+    given = read_arrays("small.npz")
+    _, discriminator = build("small")
+    fill(discriminator)
+    norms = {key.split("/")[1]: v for key, v in given.items() if key.startswith("sn/")}
+    discriminator.load_state_dict(discriminator.state_dict() | norms)
+    features, logits = discriminator.eval()(given["d_images"], given["labels"])
+    close(logits, given["d_logits_eval"])
+    assert len(features) == 4
+    for k, feature in enumerate(features):
+        assert list(feature.shape) == given[f"d_feat{k}_shape"].tolist()
+        close(feature[:, :4, :2, :2], given[f"d_feat{k}_slice"])
+        moments = torch.stack([feature.double().mean(), feature.double().std(correction=1)])
+        close(moments, given["d_feat_meanstd"][k])
+    close(discriminator(given["g_images_eval"], given["labels"])[1], given["d_logits_on_g"])
+
+
+@torch.no_grad()
+def test_spectral_norm_advances_in_training() -> None:
+    given = read_arrays("small.npz")
+    _, discriminator = build("small")
+    fill(discriminator)
+    first = discriminator.train()(given["d_images"], given["labels"])[1]
+    close(first, given["d_train_fwd1_logits_from_raw_uv"])
+    state = discriminator.state_dict()
+    for name in ("netD.0.0", "netD.1.0", "netD.2.0", "netD.3.0", "project.0"):
+        close(state[f"{name}.weight_u"], given[f"sn_after1/{name}.weight_u"])
+    second = discriminator(given["d_images"], given["labels"])[1]
+    close(second, given["d_train_fwd2_logits_from_raw_uv"])
+
+
+def test_generator_loss_over_24_calls() -> None:
+    expected, given = (
+        json.loads((DATA / "losses.json").read_text())["GLoss"],
+        read_arrays("loss_inputs.npz"),
+    )
+    pixels = nn.functional.l1_loss(given["xs"], given["xt"])
+    student, teacher = ([given[f"{kind}{k}"] for k in range(4)] for kind in ("sf", "tf"))
+    features = feature_loss(student, teacher)
+    for call in expected["calls"]:
+        due = adversarial_due(call["call"], 2)
+        assert due == call["adversarial"]
+        weight = original_pixel_weight(expected["lambda_pixel"], call["call"])
+        assert weight == pytest.approx(call["lambda1_used"], abs=1e-12)
+        adversarial = (given["ds"], given["dr"]) if due else None
+        terms = generator_loss(pixels, features, weight, adversarial, expected["lambda_gan"])
+        log = call["log"]
+        assert terms["g_total"].item() == pytest.approx(call["total"], abs=1e-5)
+        assert terms["g_pixels"].item() == pytest.approx(log["G/Pixel Loss"], abs=1e-5)
+        assert terms["g_features"].item() == pytest.approx(log["G/Feature Loss"], abs=1e-5)
+        if due:
+            names = ("G/Adversarial Distillation Loss", "G/Adversarial GAN Loss")
+            assert terms["g_student"].item() == pytest.approx(log[names[0]], abs=1e-5)
+            assert terms["g_random"].item() == pytest.approx(log[names[1]], abs=1e-5)
+        else:
+            assert set(terms) == {"g_pixels", "g_features", "g_total"}
+
+
+def test_discriminator_loss() -> None:
+    expected = json.loads((DATA / "losses.json").read_text())["DLoss"]["log"]
+    given = read_arrays("loss_inputs.npz")
+    terms = discriminator_loss(given["dt"], given["ds"], given["dreal"], given["dr"])
+    assert len(terms) == len(expected) == 5
+    for name, term in terms.items():
+        original = f"D/{name.removeprefix('d_').capitalize()} Loss"
+        assert term.item() == pytest.approx(expected[original], abs=1e-5)
+
+
+def test_scheduled_pixel_weight_falls_by_epochs() -> None:
+    weights = [scheduled_pixel_weight(0.2, epoch, 4) for epoch in (0, 1, 3.5, 4, 9)]
+    assert weights == pytest.approx([0.2, 0.15, 0.025, 0, 0])

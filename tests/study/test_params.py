@@ -1,0 +1,136 @@
+import pytest
+import yaml
+
+from lib.common.errors import StudyError
+from lib.common.paths import ROOT
+from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
+from lib.study.params import parse_override, read_profile, validate
+from lib.study.preflight import check_declarations
+from lib.study.rules import RULES
+
+PROFILES = sorted((ROOT / "params").glob("*.yaml"))
+TINY = read_profile(ROOT / "params" / "tiny.yaml")
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_valid_and_named_after_its_file(path):
+    params = validate(read_profile(path))
+    assert params.profile == path.stem
+    check_declarations(params)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_line_of_a_profile_is_explained(path):
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "#" in line, line
+
+
+def test_profiles_have_the_same_keys():
+    assert len({frozenset(read_profile(path)) for path in PROFILES}) == 1
+
+
+def test_notebooks_declare_the_default_profile():
+    digits = validate(read_profile(ROOT / "params" / "digits.yaml")).model_dump()
+    for path in notebook_paths() + appendix_paths():
+        for key, value in declared_parameters(path).items():
+            assert digits[key] == value, f"{path.name}: {key}"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seeed": 1}, "unknown parameter seeed"),
+        ({"seed": "one"}, "parameter seed"),
+        ({"seed": True}, "parameter seed"),
+        ({"seed": -1}, "parameter seed.*greater than or equal to 0"),
+        ({"teacher_kimg": float("nan")}, "parameter teacher_kimg"),
+        ({"student_epochs": 1.5}, "parameter student_epochs"),
+        ({"student_epochs": 0}, "parameter student_epochs"),
+        ({"student_learning_rate": "fast"}, "parameter student_learning_rate"),
+        ({"student_learning_rate": None}, "parameter student_learning_rate"),
+        ({"data": "mnist"}, "parameter data.*'digits', 'cifar10' or 'imagefolder'"),
+        ({"classifiers": ["resnet21"]}, "parameter classifiers.*resnet21"),
+        ({"classifiers": ["resnet20", "resnet20"]}, "parameter classifiers.*twice"),
+        ({"calibration_sets": ["real", "dreams"]}, "parameter calibration_sets.*dreams"),
+        ({"calibration_sets": ["noise", "grey"]}, "real must be among"),
+        ({"quantization_accuracy_aware_sets": ["real", "x"]}, "accuracy_aware_sets.*known.*zeroq"),
+        ({"profile": "../elsewhere"}, "parameter profile"),
+        ({"calibration_sets": ["real"]}, "at least one set"),
+        ({"calibration_per_class": 999}, "calibration_per_class must not exceed"),
+        ({"device": "cuda"}, "sampling_backend openvino computes on the CPU: choose torch"),
+        ({"sampling_precision": "float16"}, "sampling_precision float16 needs device: cuda"),
+        ({"data": "digits", "test_images": 0}, "test_images must be 10 or more"),
+        (
+            {"quantization_engines": ["nncf", "tflite"]},
+            "parameter quantization_engines.*'nncf' or 'pot'",
+        ),
+        ({"quantization_engines": ["pot", "pot"]}, "parameter quantization_engines.*twice"),
+        ({"quantization_overflow_fix": "all"}, "parameter quantization_overflow_fix"),
+        ({"quantization_pot_seeds": -1}, "parameter quantization_pot_seeds"),
+        ({"scheduler": "here"}, "scheduler must be an address such as tcp://"),
+    ],
+)
+def test_wrong_values_are_one_line_that_names_the_key(change, message):
+    with pytest.raises(StudyError, match=message) as error:
+        validate(TINY | change)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_key_is_named():
+    with pytest.raises(StudyError, match="parameter seed is missing"):
+        validate({key: value for key, value in TINY.items() if key != "seed"})
+
+
+def test_floats_are_read_as_people_write_them():
+    values = yaml.safe_load("{student_learning_rate: 2e-4, teacher_r1_gamma: 1}")
+    assert values["student_learning_rate"] == "2e-4"
+    params = validate(TINY | values)
+    assert params.student_learning_rate == 2e-4
+    assert params.teacher_r1_gamma == 1.0
+
+
+def test_group_strips_the_prefix():
+    group = validate(TINY).group("sampling")
+    assert group["per_class"] == TINY["sampling_per_class"]
+    assert "seed" not in group
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("seed: 1\nseed: 2\n", "seed given twice"),
+        ("seed: [1", "no valid YAML"),
+        ("- 1\n", "key: value"),
+    ],
+)
+def test_faulty_files_are_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=f"mine.yaml.*{message}"):
+        read_profile(path)
+    with pytest.raises(StudyError, match="nowhere.yaml is missing"):
+        read_profile(tmp_path / "nowhere.yaml")
+
+
+def test_overrides_are_read_as_yaml():
+    assert parse_override("[a, b]") == ["a", "b"]
+    assert parse_override("3") == 3
+    assert parse_override("[a") == "[a"
+
+
+def test_rules_name_the_parameters_that_they_read():
+    """Every rule, given a profile without one of its parameters' values, would fail to read it."""
+    values = validate(read_profile(ROOT / "params" / "cifar10.yaml"))
+    for rule, keys in RULES.items():
+        seen = set()
+
+        class Watched:
+            def __init__(self, seen):
+                object.__setattr__(self, "seen", seen)
+
+            def __getattribute__(self, key):
+                object.__getattribute__(self, "seen").add(key)
+                return getattr(values, key)
+
+        rule(Watched(seen))
+        assert seen and seen <= keys <= set(values.model_dump())
