@@ -1,0 +1,11 @@
+"""What quantization can be calibrated with: each kind of set, and what networks see in it."""
+
+import lazy_loader
+
+EXPORTS = {
+    "activations": ["activation_distances", "layer_activations"],
+    "fractals": ["fractal_images"],
+    "kinds": ["CALIBRATION_SETS", "SETS_PER_MODEL", "balanced_order", "make_calibration_set"],
+    "zeroq": ["StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -1,0 +1,16 @@
+"""The networks that are quantized: five families, their training, published weights."""
+
+import lazy_loader
+
+EXPORTS = {
+    "build": ["build_classifier"],
+    "published": ["adopt_published", "classifier_maker", "published_file"],
+    "training": [
+        "accuracy",
+        "load_classifier",
+        "predict",
+        "predict_with_features",
+        "train_classifier",
+    ],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

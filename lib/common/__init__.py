@@ -1,0 +1,14 @@
+"""What every room uses: errors, files, seeds, progress, processes, fingerprints, statistics."""
+
+import lazy_loader
+
+EXPORTS = {
+    "errors": ["StudyError"],
+    "machine": ["cpu_flags"],
+    "paths": ["resolve"],
+    "processes": ["launch"],
+    "progress": ["person_watches"],
+    "statistics": ["bootstrap_interval"],
+    "tensors": ["load_tensors"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -1,0 +1,1 @@
+"""Networks from elsewhere: how they are described, read and checked."""

@@ -1,0 +1,1 @@
+"""OpenVINO's older tool, POT, in an environment of its own."""

@@ -1,0 +1,1 @@
+"""Reads NVIDIA's official network pickles; nothing in them is executed."""
