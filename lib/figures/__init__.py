@@ -1,4 +1,4 @@
-"""How the study draws: charts, image grids, animations, captions, one colour a calibration set."""
+"""How the study draws: charts, image grids, tables, animations, captions, the colours of sets."""
 
 import lazy_loader
 
@@ -21,5 +21,6 @@ EXPORTS = {
         "interval_panels",
         "measured_curves",
     ],
+    "tables": ["show"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)
