@@ -1,11 +1,11 @@
-"""The classifiers: five families, named and shaped as in chenyaofo/pytorch-cifar-models."""
+"""The classifiers: five families, shaped as in chenyaofo/pytorch-cifar-models."""
 
-import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lib.classifiers.names import scaled, split_name
 from lib.classifiers.repvgg import RepVGG, fuse_repvgg
 from lib.classifiers.resnet import ResNet
 from lib.common.errors import StudyError
@@ -14,33 +14,6 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 """Channel means of images in [0, 1] with which the published weights were trained."""
 CIFAR10_STD = (0.2023, 0.1994, 0.2010)
 """Channel standard deviations of images in [0, 1] with which the published weights were trained."""
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "resnet": ("resnet20", "resnet32", "resnet44", "resnet56"),
-    "vgg": ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
-    "mobilenetv2": (
-        "mobilenetv2_x0_5",
-        "mobilenetv2_x0_75",
-        "mobilenetv2_x1_0",
-        "mobilenetv2_x1_4",
-    ),
-    "shufflenetv2": (
-        "shufflenetv2_x0_5",
-        "shufflenetv2_x1_0",
-        "shufflenetv2_x1_5",
-        "shufflenetv2_x2_0",
-    ),
-    "repvgg": ("repvgg_a0", "repvgg_a1", "repvgg_a2"),
-}
-"""The published sizes of each family; any may also be had at another width, `<size>_x<width>`."""
-
-NAME = re.compile(
-    r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|mobilenetv2|shufflenetv2|repvgg_a[0-2])"
-    r"(?:_x(?P<width>\d+_\d+))?"
-)
-MAX_WIDTH = 4.0
-UNFUSED = "_unfused"
-"""Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
 
 REPVGG_WIDTHS = {
     "repvgg_a0": (48, 48, 96, 192, 1280),
@@ -56,7 +29,7 @@ def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
     A width multiplies the channels, rounded to multiples of 8. Weights are drawn from torch's
     global generator. Raises `StudyError` for a name it does not know.
     """
-    size, width = _parse(name)
+    size, width = split_name(name)
     if num_classes < 1:
         raise StudyError(f"{name}: num_classes must be at least 1, not {num_classes}")
     if size in REPVGG_WIDTHS:
@@ -69,20 +42,6 @@ def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
         return build(size, width, num_classes)
     blocks = (int(size.removeprefix("resnet")) - 2) // 6
     return ResNet(blocks, tuple(scaled(c, width) for c in (16, 32, 64)), num_classes)
-
-
-def family(name: str) -> str:
-    """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
-    size, _ = _parse(name)
-    return next(f for f in FAMILIES if size.startswith(f))
-
-
-def is_classifier(name: str) -> bool:
-    """Tell whether `name` is one of the study's classifiers."""
-    try:
-        return bool(family(name))
-    except StudyError:
-        return False
 
 
 class NormalizedClassifier(nn.Module):
@@ -130,24 +89,3 @@ def features(model: nn.Module, x: Tensor) -> Tensor:
 def prepare_for_deployment(model: nn.Module) -> nn.Module:
     """Return a copy of `model` in eval mode, its RepVGG blocks (if any) fused."""
     return fuse_repvgg(model)
-
-
-def _parse(name: str) -> tuple[str, float]:
-    """Split a name into its size and width: `"vgg11_bn_x0_25"` -> `("vgg11_bn", 0.25)`."""
-    match = NAME.fullmatch(name)
-    has_own_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
-    if match is None or (has_own_width and match["width"] is None):
-        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
-        raise StudyError(
-            f"unknown classifier {name!r}; known are {sizes}; "
-            "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
-        )
-    width = float((match["width"] or "1_0").replace("_", "."))
-    if not 0 < width <= MAX_WIDTH:
-        raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")
-    return match["size"], width
-
-
-def scaled(channels: int, width: float) -> int:
-    """Multiply channels by a width, to the nearest multiple of 8 and at least 8."""
-    return max(8, 8 * round(channels * width / 8))

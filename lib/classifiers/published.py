@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, FAMILIES
+from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD
+from lib.classifiers.names import FAMILIES
 from lib.classifiers.training import WEIGHTS, load_published, train_classifier
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import MobileNetV2, ShuffleNetV2
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
-from lib.classifiers.build import scaled
+from lib.classifiers.names import scaled
 
 VGG_LAYERS = {"vgg11_bn": "A", "vgg13_bn": "B", "vgg16_bn": "D", "vgg19_bn": "E"}
 MOBILENETV2_STAGES = [  # expansion, channels, blocks, stride (ImageNet's second stage has stride 2)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.classifiers.build import family
+from lib.classifiers.names import family
 from lib.common.errors import StudyError
 
 CHENYAOFO = "chenyaofo/pytorch-cifar-models"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from lib.classifiers.build import UNFUSED, family, is_classifier
+from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import hash_tree, read_json, sha256_json, write_json
 from lib.common.machine import cpu_flags

@@ -16,7 +16,8 @@ import openvino.properties.hint as hints
 import torch
 from torch import nn
 
-from lib.classifiers.build import UNFUSED, prepare_for_deployment
+from lib.classifiers.build import prepare_for_deployment
+from lib.classifiers.names import UNFUSED
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path

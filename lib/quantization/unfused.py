@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.classifiers.build import UNFUSED
+from lib.classifiers.names import UNFUSED
 
 CELL = ["nncf", "default", "real"]
 MEASURES = ["accuracy", "drop_pp", "agreement", "quantizers", "size_bytes"]

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from lib.calibration.kinds import CALIBRATION_SETS, SETS_PER_MODEL
-from lib.classifiers.build import UNFUSED, family, is_classifier
+from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.common.errors import StudyError
 from lib.quantization.own.parameters import OwnModel
 from lib.student.recipes import parse_recipe

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lib.classifiers.build import FAMILIES, family
+from lib.classifiers.names import FAMILIES, family
 
 DIGITS = 1797  # images in scikit-learn's set
 Values = Any  # of `lib.study.params.Params`

@@ -13,14 +13,13 @@ from lib.classifiers import training as classifier_training
 from lib.classifiers.build import (
     CIFAR10_MEAN,
     CIFAR10_STD,
-    FAMILIES,
     NormalizedClassifier,
     build_classifier,
-    family,
     features,
     features_and_logits,
     prepare_for_deployment,
 )
+from lib.classifiers.names import FAMILIES, family
 from lib.classifiers.repvgg import RepVGGBlock, fuse_repvgg
 from lib.classifiers.training import (
     Draws,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lib.classifiers import published as published_weights
-from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, FAMILIES, build_classifier
+from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
+from lib.classifiers.names import FAMILIES
 from lib.classifiers.published import (
     CIFAR10_CLASSES,
     SHA256_STARTS,
