@@ -1,9 +1,9 @@
 """Train a profile's student from the command line, in one process or in many.
 
-`python -m lib.student.command params/cifar10.yaml OUT`, or on several machines that share OUT
-`accelerate launch --multi_gpu --num_machines 2 … -m lib.student.command params/cifar10.yaml OUT`;
-without GPUs `torchrun --nnodes 2 …`, since `accelerate launch` starts one process there. It reads
-the artifacts `teacher_samples` and `real` that the notebooks before have made.
+`python -m lib.study.distill_command params/cifar10.yaml OUT`, or on several machines that share OUT
+`accelerate launch --multi_gpu --num_machines 2 … -m lib.study.distill_command …`; without GPUs
+`torchrun --nnodes 2 …`, since `accelerate launch` starts one process there. It reads the artifacts
+`teacher_samples` and `real` that the notebooks before have made.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def train_student(profile: Path, out: Path, device: str | None = None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lib.student.command", description=__doc__)
+    parser = argparse.ArgumentParser("python -m lib.study.distill_command", description=__doc__)
     parser.add_argument("profile", type=Path, help="parameter file, such as params/cifar10.yaml")
     parser.add_argument("out", type=Path, help="folder for student.safetensors and its log")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's")
