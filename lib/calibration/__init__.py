@@ -5,7 +5,7 @@ import lazy_loader
 EXPORTS = {
     "activations": ["activation_distances", "layer_activations"],
     "fractals": ["fractal_images"],
-    "kinds": ["CALIBRATION_SETS", "SETS_PER_MODEL", "balanced_order", "make_calibration_set"],
+    "kinds": ["KINDS", "balanced_order", "make_calibration_set", "shared_kinds"],
     "zeroq": ["StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

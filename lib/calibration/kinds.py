@@ -1,14 +1,14 @@
 """Calibration sets: the images whose activations fix the ranges of the INT8 networks.
 
-Each kind is one function in `CALIBRATION_SETS`; a new set needs no more than a new entry there.
-The kinds in `SETS_PER_MODEL` belong to one network and are made from it.
+Each kind is one record in `KINDS`; a new set needs no more than a new entry there.
 All sets are class-balanced as far as their kind allows and lie in an order in which every prefix
 is, too: quantization reads a set from the start and stops at its subset size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -56,26 +56,23 @@ def make_calibration_set(
 ) -> None:
     """Write a calibration set of `kind` as a SampleSet into `out`.
 
-    `source` is the folder of the SampleSet that real, teacher, student and one_class are drawn
-    from without replacement, and whose channel statistics gaussian copies. The other kinds need
-    no images, only `class_names`. Raises `StudyError` for an unknown kind, a missing source, or
+    `source` is the folder of the SampleSet that the kind `needs`, if it does; other kinds need
+    only `class_names`. Raises `StudyError` for an unknown kind, a missing source, or
     one with too few images of a class.
     """
-    if kind in SETS_PER_MODEL:
-        raise StudyError(
-            f"calibration set {kind} belongs to a network: use lib.calibration.zeroq instead"
-        )
-    if kind not in CALIBRATION_SETS:
-        known = ", ".join(CALIBRATION_SETS)
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
         raise StudyError(f"calibration set {kind!r} is unknown: choose one of {known}")
-    if kind in NEED_SOURCE and source is None:
+    if KINDS[kind].per_network:
+        raise StudyError(f"calibration set {kind} is made for each network: see make_zeroq_sets")
+    if KINDS[kind].needs and source is None:
         raise StudyError(f"calibration set {kind} needs a source: name the folder of its SampleSet")
-    samples = SampleSet.load(source) if kind in NEED_SOURCE else None
+    samples = SampleSet.load(source) if KINDS[kind].needs else None
     names = samples.class_names if samples is not None else class_names
     if not names:
         raise StudyError(f"calibration set {kind} needs class_names: give the data set's classes")
     request = Request(kind, samples, len(names), per_class, seed)
-    images, labels = CALIBRATION_SETS[kind](request)
+    images, labels = KINDS[kind].make(request)
     order = balanced_order(labels, derive_seed(seed, "calibration order", kind))
     data = samples.info.get("data", kind) if samples is not None else kind
     info = {"data": data, "class_names": list(names), "kind": kind}
@@ -158,20 +155,140 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return images.mean(axis=axes, dtype=np.float64), images.std(axis=axes, dtype=np.float64)
 
 
-CALIBRATION_SETS: dict[str, Callable[[Request], Samples]] = {
-    "real": draw_balanced,
-    "teacher": draw_balanced,
-    "student": draw_balanced,
-    "fractal": make_fractals,
-    "noise": make_noise,
-    "gaussian": make_gaussian,
-    "one_class": draw_one_class,
-    "grey": make_grey,
+@dataclass(frozen=True)
+class Kind:
+    """A kind of calibration set: how it is made and what is said of it.
+
+    `make` draws the images; None: they are optimised for each network by itself
+    (`lib.calibration.zeroq`). `needs` names the artifact whose images it reads. `origin` decides
+    the licence: images of the data, of the study's generators, made from statistics of the data
+    or of networks, or by code alone. `control`: a set that is there to do worse.
+    """
+
+    name: str
+    colour: str
+    words: str  # after "calibration sets: …"
+    description: str  # a sentence for data cards
+    make: Callable[[Request], Samples] | None
+    origin: Literal["data", "generator", "statistics", "code"]
+    needs: str = ""
+    labelled: bool = True  # the images show the classes of their labels
+    control: bool = False
+
+    @property
+    def per_network(self) -> bool:
+        """Whether each network has a set of its own."""
+        return self.make is None
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The artifacts that `make_calibration_set` reads, by its arguments."""
+        return {"source": self.needs} if self.needs else {}
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="real",
+            colour="#1f77b4",
+            words="training images",
+            description="Images of the training split, drawn by class without replacement.",
+            make=draw_balanced,
+            needs="real/train",
+            origin="data",
+        ),
+        Kind(
+            name="teacher",
+            colour="#ff7f0e",
+            words="made by the large generator",
+            description="Images that the study's teacher, StyleGAN2-ADA, made from random latents.",
+            make=draw_balanced,
+            needs="teacher_samples",
+            origin="generator",
+        ),
+        Kind(
+            name="student",
+            colour="#2ca02c",
+            words="made by the small one, which has learned from the teacher's images "
+            "(its discriminator saw real ones, too)",
+            description="Images that the study's student, DiStyleGAN distilled from the teacher, "
+            "made from random latents.",
+            make=draw_balanced,
+            needs="student_samples",
+            origin="generator",
+        ),
+        Kind(
+            name="fractal",
+            colour="#d62728",
+            words="drawn by formulas, of no class",
+            description="Coloured fractals of random iterated function systems, one family a "
+            "class.",
+            make=make_fractals,
+            origin="code",
+        ),
+        Kind(
+            name="zeroq",
+            colour="#8c564b",
+            words="optimised for each network until they match its batch normalisation statistics",
+            description="Images optimised, from noise, to match the batch normalisation "
+            "statistics of one classifier (ZeroQ, Cai et al. 2020, arXiv 2001.00281).",
+            make=None,
+            origin="statistics",
+            labelled=False,
+        ),
+        Kind(
+            name="noise",
+            colour="#9467bd",
+            words="pixels at random",
+            description="Uniform random pixels.",
+            make=make_noise,
+            origin="code",
+            labelled=False,
+            control=True,
+        ),
+        Kind(
+            name="gaussian",
+            colour="#7f7f7f",
+            words="pixels at random, with the mean and spread of real ones",
+            description="Gaussian noise with the mean and deviation of the training images by "
+            "channel.",
+            make=make_gaussian,
+            needs="real/train",
+            origin="statistics",
+            labelled=False,
+            control=True,
+        ),
+        Kind(
+            name="one_class",
+            colour="#bcbd22",
+            words="training images of a single class",
+            description="Images of the training split, of its first class alone.",
+            make=draw_one_class,
+            needs="real/train",
+            origin="data",
+            control=True,
+        ),
+        Kind(
+            name="grey",
+            colour="#e377c2",
+            words="one grey image over and over",
+            description="One mid-grey image, over and over.",
+            make=make_grey,
+            origin="code",
+            labelled=False,
+            control=True,
+        ),
+    )
 }
-"""How each kind of calibration set is made."""
+"""The kinds of sets by name, in the order in which they are shown."""
 
-SETS_PER_MODEL = frozenset({"zeroq"})
-"""The kinds made for each network by itself: see `lib.calibration.zeroq`."""
 
-NEED_SOURCE = frozenset({"real", "teacher", "student", "gaussian", "one_class"})
-"""The kinds that read a SampleSet."""
+def shared_kinds() -> list[Kind]:
+    """Return the kinds of which one set serves all networks."""
+    return [kind for kind in KINDS.values() if not kind.per_network]
+
+
+def set_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return `{set: colour}` of the distinct `names`, in their order, the same in every figure."""
+    return {name: KINDS[name].colour for name in names}

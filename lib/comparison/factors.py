@@ -13,7 +13,7 @@ import pandas as pd
 import statsmodels.formula.api as smf
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
-from lib.comparison.tables import CONTROLS
+from lib.calibration.kinds import KINDS
 
 FACTORS = {
     "calibration_set": "calibration set",
@@ -29,10 +29,11 @@ COLUMNS = ["factor", "levels", "df", "sum_sq", "eta_sq", "omega_sq", "note"]
 
 
 def usable_cells(table: pd.DataFrame, *, controls: bool = True) -> pd.DataFrame:
-    """Return the INT8 cells that succeeded, without `CONTROLS` unless `controls`."""
+    """Return the INT8 cells that succeeded, without control sets unless `controls`."""
     cells = table[(table["method"] != "fp32") & (table["status"] == "ok")]
     cells = cells.assign(agreement_pp=100 * cells["agreement"])
-    return cells if controls else cells[~cells["calibration_set"].isin(CONTROLS)]
+    left_out = [] if controls else [kind.name for kind in KINDS.values() if kind.control]
+    return cells[~cells["calibration_set"].isin(left_out)]
 
 
 def effect_sizes(cells: pd.DataFrame, response: str = "drop_pp") -> pd.DataFrame:

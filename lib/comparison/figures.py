@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from lib.calibration.kinds import set_colours
 from lib.comparison.tables import int8_name
-from lib.figures.colours import set_colours
 
 MARKERS = "osD^v<>PX*"
 ABSENT = "not in the grid"

@@ -11,8 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.calibration.kinds import set_colours
 from lib.common.seeds import numpy_generator
-from lib.figures.colours import set_colours
 from lib.quantization.cell import CELL_KEYS, reference_cell
 from lib.quantization.grid import cell_name, make_cells
 from lib.quantization.nncf import VARIANTS

@@ -27,8 +27,6 @@ from lib.quantization.cell import CELL_KEYS, reference_cell
 from lib.quantization.grid import cell_name
 
 ALL_MODELS = "all"
-CONTROLS = frozenset({"noise", "gaussian", "one_class", "grey"})
-"""Sets that are there to do worse."""
 Predictions = dict[str, np.ndarray]
 
 

@@ -1,4 +1,4 @@
-"""How the study draws: charts, image grids, tables, animations, captions, the colours of sets."""
+"""How the study draws: charts, image grids, tables, animations, captions."""
 
 import lazy_loader
 

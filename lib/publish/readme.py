@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.calibration.kinds import KINDS
 from lib.common.errors import StudyError
 from lib.common.files import read_json, write_text
 from lib.common.paths import ROOT, resolve
@@ -21,18 +22,6 @@ from lib.quantization.pot.environment import PINS
 START, END = "<!-- results -->", "<!-- /results -->"
 SECTION = re.compile(r"<!-- results ?(\S*) -->\n(.*?)\n<!-- /results ?\1 -->", re.DOTALL)
 """A results section: the name of its profile, "" for the first, and what stands between."""
-SETS = {
-    "real": "training images",
-    "teacher": "made by the large generator",
-    "student": "made by the small one, which has learned from the teacher's images "
-    "(its discriminator saw real ones, too)",
-    "fractal": "drawn by formulas, of no class",
-    "noise": "pixels at random",
-    "gaussian": "pixels at random, with the mean and spread of real ones",
-    "one_class": "training images of a single class",
-    "grey": "one grey image over and over",
-    "zeroq": "optimised for each network until they match its batch normalisation statistics",
-}
 FIGURES = {
     "06_versus_real": "Difference in accuracy to calibration with real images, a row for each "
     "calibration set, a point with its interval for each way to quantize, the zone of equivalence "
@@ -95,8 +84,8 @@ def wrong_lines(section: str, expected: str) -> list[str]:
 def _sets(headline: Path) -> str:
     """Explain the calibration sets of a headline table, in its order."""
     names = pd.read_csv(headline)["calibration_set"].unique()
-    told = (f"*{name}*: {SETS[name]}" for name in names if name in SETS)
-    return f"Calibration sets: {'; '.join(told)}."
+    words = (f"*{name}*: {KINDS[name].words}" for name in names if name in KINDS)
+    return f"Calibration sets: {'; '.join(words)}."
 
 
 def _verdict_link(folder: Path) -> str:

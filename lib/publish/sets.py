@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.calibration.kinds import KINDS
 from lib.common.errors import StudyError
 from lib.common.files import (
     hash_tree,
@@ -30,27 +31,12 @@ from lib.study.study import Study
 
 CARD = "card.json"
 SAMPLES = ("teacher_samples", "student_samples")
-KINDS = {
-    "real": "Images of the training split, drawn by class without replacement.",
-    "teacher": "Images that the study's teacher, StyleGAN2-ADA, made from random latents.",
-    "student": "Images that the study's student, DiStyleGAN distilled from the teacher, made from "
-    "random latents.",
-    "fractal": "Coloured fractals of random iterated function systems, one family a class.",
-    "noise": "Uniform random pixels.",
-    "gaussian": "Gaussian noise with the mean and deviation of the training images by channel.",
-    "one_class": "Images of the training split, of its first class alone.",
-    "grey": "One mid-grey image, over and over.",
-    "zeroq": "Images optimised, from noise, to match the batch normalisation statistics of one "
-    "classifier (ZeroQ, Cai et al. 2020, arXiv 2001.00281).",
-}
 LICENCES = {
     "digits": "CC BY 4.0 (Optical recognition of handwritten digits: E. Alpaydin, C. Kaynak; UCI)",
     "cifar10": "none stated for CIFAR-10 (A. Krizhevsky): research use, cite its author",
     "imagefolder": "that of the images in data_dir, which the study does not know",
 }
-OWN_CODE = frozenset({"fractal", "noise", "grey"})
 OWN_LICENCE = "Apache License 2.0, as the code: made by the study's code alone"
-UNLABELLED = frozenset({"noise", "gaussian", "grey", "zeroq"})
 
 
 def publish_sets(params: Params) -> list[Path]:
@@ -109,11 +95,11 @@ def data_card(samples: SampleSet, source: Path, name: str, entry: dict, params: 
     return {
         "name": name if source.name == name else f"{name}, {source.name}",
         "profile": params.profile,
-        "what": KINDS[kind],
+        "what": KINDS[kind].description,
         "images": len(samples),
         "shape": list(samples.images.shape[1:]),
         "images_per_class": dict(zip(samples.class_names, counts, strict=True)),
-        "labels_have_meaning": kind not in UNLABELLED,
+        "labels_have_meaning": KINDS[kind].labelled,
         "latents": None if samples.latents is None else list(samples.latents.shape),
         "record": samples.info,
         "made_by": entry["builder"],
@@ -133,12 +119,13 @@ def kind_of(name: str) -> str:
 
 def licence(kind: str, params: Params) -> str:
     """Return under which terms a kind of set may be passed on, as far as the study knows."""
-    if kind in OWN_CODE:
+    origin = KINDS[kind].origin
+    if origin == "code":
         return OWN_LICENCE
     terms = f"of the data: {LICENCES[params.data]}"
-    if kind in ("real", "one_class"):
+    if origin == "data":
         return terms
-    if kind in ("teacher", "student") and params.teacher != "train":
+    if origin == "generator" and params.teacher != "train":
         terms += "; of the teacher, which the study did not train: its own"
         if params.teacher == "official":
             terms += " (NVIDIA Source Code License, research and evaluation only)"

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from lib.calibration.kinds import CALIBRATION_SETS, SETS_PER_MODEL
+from lib.calibration.kinds import KINDS
 from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.common.errors import StudyError
 from lib.quantization.own.parameters import OwnModel
@@ -213,10 +213,9 @@ class Params(BaseModel):
     @field_validator("calibration_sets", "quantization_accuracy_aware_sets")
     @classmethod
     def _known_sets(cls, names: list[str]) -> list[str]:
-        known = [*CALIBRATION_SETS, *sorted(SETS_PER_MODEL)]
-        unknown = sorted(set(names) - set(known))
+        unknown = sorted(set(names) - set(KINDS))
         if unknown:
-            raise ValueError(f"no set is called {', '.join(unknown)}: known are {', '.join(known)}")
+            raise ValueError(f"no set is called {', '.join(unknown)}: known are {', '.join(KINDS)}")
         if len(names) < 2:
             raise ValueError("name real and at least one set to compare it with")
         if "real" not in names:

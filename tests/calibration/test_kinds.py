@@ -1,21 +1,29 @@
-"""Calibration sets: balance, order, determinism, errors."""
+"""Calibration sets: balance, order, determinism, errors, and what a new kind needs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.calibration.kinds import (
-    CALIBRATION_SETS,
+    KINDS,
     MID_GREY,
-    NEED_SOURCE,
+    Kind,
     balanced_order,
     channel_statistics,
     make_calibration_set,
+    set_colours,
+    shared_kinds,
 )
 from lib.common.errors import StudyError
+from lib.common.paths import ROOT
+from lib.comparison.factors import usable_cells
 from lib.data.samples import SampleSet
+from lib.publish.sets import card_text, data_card
+from lib.study.params import read_profile, validate
 
 NAMES = ["ant", "bee", "cat"]
-BALANCED = sorted(set(CALIBRATION_SETS) - {"one_class"})
+SHARED = [kind.name for kind in shared_kinds()]
+BALANCED = sorted(set(SHARED) - {"one_class"})
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def source(tmp_path_factory):
 
 
 def make(out, kind, source, per_class=10, seed=0):
-    source = source if kind in NEED_SOURCE else None
+    source = source if KINDS[kind].needs else None
     make_calibration_set(
         out, kind=kind, per_class=per_class, seed=seed, source=source, class_names=NAMES
     )
@@ -49,7 +57,7 @@ def test_every_prefix_is_balanced(kind, source, tmp_path):
     assert samples.labels.tolist() != sorted(samples.labels)
 
 
-@pytest.mark.parametrize("kind", sorted(set(CALIBRATION_SETS) - {"grey"}))
+@pytest.mark.parametrize("kind", sorted(set(SHARED) - {"grey"}))
 def test_the_seed_decides(kind, source, tmp_path):
     first = make(tmp_path / "a", kind, source, seed=1)
     again = make(tmp_path / "b", kind, source, seed=1)
@@ -94,13 +102,42 @@ def test_too_few_images_are_named(source, tmp_path):
 
 def test_wrong_requests_are_named(source, tmp_path):
     with pytest.raises(StudyError, match="'dream' is unknown.*real"):
-        make(tmp_path, "dream", source)
-    with pytest.raises(StudyError, match="zeroq belongs to a network"):
-        make(tmp_path, "zeroq", source)
+        make_calibration_set(tmp_path, kind="dream", per_class=2, seed=0)
+    with pytest.raises(StudyError, match="zeroq is made for each network"):
+        make_calibration_set(tmp_path, kind="zeroq", per_class=2, seed=0)
     with pytest.raises(StudyError, match="teacher needs a source"):
         make_calibration_set(tmp_path, kind="teacher", per_class=2, seed=0)
     with pytest.raises(StudyError, match="noise needs class_names"):
         make_calibration_set(tmp_path, kind="noise", per_class=2, seed=0)
+
+
+def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
+    black = Kind(
+        name="black",
+        colour="#000000",
+        words="nothing at all",
+        description="Images without light.",
+        make=lambda request: (np.zeros((request.total, 3, 32, 32), np.uint8), request.labels()),
+        origin="code",
+        labelled=False,
+        control=True,
+    )
+    monkeypatch.setitem(KINDS, "black", black)
+    values = read_profile(ROOT / "params" / "tiny.yaml") | {"calibration_sets": ["real", "black"]}
+    params = validate(values)
+    assert shared_kinds()[-1] is black and black.inputs == {}
+    samples = make(tmp_path / "calibration-black", "black", None)
+    assert samples.images.max() == 0 and samples.info["kind"] == "black"
+    entry = {"builder": "b", "options": {}, "inputs": {}}
+    entry["made_with"] = {"git_revision": "r", "versions": {}, "cpu": "c"}
+    name = "calibration-black"
+    card = data_card(samples, tmp_path / name, name, entry, params)
+    assert "made by the study's code alone" in card["licence"]
+    assert "Images without light." in card_text(card) and "show no classes" in card_text(card)
+    assert set_colours(["real", "black"])["black"] == "#000000"
+    table = pd.DataFrame({"calibration_set": ["real", "black"], "method": "default"})
+    table = table.assign(status="ok", agreement=1.0)
+    assert usable_cells(table, controls=False)["calibration_set"].tolist() == ["real"]
 
 
 def test_balanced_order_is_a_permutation_even_of_unequal_classes():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.calibration.kinds import KINDS, set_colours
 from lib.comparison.figures import (
     loss_heatmap,
     quality_scatter,
@@ -11,8 +12,8 @@ from lib.comparison.figures import (
     uncertainty_bars,
 )
 from lib.figures.captions import describe
-from lib.figures.colours import KNOWN, set_colours
 
+SYNTHETIC = [name for name in KINDS if name != "real"]
 WAYS = [("nncf", "default"), ("nncf", "accuracy_aware"), ("pot", "default")]
 WAYS += [("pot", "accuracy_aware")]
 
@@ -22,7 +23,7 @@ def pooled():
     """Nine sets, four ways: no grey set by the last, noise failed by the third, one seed there."""
     rng, rows = np.random.default_rng(0), []
     for engine, method in WAYS:
-        for name in KNOWN[1:]:
+        for name in SYNTHETIC:
             middle = -float(rng.gamma(0.4, 8))
             row = {"engine": engine, "method": method, "calibration_set": name}
             row |= {"difference_pp": middle, "low_pp": middle - 0.4, "high_pp": middle + 0.3}
@@ -50,8 +51,8 @@ def test_what_is_not_in_the_grid_is_not_said_to_have_failed(pooled):
     assert said.count("not compared") == 1 and said.count("not in the grid") == 1
     assert not any("nan" in text for text in said)
     heights = {text.get_text(): text.xy[1] for text in axis.texts}
-    assert round(heights["not compared"]) == KNOWN[1:].index("noise")
-    assert round(heights["not in the grid"]) == KNOWN[1:].index("grey")
+    assert round(heights["not compared"]) == SYNTHETIC.index("noise")
+    assert round(heights["not in the grid"]) == SYNTHETIC.index("grey")
 
 
 def test_bars_of_one_seed_are_marked_and_explained(pooled):
@@ -121,8 +122,8 @@ def test_a_loss_of_sixty_points_leaves_colour_to_one_of_half_a_point():
 
 
 def test_known_sets_have_distinct_colours_that_do_not_depend_on_the_others():
-    colours = set_colours(KNOWN)
-    assert len(set(colours.values())) == len(KNOWN)
+    colours = set_colours(KINDS)
+    assert len(set(colours.values())) == len(KINDS)
     assert set_colours(["grey"])["grey"] == colours["grey"]
 
 
