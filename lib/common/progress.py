@@ -1,4 +1,4 @@
-"""Progress: a bar while a person watches, plain lines in batch runs."""
+"""Progress: a bar while a person watches, at most ten plain lines in batch runs."""
 
 import os
 import sys
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from tqdm.auto import tqdm
 
-SECONDS_BETWEEN_LINES = (15, 300)  # in the first minutes, and at most
+PAUSE = 15  # seconds between lines at least
+SIGN_OF_LIFE = 60  # seconds to the first line at most
 
 
 def person_watches() -> bool:
@@ -23,7 +24,7 @@ def progress(
 ):
     """Iterate over `items` and show how far it got; `set_postfix_str` adds a text.
 
-    `total` counts all steps, `initial` those that an earlier run has already done. Without items,
+    `total` counts the whole work, of which `initial` was done before. Without items,
     `update(n)` says that n more steps are done.
     """
     if person_watches():
@@ -31,23 +32,18 @@ def progress(
     return PlainProgress(items, desc, total, unit, initial)
 
 
-def pause(seconds: float) -> float:
-    """Return how many seconds after the last line the next one is due, `seconds` into the work."""
-    shortest, longest = SECONDS_BETWEEN_LINES
-    return min(max(shortest, seconds / 10), longest)
-
-
 class PlainProgress:
-    """Print lines, every 15 s at first, seldom later: saved notebooks show no bar stuck half-way.
+    """Prints a line after a minute, at each tenth and at the end; none for what is done at once.
 
-    Hours of work leave some fifty lines in a notebook.
+    Without a total, lines come after 1, 2, 4, 8 … minutes.
     """
 
-    def __init__(self, items: Iterable, desc: str, total: int | None, unit: str, initial: int):
+    def __init__(self, items: Iterable, desc: str, total: int | None, unit: str, initial: int = 0):
         self.items, self.desc, self.unit = items, desc, unit
         self.total = len(items) if total is None and hasattr(items, "__len__") else total
         self.done = self.initial = initial
         self.text = ""
+        self.lines = 0  # printed, or passed over because they came too soon
         self.started = self.last = time.monotonic()
 
     def set_postfix_str(self, text: str) -> None:
@@ -59,23 +55,36 @@ class PlainProgress:
         for item in self.items:
             yield item
             self.update(1)
+        if self.lines:
+            self.close()
 
     def update(self, n: int) -> None:
-        """Count `n` more steps; print a line if the last one was long ago."""
+        """Count `n` more steps; print a line if one is due."""
         self.done += n
         now = time.monotonic()
-        if now - self.last >= pause(now - self.started):
-            self.last = now
+        due = self._due(now - self.started)
+        if due > self.lines and now - self.last >= PAUSE:
+            self.lines, self.last = due, now
             print(self.line(now - self.started), flush=True)
+
+    def _due(self, seconds: float) -> int:
+        """Return how many lines may have been printed after `seconds` of work."""
+        minutes = int(seconds / SIGN_OF_LIFE)
+        if self.total:
+            tenths = 10 * (self.done - self.initial) // max(self.total - self.initial, 1)
+            return min(max(tenths, minutes > 0), 9)
+        return min(minutes.bit_length(), 9)
+
+    def reset(self) -> None:
+        """Forget the steps that were counted."""
+        self.done = self.initial
 
     def close(self) -> None:
         """Print how long the steps took."""
         seconds, steps = time.monotonic() - self.started, self.done - self.initial
         if steps:
-            rate = steps / max(seconds, 1e-9)
-            print(
-                f"{self.desc}: {steps:,} {self.unit} in {seconds:.0f} s, {rate:.3g}/s", flush=True
-            )
+            rate = f"{steps / max(seconds, 1e-9):.3g}/s"
+            print(f"{self.desc}: {steps:,} {self.unit} in {seconds:.0f} s, {rate}", flush=True)
 
     def line(self, seconds: float) -> str:
         """Return the line after `seconds` of work."""
