@@ -1,12 +1,19 @@
-"""What the notebooks of the study are and which parameters each declares."""
+"""What the notebooks of the study are, which parameters each declares, and their cells for these.
+
+A notebook's cell tagged `parameters` names those that it reads; `python -m lib cells` writes the
+values of the default profile there, in the order of the schema.
+"""
 
 import ast
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lib.common.paths import NOTEBOOKS
+from lib.common.files import write_text
+from lib.common.paths import NOTEBOOKS, ROOT
+from lib.study.params import Params, read_profile, validate
 
 
 def notebook_paths() -> list[Path]:
@@ -40,3 +47,37 @@ def assigned_literals(source: str) -> dict[str, Any] | None:
 def read_tagged(notebook: dict, tag: str) -> list[dict]:
     """Return the cells of a notebook that have the tag."""
     return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
+
+
+def parameters_cell(names: Iterable[str]) -> str:
+    """Return the source of a cell that gives parameters their values of the default profile."""
+    values = validate(read_profile(ROOT / "params" / "digits.yaml")).model_dump()
+    lines = [f"{name} = {_literal(values[name])}" for name in Params.model_fields if name in names]
+    return "\n".join(["# What each means: docs/parameters.md", *lines])
+
+
+def write_parameter_cells() -> None:
+    """Write the cell tagged `parameters` of every notebook anew, for the names that it holds."""
+    for path in notebook_paths() + appendix_paths():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in read_tagged(notebook, "parameters"):
+            cell["source"] = parameters_cell(declared_parameters(path)).splitlines(keepends=True)
+        write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def fold_parameters(path: Path) -> None:
+    """Fold the cells of parameters in an executed notebook: who reads the results need not."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for tag in ("parameters", "injected-parameters"):
+        for cell in read_tagged(notebook, tag):
+            cell["metadata"].setdefault("jupyter", {})["source_hidden"] = True
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def _literal(value: Any) -> str:
+    """Write a value as the formatter would."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = {"true": "True", "false": "False", "null": "None"}.get(text, text)
+    if len(text) < 70:
+        return text
+    return "[\n" + "".join(f"    {json.dumps(item)},\n" for item in value) + "]"

@@ -1,4 +1,9 @@
-"""The parameters of the study: one flat, typed schema for every profile and notebook."""
+"""The parameters of the study: one flat, typed schema for every profile and notebook.
+
+Type, bounds, default and meaning of each are said here or, for what belongs to one stage, in that
+room's `options.py`. A profile holds what differs from the defaults, or from the profile that it
+names as its `base`.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -6,235 +11,330 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
-    field_validator,
+    create_model,
     model_validator,
 )
 
 from lib.calibration.kinds import KINDS
+from lib.calibration.options import ZeroQOptions
 from lib.classifiers.names import UNFUSED, family, is_classifier
+from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
+from lib.common.options import (
+    Count,
+    Float,
+    Positive,
+    Share,
+    Truncation,
+    checked,
+    no_repeats,
+    option,
+    option_names,
+    options,
+)
+from lib.common.paths import resolve
+from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.parameters import OwnModel
-from lib.student.recipes import parse_recipe
+from lib.student.options import StudentOptions
 from lib.study.rules import RULES
+from lib.teacher.options import SamplingOptions, TeacherOptions
 
 
-def _number(value: Any) -> Any:
-    """Read `2e-4`, which YAML takes for a text, and whole numbers as floats."""
-    if isinstance(value, bool):
-        return value
-    try:
-        return float(value) if isinstance(value, int | str) else value
-    except ValueError:
-        return value
+def check_sets(names: list[str]) -> None:
+    """Refuse calibration sets that are unknown or lack what they are compared with."""
+    if unknown := sorted(set(names) - set(KINDS)):
+        raise StudyError(f"no set is called {', '.join(unknown)}: known are {', '.join(KINDS)}")
+    if len(names) < 2:
+        raise StudyError("name real and at least one set to compare it with")
+    if "real" not in names:
+        raise StudyError("real must be among the sets: the others are compared with it")
 
 
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[Float, Field(ge=0, le=1)]
-Positive = Annotated[Float, Field(gt=0)]
-NotNegative = Annotated[Float, Field(ge=0)]
+def check_own(models: list[OwnModel]) -> None:
+    """Refuse networks of one's own that are called like each other or like the study's."""
+    names = [model.name for model in models]
+    no_repeats.func(names)
+    for name in names:
+        if is_classifier(name.removesuffix(UNFUSED)):
+            raise StudyError(f"{name} is a name of the study's: choose another")
 
 
-class Params(BaseModel):
-    """All parameters; `params/digits.yaml` explains each one. Every key is required."""
+Classifier = Annotated[str, checked(family)]
+Sets = Annotated[list[str], no_repeats, checked(check_sets)]
+Classifiers = Annotated[list[Classifier], no_repeats]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+@options
+class Run:
+    """The run."""
+
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = option(
+        "digits", "name of the folder below output_dir"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
+        1, "every random number of the study derives from it"
+    )
+    output_dir: Annotated[str, Field(min_length=1)] = option(
+        "outputs", "where everything is written, from the repository's root", how=True
+    )
+    device: Literal["cpu", "cuda"] = option("cpu", "cpu or cuda", how=True)
+    num_processes: Annotated[int, Field(ge=1, le=64)] = option(
+        1, "processes that share the student's batches and the shards of samples", how=True
+    )
+    jobs: Count = option(2, "quantization cells that run side by side, one process each", how=True)
+    scheduler: str = option(
+        "",
+        "address of a dask scheduler whose workers take the cells instead, such as "
+        "tcp://10.0.0.1:8786",
+        how=True,
+    )
+
+
+@options
+class Data:
+    """Real data."""
+
+    data: Literal["digits", "cifar10", "imagefolder"] = option(
+        "digits", "digits (embedded), cifar10 (torchvision), or imagefolder: a tree of images"
+    )
+    data_dir: str = option(
+        "data", "where cifar10 lies, or the tree train/ and test/: a folder or a tar archive"
+    )
+    data_name: str = option("", 'what tables and figures call the data; "" for their own name')
+    test_images: NonNegative = option(
+        600, "size of the digits' test split; 0 where the data come split"
+    )
+    validation_images: Count = option(
+        200, "held out of training; accuracy-aware quantization judges its drop on them"
+    )
+
+
+@options
+class Teacher:
+    """00 The teacher."""
+
+    teacher: Annotated[str, Field(min_length=1)] = option(
+        "train",
+        "train, official (NVIDIA's CIFAR-10 file), a .safetensors or .pkl file, or a folder of "
+        "samples",
+    )
+    teacher_start: str = option(
+        "", 'training.safetensors of an earlier run, to go on from it; "" starts anew'
+    )
+
+
+@options
+class Evaluation:
+    """03 Evaluation."""
+
+    evaluator: Classifier = option(
+        "resnet20", "independent classifier that judges the classes; the default features are its"
+    )
+    evaluator_epochs: Count = option(8, "its training in passes over the real images")
+    evaluation_per_class: Count = option(
+        100, "images a class of each synthetic set that are measured"
+    )
+    evaluation_kid_subset_size: Annotated[int, Field(ge=2)] = option(
+        500, "images in a subset for KID"
+    )
+    evaluation_kid_subsets: Annotated[int, Field(ge=2)] = option(20, "subsets for KID")
+    evaluation_neighbours: Count = option(3, "neighbours for precision and recall")
+    evaluation_extractor: Literal["classifier", "inception-v3-compat"] = option(
+        "classifier", "whose features: classifier (the evaluator) or inception-v3-compat (download)"
+    )
+    evaluation_groups: Annotated[int, Field(ge=2)] = option(
+        20, "groups of images that intervals leave out in turn"
+    )
+    evaluation_score_classifier: Classifier = option(
+        "resnet20_x0_5", "classifier that is trained on synthetic images and tested on real ones"
+    )
+    evaluation_score_per_class: Count = option(100, "images a class that it is trained on")
+    evaluation_score_epochs: Count = option(4, "its training in passes over them")
+    evaluation_psis: Annotated[list[Truncation], Field(min_length=1), no_repeats] = option(
+        [0.4, 0.6, 0.8, 1.0], "truncation psi of the teacher's quality curve"
+    )
+    evaluation_psi_per_class: Count = option(50, "images a class at each psi")
+
+
+@options
+class Networks:
+    """The classifiers that are quantized."""
+
+    classifiers: Classifiers = option(
+        ["resnet20", "vgg11_bn_x0_5", "mobilenetv2_x0_25", "repvgg_a0_x0_25", "shufflenetv2_x0_5"],
+        "names as published, or with _x<width>",
+    )
+    classifiers_weights: Literal["train", "published"] = option(
+        "train", "train (by the study), or published: chenyaofo's for CIFAR-10, a download"
+    )
+    own_models: Annotated[list[OwnModel], checked(check_own)] = option(
+        [], "networks of your own beside them: {name, path, mean, std, …}, see docs/own.md"
+    )
+
+
+@options
+class Calibration:
+    """04 Calibration sets."""
+
+    calibration_sets: Sets = option(
+        ["real", "teacher", "student", "fractal", "noise", "zeroq", "grey"],
+        "sets that networks are quantized with; real is the reference",
+    )
+    calibration_per_class: Count = option(90, "images a class in each set")
+
+
+@options
+class Grid:
+    """05 Quantization."""
+
+    quantization_engines: Annotated[
+        list[Literal["nncf", "pot"]], Field(min_length=1), no_repeats
+    ] = option(["nncf", "pot"], "nncf; pot is OpenVINO's older tool, in an environment of its own")
+    quantization_methods: Annotated[
+        list[Literal["default", "accuracy_aware"]], Field(min_length=1), no_repeats
+    ] = option(["default", "accuracy_aware"], "default, accuracy_aware")
+    quantization_seeds: Count = option(
+        3, "how many times default quantization is repeated with other images of the set"
+    )
+    quantization_accuracy_aware_seeds: Count = option(
+        1, "the same for accuracy-aware quantization, which is slow"
+    )
+    quantization_accuracy_aware_sets: Sets = option(
+        ["real", "teacher", "student", "fractal"],
+        "accuracy-aware: which of calibration_sets are used",
+    )
+    quantization_pot_classifiers: Count = option(
+        4, "POT, which is slow, quantizes so many of the classifiers, from the first"
+    )
+    quantization_pot_seeds: NonNegative = option(
+        1, "repeats of POT's default quantization; 0 leaves it out"
+    )
+    quantization_pot_accuracy_aware_seeds: NonNegative = option(
+        0, "repeats of POT's accuracy-aware quantization; 0 leaves it out"
+    )
+    quantization_speed_repeats: Count = option(
+        5, "turns of the speed measurement, whose medians are kept"
+    )
+    quantization_unfused: Classifiers = option(
+        ["repvgg_a0_x0_25"], "RepVGG classifiers that are quantized with their branches, too"
+    )
+    sensitivity_classifiers: Annotated[list[str], Field(min_length=1), no_repeats] = option(
+        ["mobilenetv2_x0_25"], "which classifiers the section on sensitivity quantizes"
+    )
+    sensitivity_sizes: Annotated[list[Count], Field(min_length=1), no_repeats] = option(
+        [1, 10, 100, 300],
+        "images read by default quantization there; more than a set holds are left out",
+    )
+    sensitivity_methods: Annotated[
+        list[Literal["default_per_tensor", "default_a6", "default_a5", "default_a4"]], no_repeats
+    ] = option(
+        ["default_per_tensor", "default_a6", "default_a4"],
+        "its variants: weights per tensor, or 6, 5, 4 bits for activations",
+    )
+    sensitivity_seeds: Count = option(2, "how often each is repeated with other images of the set")
+
+
+@options
+class Comparison:
+    """06 Comparison."""
+
+    comparison_margin_pp: Positive = option(
+        0.5, "percentage points within which two accuracies count as equivalent"
+    )
+    comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)] = option(0.95, "of the intervals")
+    comparison_bootstrap: Annotated[int, Field(ge=100)] = option(2000, "bootstrap resamples")
+
+
+@options
+class ImageGenerator:
+    """07 The image generator."""
+
+    generator_per_class: Annotated[int, Field(ge=2, le=100)] = option(
+        10, "images a class in the pictures of notebook 07"
+    )
+    generator_truncations: Annotated[list[Share], Field(min_length=1)] = option(
+        [0.0, 0.4, 0.7, 1.0], "truncation psi in the pictures of notebook 07"
+    )
+
+
+@options
+class Ablation:
+    """A1 What each change to the original distillation brings (--only A1)."""
+
+    ablation_variants: list[str] = option(
+        [], "recipes to compare, as notebook A1 lists them; [] for all"
+    )
+    ablation_epochs: Count = option(3, "passes over the teacher's samples, for every variant")
+    ablation_seeds: Count = option(3, "runs of every variant")
+
+
+# In the order in which notebooks and docs show them; a prefix is put before the names.
+PARTS: list[tuple[str, type]] = [
+    ("", Run),
+    ("", Data),
+    ("", Teacher),
+    ("teacher", TeacherOptions),
+    ("sampling", SamplingOptions),
+    ("student", StudentOptions),
+    ("", Evaluation),
+    ("", Networks),
+    ("classifier", ClassifierOptions),
+    ("", Calibration),
+    ("zeroq", ZeroQOptions),
+    ("quantization", QuantizationOptions),
+    ("", Grid),
+    ("", Comparison),
+    ("", ImageGenerator),
+    ("", Ablation),
+]
+GROUPS = {prefix: kind for prefix, kind in PARTS if prefix}
+
+
+class _Params(BaseModel):
+    """All parameters; `python -m lib parameters` explains each one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    # the run
-    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    output_dir: Annotated[str, Field(min_length=1)]
-    device: Literal["cpu", "cuda"]
-    num_processes: Annotated[int, Field(ge=1, le=64)]
-    jobs: Count
-    scheduler: str
-    # real data
-    data: Literal["digits", "cifar10", "imagefolder"]
-    data_dir: str
-    data_name: str
-    test_images: Annotated[int, Field(ge=0)]
-    validation_images: Count
-    # 00 teacher training
-    teacher: Annotated[str, Field(min_length=1)]
-    teacher_start: str
-    teacher_kimg: Positive
-    teacher_batch_size: Annotated[int, Field(ge=4)]
-    teacher_z_dim: Count
-    teacher_w_dim: Count
-    teacher_mapping_layers: Count
-    teacher_mapping_lr_multiplier: Positive
-    teacher_label_lr_multiplier: Positive
-    teacher_channel_base: Annotated[int, Field(ge=32)]
-    teacher_channel_max: Count
-    teacher_learning_rate: Positive
-    teacher_r1_gamma: NotNegative
-    teacher_r1_interval: Count
-    teacher_ema_kimg: Positive
-    teacher_ada_target: Share
-    teacher_ada_kimg: Positive
-    teacher_precision: Literal["float32", "bfloat16"]
-    teacher_checkpoint_kimg: Positive
-    # 01 teacher sampling
-    sampling_per_class: Count
-    sampling_truncation: Annotated[Float, Field(ge=0, le=2)]
-    sampling_noise_mode: Literal["const", "random", "none"]
-    sampling_latent_distribution: Literal["normal", "uniform"]
-    sampling_backend: Literal["openvino", "torch"]
-    sampling_precision: Literal["float32", "float16"]
-    sampling_batch_size: Count
-    sampling_shard_size: Count
-    # 02 distillation
-    student_recipe: str
-    student_epochs: Count
-    student_batch_size: Annotated[int, Field(ge=2)]
-    student_ngf: Annotated[int, Field(ge=8)]
-    student_ndf: Count
-    student_project_dim: Count
-    student_learning_rate: Positive
-    student_pixel_weight: NotNegative
-    student_pixel_epochs: Count
-    student_adversarial_weight: NotNegative
-    student_adversarial_interval: Count
-    student_ema_kimg: Positive
-    student_augment: Literal["none", "translation", "translation,cutout", "color,translation"]
-    student_checkpoint_updates: Count
-    # 03 evaluation
-    evaluator: str
-    evaluator_epochs: Count
-    evaluation_per_class: Count
-    evaluation_kid_subset_size: Annotated[int, Field(ge=2)]
-    evaluation_kid_subsets: Annotated[int, Field(ge=2)]
-    evaluation_neighbours: Count
-    evaluation_extractor: Literal["classifier", "inception-v3-compat"]
-    evaluation_groups: Annotated[int, Field(ge=2)]
-    evaluation_score_classifier: str
-    evaluation_score_per_class: Count
-    evaluation_score_epochs: Count
-    evaluation_psis: Annotated[list[Annotated[Float, Field(ge=0, le=2)]], Field(min_length=1)]
-    evaluation_psi_per_class: Count
-    # the classifiers
-    classifiers: list[str]
-    classifiers_weights: Literal["train", "published"]
-    own_models: list[OwnModel]
-    classifier_epochs: Count
-    classifier_batch_size: Annotated[int, Field(ge=2)]
-    classifier_learning_rate: Positive
-    classifier_weight_decay: NotNegative
-    classifier_augment_shift: Annotated[int, Field(ge=0, le=16)]
-    classifier_horizontal_flip: bool
-    classifier_label_smoothing: Annotated[Float, Field(ge=0, lt=1)]
-    classifier_mean: Annotated[list[Share], Field(min_length=3, max_length=3)]
-    classifier_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
-    # 04 calibration sets
-    calibration_sets: Annotated[list[str], Field(min_length=1)]
-    calibration_per_class: Count
-    zeroq_per_class: Count
-    zeroq_steps: Count
-    zeroq_batch_size: Annotated[int, Field(ge=2)]
-    # 05 quantization
-    quantization_engines: Annotated[list[Literal["nncf", "pot"]], Field(min_length=1)]
-    quantization_methods: Annotated[list[Literal["default", "accuracy_aware"]], Field(min_length=1)]
-    quantization_preset: Literal["performance", "mixed"]
-    quantization_subset_size: Count
-    quantization_bias_correction: Literal["fast", "full", "none"]
-    quantization_overflow_fix: Literal["disable", "enable", "first_layer"]
-    quantization_max_drop: Annotated[Float, Field(gt=0, lt=1)]
-    quantization_max_iterations: Count
-    quantization_seeds: Count
-    quantization_accuracy_aware_seeds: Count
-    quantization_accuracy_aware_sets: list[str]
-    quantization_pot_classifiers: Count
-    quantization_pot_seeds: Annotated[int, Field(ge=0)]
-    quantization_pot_accuracy_aware_seeds: Annotated[int, Field(ge=0)]
-    quantization_speed_repeats: Count
-    quantization_unfused: list[str]
-    sensitivity_classifiers: Annotated[list[str], Field(min_length=1)]
-    sensitivity_sizes: Annotated[list[Count], Field(min_length=1)]
-    sensitivity_methods: list[
-        Literal["default_per_tensor", "default_a6", "default_a5", "default_a4"]
-    ]
-    sensitivity_seeds: Count
-    # 06 comparison
-    comparison_margin_pp: Positive
-    comparison_confidence: Annotated[Float, Field(gt=0.5, lt=1)]
-    comparison_bootstrap: Annotated[int, Field(ge=100)]
-    # 07 the image generator
-    generator_per_class: Annotated[int, Field(ge=2, le=100)]
-    generator_truncations: Annotated[list[Share], Field(min_length=1)]
-    # A1 distillation ablation
-    ablation_variants: list[str]
-    ablation_epochs: Count
-    ablation_seeds: Count
-
-    @field_validator(
-        *("classifiers", "calibration_sets", "quantization_engines", "quantization_methods"),
-        *("quantization_unfused", "quantization_accuracy_aware_sets", "evaluation_psis"),
-        *("sensitivity_classifiers", "sensitivity_sizes", "sensitivity_methods"),
-    )
-    @classmethod
-    def _no_repeats(cls, names: list) -> list:
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"{', '.join(repeated)} named twice: name each once")
-        return names
-
-    @field_validator("classifiers", "evaluator", "evaluation_score_classifier")
-    @classmethod
-    def _known_classifiers(cls, names: list[str] | str) -> list[str] | str:
-        for name in [names] if isinstance(names, str) else names:
-            try:
-                family(name)
-            except StudyError as error:
-                raise ValueError(str(error)) from error
-        return names
-
-    @field_validator("own_models")
-    @classmethod
-    def _own_names(cls, models: list[OwnModel]) -> list[OwnModel]:
-        for name in cls._no_repeats([model.name for model in models]):
-            if is_classifier(name.removesuffix(UNFUSED)):
-                raise ValueError(f"{name} is a name of the study's: choose another")
-        return models
-
-    @field_validator("student_recipe")
-    @classmethod
-    def _known_recipe(cls, recipe: str) -> str:
-        try:
-            parse_recipe(recipe)
-        except StudyError as error:
-            raise ValueError(str(error)) from error
-        return recipe
-
-    @field_validator("calibration_sets", "quantization_accuracy_aware_sets")
-    @classmethod
-    def _known_sets(cls, names: list[str]) -> list[str]:
-        unknown = sorted(set(names) - set(KINDS))
-        if unknown:
-            raise ValueError(f"no set is called {', '.join(unknown)}: known are {', '.join(KINDS)}")
-        if len(names) < 2:
-            raise ValueError("name real and at least one set to compare it with")
-        if "real" not in names:
-            raise ValueError("real must be among the sets: the others are compared with it")
-        return names
-
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> "Params":
-        given = (info.context or {}).get("given", Params.model_fields.keys())
+        given = (info.context or {}).get("given", type(self).model_fields.keys())
         for rule, keys in RULES.items():
             if keys <= set(given):
                 rule(self)
         return self
 
+    def options(self, prefix: str) -> Any:
+        """Return the options of a stage, the parameters that start with `prefix_`."""
+        kind = GROUPS[prefix]
+        return kind(**{name: getattr(self, f"{prefix}_{name}") for name in option_names(kind)})
+
     def group(self, prefix: str) -> dict[str, Any]:
         """Return the parameters that start with `prefix_`, without that prefix."""
-        start = f"{prefix}_"
         values = self.model_dump()
+        start = f"{prefix}_"
         return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
+
+
+def _flat_fields() -> dict[str, tuple[Any, Any]]:
+    return {
+        f"{prefix}_{name}" if prefix else name: (field.annotation, field)
+        for prefix, kind in PARTS
+        for name, field in kind.__pydantic_fields__.items()
+    }
+
+
+Params = create_model("Params", __base__=_Params, **_flat_fields())
+"""The schema, made of all parts."""
+
+HOW = frozenset(
+    name for name, field in Params.model_fields.items() if field.json_schema_extra["how"]
+)
+"""The parameters that say how or where the study runs, not what comes out."""
 
 
 def validate(values: dict[str, Any], given: set[str] | None = None) -> Params:
@@ -252,24 +352,37 @@ def validate(values: dict[str, Any], given: set[str] | None = None) -> Params:
 def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
     fault = error.errors(include_url=False)[0]
     key = str(fault["loc"][0]) if fault["loc"] else ""
+    text = fault["msg"].removeprefix("Value error, ")
     if key == "own_models" and len(fault["loc"]) > 1:
         entry, *inner = fault["loc"][1:]
-        field = ".".join(map(str, inner)) or "entry"
-        text = fault["msg"].removeprefix("Value error, ")
-        return f"parameter own_models, network {entry + 1}, {field}: {text}"
+        inner = ".".join(map(str, inner)) or "entry"
+        return f"parameter own_models, network {entry + 1}, {inner}: {text}"
     if fault["type"] == "extra_forbidden":
         return f"unknown parameter {key}: no notebook declares it, remove it or mend its spelling"
-    if fault["type"] == "missing":
-        return f"parameter {key} is missing: add it, params/digits.yaml explains it"
-    text = fault["msg"].removeprefix("Value error, ")
     given = f" (given: {values.get(key)!r})" if key else ""
     return f"parameter {key or 'set'}: {text}{given}"
 
 
 def read_profile(path: Path | str) -> dict[str, Any]:
-    """Read a profile's YAML file as a dictionary; not yet validated."""
+    """Read a profile's YAML file, and the one that it names as its base, as a dictionary.
+
+    `base: digits` is `digits.yaml` beside the file or in `params/`. The values are not validated.
+    """
+    values, seen = read_yaml(Path(path)), {Path(path).resolve()}
+    while base := values.pop("base", None):
+        beside = Path(path).with_name(f"{base}.yaml")
+        path = beside if beside.is_file() else resolve(f"params/{base}.yaml")
+        if Path(path).resolve() in seen:
+            raise StudyError(f"{path} is its own base: name another one, or none")
+        seen.add(Path(path).resolve())
+        values = read_yaml(Path(path)) | values
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of lines `key: value`; raise `StudyError` for anything else."""
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise StudyError(f"{path} is missing: name a file such as params/digits.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

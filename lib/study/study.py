@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -28,25 +29,16 @@ from lib.common.files import (
 )
 from lib.common.fingerprint import code_fingerprint
 from lib.common.machine import describe_environment
-from lib.common.paths import NOTEBOOKS, ROOT
+from lib.common.options import outcome
+from lib.common.paths import NOTEBOOKS
 from lib.data.samples import RECORD
 from lib.figures.animation import write_gif
 from lib.figures.captions import caption_of, describe
 from lib.study.manifest import Manifest, changed_parameter
 from lib.study.notebooks import assigned_literals, declared_parameters
 from lib.study.output_folder import check_writable, file_error, output_folder
-from lib.study.params import Params, read_profile, validate
+from lib.study.params import HOW, Params, validate
 
-# These say how or where the study runs, not what comes out.
-RUN_ONLY = {
-    "output_dir",
-    "device",
-    "num_processes",
-    "jobs",
-    "scheduler",
-    "teacher_checkpoint_kimg",
-    "student_checkpoint_updates",
-}
 SECONDS_TO_WAIT = 30
 References = str | list[str] | dict[str, str]
 
@@ -74,8 +66,7 @@ class Study:
         a wrong type or a value out of range is a `StudyError`.
         """
         given = _plain_values(namespace)
-        values = read_profile(ROOT / "params" / "digits.yaml") | given
-        study = cls(validate(values, set(given)), notebook, set(given))
+        study = cls(validate(given, set(given)), notebook, set(given))
         check_writable(study.folder)
         study.manifest.begin(notebook)
         return study
@@ -97,14 +88,16 @@ class Study:
 
         `build(folder, **inputs as paths, **options, **run_options)` writes files into `folder`,
         which survives an interruption. Equal means: the same builder and `lib` code, the same
-        options, the same content of the inputs. `run_options` change how, not what, it makes.
+        options, the same content of the inputs. `run_options` change how, not what, it makes, and
+        so do those of a stage's options (`lib.common.options`) that are marked so.
         `measured` artifacts hold timings, which vary; the manifest lists them apart, and likewise
         the files of any other artifact that match one of the patterns `measured_files`. `mend`:
         the builder makes each file by itself, so that a damaged artifact keeps those that are not.
         `again(folder)` tells of an equal artifact that some of it failed: the builder gets it back
         to try that once more.
         """
-        inputs, options = inputs or {}, options or {}
+        inputs, given = inputs or {}, options or {}
+        options = {k: outcome(v) if is_dataclass(v) else v for k, v in given.items()}
         with self._locked():
             fingerprint = self._fingerprint(build, inputs, options)
             entry = self.manifest.entry(name)
@@ -118,7 +111,7 @@ class Study:
                 if same and (mend or again):
                     self._keep_intact(name, entry)
                 paths = {key: self._paths(value) for key, value in inputs.items()}
-                arguments = paths | options | (run_options or {})
+                arguments = paths | given | (run_options or {})
                 self._build(name, fingerprint, partial(build, **arguments))
                 files, timings = _sort_out(hash_tree(target), measured_files)
                 entry = self._entry(build, fingerprint, inputs, options, files)
@@ -279,7 +272,7 @@ class Study:
 
     def _own_parameters(self) -> dict[str, Any]:
         values = self.params.model_dump()
-        return {key: values[key] for key in self.declared if key not in RUN_ONLY}
+        return {key: values[key] for key in self.declared if key not in HOW}
 
     def _record(self, section: str, name: str, entry: dict) -> None:
         values = self.params.model_dump()

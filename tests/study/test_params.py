@@ -1,12 +1,25 @@
+import json
+import re
+from dataclasses import asdict, replace
+
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from lib.common.errors import StudyError
+from lib.common.options import option_names, outcome
 from lib.common.paths import ROOT
-from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
-from lib.study.params import parse_override, read_profile, validate
+from lib.study.notebooks import (
+    appendix_paths,
+    declared_parameters,
+    notebook_paths,
+    parameters_cell,
+    read_tagged,
+)
+from lib.study.params import GROUPS, Params, parse_override, read_profile, validate
 from lib.study.preflight import check_declarations
 from lib.study.rules import RULES
+from lib.teacher.options import TeacherOptions
 
 PROFILES = sorted((ROOT / "params").glob("*.yaml"))
 TINY = read_profile(ROOT / "params" / "tiny.yaml")
@@ -19,21 +32,34 @@ def test_every_profile_is_valid_and_named_after_its_file(path):
     check_declarations(params)
 
 
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_every_line_of_a_profile_is_explained(path):
-    for line in path.read_text().splitlines():
-        assert not line.strip() or "#" in line, line
+def test_every_parameter_is_explained():
+    for name, field in Params.model_fields.items():
+        assert len(field.description) > 2, name
 
 
-def test_profiles_have_the_same_keys():
-    assert len({frozenset(read_profile(path)) for path in PROFILES}) == 1
+def test_a_profile_holds_what_differs_from_its_base(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: tiny\nprofile: mine\nseed: 7\n")
+    (tmp_path / "yours.yaml").write_text("base: mine\nprofile: yours\n")
+    values = read_profile(tmp_path / "yours.yaml")
+    assert values == TINY | {"profile": "yours", "seed": 7}
+    (tmp_path / "mine.yaml").write_text("base: yours\n")
+    with pytest.raises(StudyError, match="is its own base"):
+        read_profile(tmp_path / "yours.yaml")
+    (tmp_path / "mine.yaml").write_text("base: nowhere\n")
+    with pytest.raises(StudyError, match="nowhere.yaml is missing"):
+        read_profile(tmp_path / "mine.yaml")
 
 
-def test_notebooks_declare_the_default_profile():
-    digits = validate(read_profile(ROOT / "params" / "digits.yaml")).model_dump()
-    for path in notebook_paths() + appendix_paths():
-        for key, value in declared_parameters(path).items():
-            assert digits[key] == value, f"{path.name}: {key}"
+@pytest.mark.parametrize("path", notebook_paths() + appendix_paths(), ids=lambda path: path.stem)
+def test_parameter_cells_are_those_of_the_default_profile(path):
+    (cell,) = read_tagged(json.loads(path.read_text()), "parameters")
+    declared = declared_parameters(path)
+    assert "".join(cell["source"]) == parameters_cell(declared)
+    code = path.read_text()
+    used = set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
+    for prefix in re.findall(r'p\.options\(\\"(\w+)\\"', code):
+        used |= {f"{prefix}_{name}" for name in option_names(GROUPS[prefix])}
+    assert used <= declared.keys()
 
 
 @pytest.mark.parametrize(
@@ -76,11 +102,6 @@ def test_wrong_values_are_one_line_that_names_the_key(change, message):
     assert "\n" not in str(error.value)
 
 
-def test_missing_key_is_named():
-    with pytest.raises(StudyError, match="parameter seed is missing"):
-        validate({key: value for key, value in TINY.items() if key != "seed"})
-
-
 def test_floats_are_read_as_people_write_them():
     values = yaml.safe_load("{student_learning_rate: 2e-4, teacher_r1_gamma: 1}")
     assert values["student_learning_rate"] == "2e-4"
@@ -89,10 +110,13 @@ def test_floats_are_read_as_people_write_them():
     assert params.teacher_r1_gamma == 1.0
 
 
-def test_group_strips_the_prefix():
-    group = validate(TINY).group("sampling")
-    assert group["per_class"] == TINY["sampling_per_class"]
-    assert "seed" not in group
+def test_options_of_a_stage_are_the_parameters_with_its_prefix():
+    options = validate(TINY).options("teacher")
+    assert (options.kimg, options.batch_size) == (TINY["teacher_kimg"], TINY["teacher_batch_size"])
+    assert options == replace(TeacherOptions(), **asdict(options))
+    assert "checkpoint_kimg" not in outcome(options)
+    with pytest.raises(ValidationError, match="greater than 0"):
+        TeacherOptions(kimg=0)
 
 
 @pytest.mark.parametrize(
