@@ -21,12 +21,12 @@ READY := .venv/.ready
 .PHONY: study test lint lab app bench blog export sets weights clean
 
 study: $(READY)
-	$(BIN)/python -m lib.study.run $(PROFILE) $(ARGS)
+	$(BIN)/python -m lib run $(PROFILE) $(ARGS)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest tests
-	$(BIN)/python -m lib.study.run params/tiny.yaml
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -W ignore outputs/tiny/notebooks
+	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m lib run params/tiny.yaml
+	$(BIN)/python -m pytest -n 2 --nbval-lax --nbval-current-env -W ignore outputs/tiny/notebooks
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -36,22 +36,22 @@ lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: $(READY)
-	$(BIN)/python -m lib.app.serve $(PROFILE) $(ARGS)
+	$(BIN)/python -m lib app $(PROFILE) $(ARGS)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m lib bench
 
 blog: $(READY)
-	$(BIN)/python -m lib.publish.blog.render $(PROFILE)
+	$(BIN)/python -m lib blog $(PROFILE)
 
 export: $(READY)
-	$(BIN)/python -m lib.app.student_export $(PROFILE)
+	$(BIN)/python -m lib export $(PROFILE)
 
 sets: $(READY)
-	$(BIN)/python -m lib.publish.sets $(PROFILE)
+	$(BIN)/python -m lib sets $(PROFILE)
 
 weights: $(READY)
-	$(BIN)/python -m lib.publish.weights $(PROFILE)
+	$(BIN)/python -m lib weights $(PROFILE)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

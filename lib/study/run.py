@@ -1,68 +1,43 @@
-"""Run the study: `python -m lib run params/<profile>.yaml`.
+"""Run the study's notebooks.
 
 Each notebook is executed by papermill and kept under `outputs/<profile>/notebooks/`. Artifacts
 that are still valid are reused, so the same command resumes an interrupted run.
 """
 
-import argparse
 import os
 import sys
 import time
 from pathlib import Path
 
 from lib.common.errors import StudyError
+from lib.common.paths import NOTEBOOKS
+from lib.study.manifest import Manifest
+from lib.study.notebooks import (
+    appendix_paths,
+    declared_parameters,
+    fold_parameters,
+    notebook_paths,
+)
+from lib.study.output_folder import output_folder
+from lib.study.params import Params
+from lib.study.preflight import check
 
 PYTHON = (3, 11)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    try:
-        run(parse(arguments))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}: mend it and run the same command again", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes the run", file=sys.stderr)
-        return 130
-    return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m lib.study.run", description="Run the study.")
-    parser.add_argument("profile", type=Path, help="parameter file, such as params/digits.yaml")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
-    which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
-    parser.add_argument(
-        "-p",
-        dest="overrides",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="set a parameter over the file's",
-    )
-    return parser.parse_args(arguments)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Check everything that can be checked, then execute the chosen notebooks in order."""
+def check_python() -> None:
+    """Raise `StudyError` unless this Python is the one that the study's pins are for."""
     if sys.version_info[:2] != PYTHON:
         version = ".".join(map(str, sys.version_info[:3]))
         raise StudyError(f"Python {version} is unsuitable: the study's pins are for Python 3.11")
-    from lib.study.output_folder import output_folder
-    from lib.study.params import parse_override, read_profile, validate
-    from lib.study.preflight import check
 
-    values = read_profile(options.profile)
-    values |= {key: parse_override(value) for key, value in options.overrides}
-    params = validate(values)
-    notebooks = chosen(options.first, options.only)
+
+def run_study(params: Params, first: str | None = None, only: str | None = None) -> None:
+    """Check everything that can be checked, then execute the chosen notebooks in order.
+
+    `first` is the number of the notebook to start at, `only` that of one to run alone.
+    """
+    notebooks = chosen(first, only)
     check(params, notebooks)
     folder = output_folder(params)
     started = time.monotonic()
@@ -76,8 +51,6 @@ def run(options: argparse.Namespace) -> None:
 
 def chosen(first: str | None, only: str | None) -> list[Path]:
     """Return the notebooks to run; an unknown number is a `StudyError`."""
-    from lib.study.notebooks import appendix_paths, notebook_paths
-
     paths = notebook_paths()
     alone = {path.name[:2]: [path] for path in paths + appendix_paths()}
     onwards = {path.name[:2]: paths[k:] for k, path in enumerate(paths)}
@@ -91,10 +64,6 @@ def execute(path: Path, values: dict, folder: Path) -> None:
     """Execute one notebook; keep it in `folder`, as `<name>.failed.ipynb` when a cell raised."""
     import papermill
     from nbclient.exceptions import DeadKernelError
-
-    from lib.common.paths import NOTEBOOKS
-    from lib.study.manifest import Manifest
-    from lib.study.notebooks import declared_parameters
 
     print(f"\n=== {path.stem}", flush=True)
     started = time.monotonic()
@@ -114,6 +83,7 @@ def execute(path: Path, values: dict, folder: Path) -> None:
             stdout_file=sys.stdout,
             extra_arguments=["--log-level=ERROR"],
         )
+        fold_parameters(running)
         os.replace(running, folder / path.name)
         Manifest(folder.parent).forget_untouched(path.stem)
     except papermill.PapermillExecutionError as error:
@@ -138,7 +108,3 @@ def _explain(error: Exception, path: Path, failed: Path) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,17 +4,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
+from lib.__main__ import main
 from lib.common.errors import StudyError
 from lib.common.paths import ROOT
-from lib.study import preflight, run
+from lib.study import preflight, reference, run
 from lib.study.params import read_profile, validate
 
 TINY = str(ROOT / "params" / "tiny.yaml")
 
 
 def call(*arguments, capsys):
-    code = run.main(list(arguments))
+    code = main(["run", *arguments])
     return code, capsys.readouterr().err
 
 
@@ -110,10 +112,31 @@ def test_a_raising_cell_fails_the_run_and_keeps_the_earlier_notebook(tmp_path, s
 
 
 def test_command_line_exits_nonzero():
-    command = [sys.executable, "-m", "lib.study.run", TINY, "-p", "seed", "-1"]
+    command = [sys.executable, "-m", "lib", "run", TINY, "-p", "seed", "-1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: parameter seed")
+
+
+@pytest.mark.parametrize("command", ["", "run", "app", "export", "parameters"])
+def test_help_explains_each_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+def test_parameters_are_listed_with_their_values(capsys):
+    assert main(["parameters", TINY, "-p", "seed", "9"]) == 0
+    lines = capsys.readouterr().out
+    assert "seed: 9  # every random number" in lines
+    assert yaml.safe_load(lines) == validate(read_profile(TINY) | {"seed": 9}).model_dump()
+
+
+@pytest.mark.parametrize("page", ["parameters", "library"])
+def test_reference_pages_are_those_of_the_code(page):
+    written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert written == getattr(reference, f"{page}_page")(), "python -m lib docs writes it anew"
 
 
 def test_makefile_refuses_an_unsuitable_python(tmp_path):

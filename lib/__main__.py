@@ -1,0 +1,184 @@
+"""The study's command line: `python -m lib COMMAND …`, explained by `python -m lib --help`."""
+
+import argparse
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.common.errors import StudyError
+from lib.common.paths import ROOT
+
+DIGITS = "params/digits.yaml"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code. What went wrong is one line."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}: mend it and run the same command again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes the work", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    whole = argparse.ArgumentParser(
+        prog="python -m lib",
+        description="Can synthetic images calibrate INT8 quantization as well as real ones?",
+        epilog="Each command has its own --help. A profile is a YAML file of parameters; "
+        f"without one, commands take {DIGITS}.",
+    )
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, does: Callable[[argparse.Namespace], None], text: str, profile: bool = True):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=does)
+        if profile:
+            command.add_argument(
+                "profile", type=Path, nargs="?", default=ROOT / DIGITS, help="parameter file"
+            )
+        return command
+
+    command = add("run", run, "Run the notebooks of a profile; finished work is reused.")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
+    which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
+    _add_overrides(command)
+    command = add("parameters", parameters, "List a profile's parameters with their meaning.")
+    _add_overrides(command)
+    add("blog", blog, "Render the executed notebooks as a post in two parts.")
+    command = add("app", app, "Serve the image generator as a web page on this machine.")
+    command.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1")
+    command.add_argument("--visitors", type=int, default=5, help="most visitors at once")
+    command.add_argument("--publish", action="store_true", help="copy the networks, serve nothing")
+    command = add("export", export, "Write the student as safetensors, ONNX and OpenVINO IR.")
+    command.add_argument("--student", type=Path, help="a student.safetensors in its place")
+    command.add_argument("--out", type=Path, help="folder for the files")
+    add("sets", sets, "Write the image sets in the forms in which they are published.")
+    add("weights", weights, "Write the trained networks in half precision, with model cards.")
+    command = add("distill", distill, "Train the student alone, on one machine or several.")
+    command.add_argument("out", type=Path, help="folder for student.safetensors and its log")
+    command.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's")
+    add("bench", bench, "Measure how fast everything is on this machine.", profile=False)
+    add("docs", docs, "Write what is generated: parameter cells, docs/, README's results.", False)
+    return whole
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="set a parameter over the file's",
+    )
+
+
+def _params(options: argparse.Namespace):
+    from lib.study.params import parse_override, read_profile, validate
+
+    given = dict(getattr(options, "overrides", []))
+    overrides = {key: parse_override(value) for key, value in given.items()}
+    return validate(read_profile(options.profile) | overrides)
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    from lib.study.output_folder import output_folder
+
+    return output_folder(_params(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run notebooks."""
+    from lib.study.run import check_python, run_study
+
+    check_python()
+    run_study(_params(options), options.first, options.only)
+
+
+def parameters(options: argparse.Namespace) -> None:
+    """Print every parameter of a profile with its text."""
+    from lib.study.reference import parameter_lines
+
+    print("\n".join(parameter_lines(_params(options))))
+
+
+def blog(options: argparse.Namespace) -> None:
+    """Render the post."""
+    from lib.publish.blog.render import write_blog
+
+    for path in write_blog(_folder(options)):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def app(options: argparse.Namespace) -> None:
+    """Serve the image generator, or publish its networks."""
+    from lib.app.serve import publish, serve_app
+
+    if options.publish:
+        publish(_folder(options))
+    else:
+        serve_app(options.profile, options.port, options.visitors)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Export the student."""
+    from lib.app.student_export import export_student
+
+    folder = options.student.parent if options.student else _folder(options)
+    student = options.student or folder / "artifacts" / "student" / "student.safetensors"
+    table = export_student(options.out or folder / "export", student=student)
+    print(table.to_string(index=False, float_format="{:.3g}".format))
+
+
+def sets(options: argparse.Namespace) -> None:
+    """Publish the image sets."""
+    from lib.publish.sets import publish_sets
+
+    publish_sets(_params(options))
+
+
+def weights(options: argparse.Namespace) -> None:
+    """Publish the trained networks."""
+    from lib.publish.weights import publish_weights
+
+    publish_weights(_params(options))
+
+
+def distill(options: argparse.Namespace) -> None:
+    """Train the student."""
+    from lib.study.distill_command import train_student
+
+    train_student(_params(options), options.out, options.device)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Run the benchmarks, which lie beside the notebooks."""
+    sys.path.insert(0, str(ROOT))
+    runpy.run_module("benchmarks", run_name="__main__")
+
+
+def docs(options: argparse.Namespace) -> None:
+    """Write what is generated from code and tables."""
+    from lib.publish.readme import write_readme
+    from lib.study.notebooks import write_parameter_cells
+    from lib.study.reference import write_reference
+
+    write_parameter_cells()
+    write_reference(ROOT / "docs")
+    write_readme()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
