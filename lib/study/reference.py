@@ -10,6 +10,18 @@ import yaml
 from lib.common.files import write_text
 from lib.study.params import PARTS, Params
 
+PARAMETERS = """# Parameters
+
+A profile is a YAML file in `params/`: `base: digits` and what differs from it. `python -m lib
+parameters params/mine.yaml` lists all values in force; `-p KEY VALUE` sets one for a run. An
+unknown key, a wrong type or a value out of range is refused by name before work starts. `python -m
+lib docs` writes this page."""
+LIBRARY = """# The library
+
+`lib` holds every function that the notebooks call and works without them. Each room exports what
+is meant for use from outside, such as `from lib.data import SampleSet`; `help(SampleSet)` says
+more. Paths are `pathlib.Path`s. A function with `out` writes into that folder and resumes there if
+it was interrupted. Images are `(n, 3, h, w) uint8`. `python -m lib docs` writes this page."""
 ROOMS = [
     "data",
     "teacher",
@@ -47,14 +59,7 @@ def write_reference(folder: Path) -> None:
 
 def parameters_page() -> str:
     """Return the page on the parameters: a table for each part of the study."""
-    page = [
-        "# Parameters",
-        "",
-        "A profile is a YAML file in `params/`: `base: digits` and what differs from it. "
-        "`python -m lib parameters params/mine.yaml` lists all values in force; `-p KEY VALUE` sets "
-        "one for a run. An unknown key, a wrong type or a value out of range is refused by name before work "
-        "starts. Written by `python -m lib docs`.",
-    ]
+    page = [PARAMETERS]
     for prefix, kind in PARTS:
         page += ["", f"## {_title(kind)}", "", "| parameter | default | meaning |", "|---|---|---|"]
         for name, text, default in _described(prefix, kind):
@@ -64,15 +69,7 @@ def parameters_page() -> str:
 
 def library_page() -> str:
     """Return the page on the library: what each room exports, with signature and first line."""
-    page = [
-        "# The library",
-        "",
-        "`lib` holds every function that the notebooks call and works without them. Each room "
-        "exports what is meant for use from outside, such as `from lib.data import SampleSet`; "
-        "`help(SampleSet)` says more. Paths are `pathlib.Path`s. A function with `out` writes into "
-        "that folder and resumes there if it was interrupted. Images are `(n, 3, h, w) uint8`. "
-        "Written by `python -m lib docs`.",
-    ]
+    page = [LIBRARY]
     for room in ROOMS:
         facade = import_module(f"lib.{room}")
         page += ["", f"## lib.{room}", "", facade.__doc__, ""]
