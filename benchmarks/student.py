@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import normalize, to_tensor
 
 from lib.app.student_export import draw_inputs, files, plain_form, write_formats
+from lib.common.openvino import read_ir
 from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
-from lib.quantization.models import read_ir
 from lib.student.batches import Batch, DistillationData
 from lib.student.distillation import Distillation, Options
 from lib.student.networks import Discriminator, Generator

@@ -9,8 +9,9 @@ from benchmarks import evaluation, fractals, teacher, teacher_training
 from benchmarks.grouped_generator import grouped_images
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.common.errors import StudyError
+from lib.common.openvino import read_ir, save_ir
 from lib.gan.generator import Generator
-from lib.quantization.models import export_ir, predict_ir, read_ir, save_ir
+from lib.quantization.models import export_ir, predict_ir
 from lib.teacher.sampling import BACKENDS
 
 SMALL = {"num_layers": 2}, {"channel_base": 512, "channel_max": 16, "conv_clamp": 0.5}

@@ -1,10 +1,8 @@
 """Write the folder that `lib.app.generator` reads: student, evaluator and, if any, teacher."""
 
 import shutil
-import warnings
 from pathlib import Path
 
-import openvino as ov
 import torch
 from torch import nn
 
@@ -12,7 +10,8 @@ from lib.app.generator import CONFIG, EVALUATOR, FILES
 from lib.app.student_export import export_student
 from lib.common.errors import StudyError
 from lib.common.files import read_json, replace_folder
-from lib.quantization.models import export_classifiers, save_ir
+from lib.common.openvino import convert, save_ir
+from lib.quantization.models import export_classifiers
 from lib.teacher.sampling import load_teacher
 
 TEACHER_BATCH = 10  # images at once; the converted teacher takes no other number
@@ -69,9 +68,7 @@ def _export_teacher(xml: Path, weights: Path, student: dict) -> None:
         raise StudyError(f"{weights}: latents and labels {sizes} are not the student's")
     shapes = [(TEACHER_BATCH, side) for side in sizes]
     example = tuple(torch.zeros(shape) for shape in shapes)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        model = ov.convert_model(_Labelled(generator), example_input=example)
+    model = convert(_Labelled(generator), example)
     model.reshape(dict(enumerate(map(list, shapes))))
     for port, name in zip(model.inputs, "zc", strict=True):
         port.get_tensor().set_names({name})

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-import openvino.properties.hint as hints
 
 from lib.common.errors import StudyError
 from lib.common.files import read_json
+from lib.common.openvino import compile_model, read_ir
 
 MODELS = ("student", "student INT8", "teacher")
 FILES = dict(zip(MODELS, ("student-fp32.xml", "student-int8.xml", "teacher.xml"), strict=True))
 EVALUATOR, CONFIG = "evaluator.xml", "config.json"
+REMEDY = "run notebook 07 again"
 BATCH_SIZE = 100
 MAX_SEED = 2**63 - 1
 
@@ -50,8 +51,10 @@ class ImageGenerator:
         found = {name: folder / file for name, file in FILES.items() if (folder / file).exists()}
         if "student" not in found:
             raise StudyError(f"{folder} holds no student: run notebook 07, which exports one")
-        self._networks = {name: _compile(path) for name, path in found.items()}
-        self._evaluator = _compile(folder / EVALUATOR)
+        self._networks = {
+            name: compile_model(read_ir(path, REMEDY)) for name, path in found.items()
+        }
+        self._evaluator = compile_model(read_ir(folder / EVALUATOR, REMEDY))
         self.models = list(self._networks)
         for name in self.models:  # the first images of a network take longer
             self.opinions(self.images(*self._example(), name))
@@ -95,21 +98,6 @@ def draw_latents(seed: int, label: int, n: int, z_dim: int, truncation: float = 
     """
     draws = np.random.default_rng([seed, label])
     return draws.standard_normal((n, z_dim), dtype=np.float32) * np.float32(truncation)
-
-
-def _compile(xml: Path) -> ov.CompiledModel:
-    if not (xml.is_file() and xml.with_suffix(".bin").is_file()):
-        raise StudyError(f"{xml} or its .bin is missing: run notebook 07 again")
-    config = {
-        hints.inference_precision: ov.Type.f32,  # CPUs with AMX would take bfloat16
-        hints.performance_mode: hints.PerformanceMode.LATENCY,
-        hints.enable_cpu_pinning: False,  # processes side by side would share the first core
-    }
-    try:
-        return ov.compile_model(ov.Core().read_model(xml), "CPU", config)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StudyError(f"{xml} is damaged ({reason}): run notebook 07 again") from error
 
 
 def _run(network: ov.CompiledModel, *inputs: np.ndarray) -> np.ndarray:

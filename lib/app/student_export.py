@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-import openvino.properties.hint as hints
 import pandas as pd
 import torch
 
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, write_json, write_text
+from lib.common.openvino import compile_model, convert, read_ir, save_ir
 from lib.common.seeds import torch_generator
 from lib.common.tensors import save_weights
-from lib.quantization.models import read_ir, save_ir
 from lib.quantization.nncf import quiet_nncf
 from lib.student.networks import Generator, UpsampleBlock
 from lib.student.sampling import load_student, one_hot
@@ -109,15 +108,11 @@ def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
             return load_student(path)(z, c).numpy()
     model = read_ir(path) if path.suffix == ".xml" else ov.Core().read_model(path)
-    compiled = ov.compile_model(model, "CPU", {hints.inference_precision: ov.Type.f32})
-    return compiled({"z": z.numpy(), "c": c.numpy()})[0]
+    return compile_model(model)({"z": z.numpy(), "c": c.numpy()})[0]
 
 
 def _convert(network: Generator, example: tuple[torch.Tensor, ...]) -> ov.Model:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        shapes = [[-1, network.z_dim], [-1, network.c_dim]]
-        model = ov.convert_model(network, example_input=example, input=shapes)
+    model = convert(network, example, [[-1, network.z_dim], [-1, network.c_dim]])
     for port, name in zip([*model.inputs, *model.outputs], ("z", "c", "images"), strict=True):
         port.get_tensor().set_names({name})
     return model

@@ -5,6 +5,7 @@ import lazy_loader
 EXPORTS = {
     "errors": ["StudyError"],
     "machine": ["cpu_flags"],
+    "openvino": ["read_ir"],
     "paths": ["resolve"],
     "processes": ["launch"],
     "progress": ["person_watches"],

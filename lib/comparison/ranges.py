@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from lib.common.errors import StudyError
+from lib.common.openvino import read_ir
 from lib.quantization.fake_quantize import Quantizer, activation_quantizers
-from lib.quantization.models import read_ir
 
 REAL = "real"
 NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a range of one level

@@ -20,7 +20,6 @@ EXPORTS = {
         "export_unfused",
         "measure_speeds",
         "predict_ir",
-        "read_ir",
     ],
     "nncf": ["VARIANTS", "quantize_accuracy_aware", "quantize_default", "quantize_variant"],
     "own.imports": ["export_models", "import_network", "own_table"],

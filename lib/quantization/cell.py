@@ -21,10 +21,11 @@ from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import hash_tree, read_json, sha256_json, write_json
 from lib.common.machine import cpu_flags
+from lib.common.openvino import read_ir, save_ir
 from lib.common.seeds import derive_seed
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import RECORD, SampleSet
-from lib.quantization.models import is_probabilities, predict_ir, read_ir, save_ir
+from lib.quantization.models import is_probabilities, predict_ir
 from lib.quantization.nncf import (
     VARIANTS,
     Quantized,

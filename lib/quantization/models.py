@@ -1,10 +1,5 @@
-"""Classifiers in OpenVINO: export from torch (and to ONNX), batched prediction, speed.
+"""Classifiers in OpenVINO: export from torch (and to ONNX), batched prediction, speed."""
 
-All networks run with INFERENCE_PRECISION_HINT f32: on CPUs with AMX the default is bfloat16, and
-the FP32 reference would not be one.
-"""
-
-import re
 import time
 import warnings
 from collections.abc import Callable
@@ -12,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-import openvino.properties.hint as hints
 import torch
 from torch import nn
 
@@ -21,6 +15,7 @@ from lib.classifiers.names import UNFUSED
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path
+from lib.common.openvino import THROUGHPUT, compile_model, convert, read_ir, save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
 from lib.quantization.fake_quantize import is_simulated
 
@@ -28,7 +23,6 @@ BATCH_SIZE = 64
 CHECK_IMAGES = 64
 TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 forms
 OPSET = 13  # of ONNX, which POT's Model Optimizer reads
-AUTOMATIC_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's own, numbered through the process
 
 
 def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
@@ -59,10 +53,7 @@ def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) ->
     `(n, 3, 32, 32) uint8` by more than `TOLERANCE` of the largest one.
     """
     classifier = classifier.cpu().eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        example = torch.zeros(1, *IMAGE_SHAPE)
-        model = ov.convert_model(classifier, example_input=example, input=[-1, *IMAGE_SHAPE])
+    model = convert(classifier, torch.zeros(1, *IMAGE_SHAPE), [-1, *IMAGE_SHAPE])
     model.output(0).get_tensor().set_names({"logits"})  # NNCF finds outputs by name
     _check(f"{out_xml.name}: IR", model, classifier, check_images)
     save_ir(out_xml, model)
@@ -101,38 +92,6 @@ def _check(form: str, model: ov.Model, classifier: nn.Module, images: np.ndarray
         )
 
 
-def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:
-    """Write `out_xml` and the .bin beside it, with their weights as they are or, `half`, in FP16.
-
-    While they are replaced there is no .xml, so that no one reads one model's graph with another
-    one's weights. Equal models give equal files.
-    """
-    name_operations(model)
-    model.set_friendly_name(out_xml.stem)
-    out_xml.unlink(missing_ok=True)
-    with atomic_path(out_xml) as xml, atomic_path(out_xml.with_suffix(".bin")) as weights:
-        ov.save_model(model, xml, compress_to_fp16=half)
-        xml.with_suffix(".bin").replace(weights)
-
-
-def name_operations(model: ov.Model) -> None:
-    """Rename operations with automatic names, whose numbers depend on the process's past."""
-    for index, operation in enumerate(model.get_ordered_ops()):
-        if AUTOMATIC_NAME.fullmatch(operation.get_friendly_name()):
-            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
-
-
-def read_ir(xml: Path) -> ov.Model:
-    """Read an IR; one that is missing or damaged is a `StudyError` that names the file."""
-    if not (xml.is_file() and xml.with_suffix(".bin").is_file()):
-        raise StudyError(f"{xml} or its .bin is missing: export the classifiers again")
-    try:
-        return ov.Core().read_model(xml)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StudyError(f"{xml} is damaged ({reason}): export the classifiers again") from error
-
-
 def predict_ir(
     model: ov.Model | Path, images: np.ndarray, *, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
@@ -155,7 +114,7 @@ class Predictor:
 
     def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
         model = _taking_bytes(read_ir(model) if isinstance(model, Path) else model)
-        self.compiled = _compile(model, batch_size, hints.PerformanceMode.THROUGHPUT)
+        self.compiled = compile_model(_sized(model, batch_size), THROUGHPUT, _streams(model))
         self.batch_size = self.compiled.input(0).shape[0]
         streams = self.compiled.get_property(ov.properties.optimal_number_of_infer_requests)
         self.queue = ov.AsyncInferQueue(self.compiled, 2 * streams)
@@ -214,23 +173,24 @@ def _taking_bytes(model: ov.Model) -> ov.Model:
     return steps.build()
 
 
-def _compile(model: ov.Model, batch_size: int, mode: hints.PerformanceMode) -> ov.CompiledModel:
+def _sized(model: ov.Model, batch_size: int) -> ov.Model:
+    """Fix the batch of a network that takes any."""
     if model.is_dynamic():
         model.reshape([batch_size, *IMAGE_SHAPE])
-    config = {
-        hints.inference_precision: ov.Type.f32,
-        hints.performance_mode: mode,
-        # processes that run side by side would all be pinned to the same first core
-        hints.enable_cpu_pinning: False,
-    }
-    if is_simulated(model):
-        # with several streams, the first of them sometimes compute with unfinished weights
-        config[ov.properties.num_streams] = 1
-    return ov.compile_model(model, "CPU", config)
+    return model
+
+
+def _streams(model: ov.Model) -> dict[str, int]:
+    """Keep to one stream where there are simulated bits.
+
+    With several, the first of them sometimes compute with unfinished weights.
+    """
+    return {ov.properties.num_streams: 1} if is_simulated(model) else {}
 
 
 def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
-    request = _compile(read_ir(xml), 1, hints.PerformanceMode.LATENCY).create_infer_request()
+    model = _sized(read_ir(xml), 1)
+    request = compile_model(model, more=_streams(model)).create_infer_request()
     batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
     inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
 

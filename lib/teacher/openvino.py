@@ -1,15 +1,14 @@
 """The teacher's generator in OpenVINO: the same images as torch's, on a CPU in less time."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import openvino as ov
-import openvino.properties.hint as hints
 import torch
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
+from lib.common.openvino import compile_model, convert
 from lib.gan.generator import Generator, draw_noise, noise_sides
 
 TOLERANCE = 1e-3  # between torch and OpenVINO, on images of about [-1, 1]
@@ -82,16 +81,9 @@ class _Traced(nn.Module):
 
 
 def _compile(traced: _Traced, example: list[Tensor]) -> ov.CompiledModel:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        model = ov.convert_model(traced, example_input=tuple(example))
+    model = convert(traced, tuple(example))
     model.reshape({i: list(part.shape) for i, part in enumerate(example)})
-    config = {
-        hints.inference_precision: ov.Type.f32,
-        hints.performance_mode: hints.PerformanceMode.LATENCY,
-        hints.enable_cpu_pinning: False,  # processes side by side would share the first core
-    }
-    return ov.compile_model(model, "CPU", config)
+    return compile_model(model)
 
 
 def _pad(batch: np.ndarray, n: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from lib.app.generator import CONFIG, EVALUATOR, FILES
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.common.files import write_json
-from lib.quantization.models import save_ir
+from lib.common.openvino import save_ir
 from lib.student.sampling import build_student
 
 CLASSES = ["cat", "dog", "<b>bird</b>"]

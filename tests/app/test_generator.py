@@ -64,7 +64,7 @@ def test_batches_and_class_weights_give_the_same_images(generator, model):
 def test_a_network_of_one_batch_size_takes_any_number(folder, tmp_path):
     import openvino as ov
 
-    from lib.quantization.models import save_ir
+    from lib.common.openvino import save_ir
 
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

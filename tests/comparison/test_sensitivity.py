@@ -10,6 +10,7 @@ from torch import nn
 from lib.calibration.kinds import make_calibration_set
 from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import StudyError
+from lib.common.openvino import read_ir, save_ir
 from lib.comparison.ranges import (
     NARROWEST,
     compare_ranges,
@@ -36,7 +37,7 @@ from lib.quantization.fake_quantize import (
     zero_on_grid,
 )
 from lib.quantization.grid import cell_name
-from lib.quantization.models import export_ir, predict_ir, read_ir, save_ir
+from lib.quantization.models import export_ir, predict_ir
 from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
 
 NAMES = ["a", "b", "c"]

@@ -23,6 +23,7 @@ from lib.calibration.kinds import make_calibration_set
 from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import StudyError, Unavailable
 from lib.common.files import hash_tree, sha256_json
+from lib.common.openvino import read_ir, save_ir
 from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.quantization import cell, cell_cache, grid
@@ -37,12 +38,7 @@ from lib.quantization.grid import (
     run_grid,
     time_grid,
 )
-from lib.quantization.models import (
-    export_ir,
-    predict_ir,
-    read_ir,
-    save_ir,
-)
+from lib.quantization.models import export_ir, predict_ir
 from lib.quantization.nncf import (
     accuracy_drop,
     quantize_accuracy_aware,

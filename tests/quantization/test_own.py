@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from lib.common.errors import StudyError
+from lib.common.openvino import read_ir
 from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.quantization.cell import divergence, log_probabilities
 from lib.quantization.grid import load_results, make_cells, run_grid
-from lib.quantization.models import measure_speeds, predict_ir, read_ir
+from lib.quantization.models import measure_speeds, predict_ir
 from lib.quantization.nncf import quantize_default, restore_accuracy
 from lib.quantization.own.imports import check_network, export_models, import_network, own_table
 from lib.quantization.own.parameters import OwnModel, content_hash, own_files, own_records

@@ -16,9 +16,10 @@ from torch import nn
 
 from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import Skipped, StudyError, Unavailable
+from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization.grid import compare_engines, load_results, make_cells, run_grid
-from lib.quantization.models import export_ir, export_onnx, predict_ir, read_ir, save_ir
+from lib.quantization.models import export_ir, export_onnx, predict_ir
 from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
 from lib.quantization.own.batch import free_batch
 from lib.quantization.pot import engine as pot

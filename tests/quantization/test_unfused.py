@@ -7,10 +7,11 @@ import torch
 
 from lib.classifiers.build import build_classifier
 from lib.classifiers.training import WEIGHTS
+from lib.common.openvino import read_ir
 from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
 from lib.quantization.cell import model_family
-from lib.quantization.models import export_classifiers, export_unfused, predict_ir, read_ir
+from lib.quantization.models import export_classifiers, export_unfused, predict_ir
 from lib.quantization.unfused import unfused_table, unfused_verdict
 
 NAME = "repvgg_a0_x0_1"

@@ -13,6 +13,7 @@ import openvino.opset13 as opset
 import pandas as pd
 
 from lib.common.errors import StudyError
+from lib.common.openvino import save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
 from lib.quantization.models import (
     CHECK_IMAGES,
@@ -20,7 +21,6 @@ from lib.quantization.models import (
     export_classifiers,
     is_probabilities,
     predict_ir,
-    save_ir,
 )
 from lib.quantization.own.batch import free_batch
 from lib.quantization.own.parameters import OwnModel, content_hash, source_files

@@ -18,8 +18,8 @@ import openvino as ov
 
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import read_json, sha256_file, sha256_json, write_json
+from lib.common.openvino import read_ir
 from lib.data.samples import SampleSet
-from lib.quantization.models import read_ir
 from lib.quantization.nncf import BIAS_CORRECTIONS, CalibrationImages, Quantized, accuracy_drop
 from lib.quantization.own.batch import free_batch
 from lib.quantization.pot import worker as pot_worker
