@@ -32,10 +32,9 @@ from torch import nn
 
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.common.errors import StudyError
-from lib.common.files import write_json, write_text
+from lib.common.files import ROOT, write_json, write_text
 from lib.common.machine import describe_environment
 from lib.common.openvino import read_ir, save_ir
-from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.quantization.models import BATCH_SIZE, Predictor, export_ir
 from lib.quantization.nncf import quantize_default

@@ -23,9 +23,8 @@ from lib.calibration.fractals import (
     class_codes,
     fractal_images,
 )
-from lib.common.files import write_text
+from lib.common.files import ROOT, write_text
 from lib.common.machine import describe_environment
-from lib.common.paths import ROOT
 
 CLASSES = 10
 PLAIN, STUDY = "plain loop over images and points", "this study, vectorised"

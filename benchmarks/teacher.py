@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.grouped_generator import grouped_images
-from lib.common.files import write_text
+from lib.common.files import ROOT, write_text
 from lib.common.machine import describe_environment
-from lib.common.paths import ROOT
 from lib.gan.generator import Generator, SynthesisLayer, ToRGB
 from lib.teacher.sampling import BACKENDS, choose_backend
 

@@ -16,9 +16,8 @@ import pandas as pd
 import torch
 
 from benchmarks.teacher import measure
-from lib.common.files import write_text
+from lib.common.files import ROOT, write_text
 from lib.common.machine import describe_environment
-from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
 from lib.teacher.training import TeacherTrainer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 
 DIGITS = "params/digits.yaml"
 

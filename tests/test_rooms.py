@@ -4,7 +4,7 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 
 # Lowest first; rooms of one row are neighbours that do not know each other.
 ROWS = [

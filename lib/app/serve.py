@@ -17,8 +17,7 @@ import nbformat
 
 from lib.app.generator import CONFIG, EVALUATOR, FILES
 from lib.common.errors import StudyError
-from lib.common.files import read_json
-from lib.common.paths import NOTEBOOKS, ROOT
+from lib.common.files import NOTEBOOKS, ROOT, read_json
 from lib.study.notebooks import read_tagged
 from lib.study.output_folder import output_folder
 from lib.study.params import Params, read_profile, validate

@@ -4,9 +4,9 @@ import lazy_loader
 
 EXPORTS = {
     "errors": ["StudyError"],
+    "files": ["resolve"],
     "machine": ["cpu_flags"],
     "openvino": ["read_ir"],
-    "paths": ["resolve"],
     "processes": ["launch"],
     "progress": ["person_watches"],
     "statistics": ["bootstrap_interval"],

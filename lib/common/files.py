@@ -1,4 +1,4 @@
-"""Atomic writes and content hashes."""
+"""Where files are, atomic writes, content hashes."""
 
 import errno
 import hashlib
@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.errors import StudyError
+
+ROOT = Path(__file__).resolve().parents[2]  # the repository
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def resolve(path: Path | str) -> Path:
+    """Return a path from the parameters; a relative one starts at the repository's root."""
+    return ROOT / Path(path).expanduser()
 
 
 @contextmanager

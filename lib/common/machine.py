@@ -6,7 +6,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 
 PACKAGES = (
     "torch",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -202,3 +203,13 @@ def _content_hash(arrays: Arrays) -> str:
         digest.update(json.dumps([name, list(arrays[name].shape)]).encode())
         digest.update(arrays[name].tobytes())
     return digest.hexdigest()
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Map uint8 pixels 0…255 to float32 in [-1, 1]; any shape."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Map floats in [-1, 1] to uint8 pixels 0…255, rounded; values outside are clamped."""
+    return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

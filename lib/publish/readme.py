@@ -13,8 +13,7 @@ import pandas as pd
 
 from lib.calibration.kinds import KINDS
 from lib.common.errors import StudyError
-from lib.common.files import read_json, write_text
-from lib.common.paths import ROOT, resolve
+from lib.common.files import ROOT, read_json, resolve, write_text
 from lib.comparison.models import SETTING, means_over_models
 from lib.comparison.tables import int8_name
 from lib.quantization.pot.environment import PINS

@@ -8,8 +8,7 @@ import torch
 
 from lib.common.errors import StudyError
 from lib.common.seeds import torch_generator
-from lib.data.images import to_float
-from lib.data.samples import SampleSet
+from lib.data.samples import SampleSet, to_float
 from lib.student.sampling import one_hot
 
 

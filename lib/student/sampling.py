@@ -18,8 +18,7 @@ from lib.common.files import sha256_file
 from lib.common.processes import launch
 from lib.common.seeds import torch_generator
 from lib.common.tensors import fill_module, load_weights
-from lib.data.images import to_uint8
-from lib.data.samples import write_shards
+from lib.data.samples import to_uint8, write_shards
 from lib.student.networks import Generator, Trunk, initialize
 
 SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")

@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lib.common.files import write_text
-from lib.common.paths import NOTEBOOKS, ROOT
+from lib.common.files import NOTEBOOKS, ROOT, write_text
 from lib.study.params import Params, read_profile, validate
 
 

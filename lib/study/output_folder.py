@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 from lib.common.errors import StudyError
-from lib.common.files import is_disk_full
-from lib.common.paths import resolve
+from lib.common.files import is_disk_full, resolve
 from lib.study.params import Params
 
 

@@ -24,6 +24,7 @@ from lib.calibration.options import ZeroQOptions
 from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
+from lib.common.files import resolve
 from lib.common.options import (
     Count,
     Float,
@@ -36,7 +37,6 @@ from lib.common.options import (
     option_names,
     options,
 )
-from lib.common.paths import resolve
 from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.parameters import OwnModel
 from lib.student.options import StudentOptions

@@ -7,8 +7,7 @@ import torch
 
 from lib.classifiers.published import CIFAR10_CLASSES, check_classes, published_file
 from lib.common.errors import StudyError
-from lib.common.files import read_json
-from lib.common.paths import resolve
+from lib.common.files import read_json, resolve
 from lib.data.real import SPLITS, list_tree, read_image
 from lib.evaluation.ablation import chosen_variants
 from lib.evaluation.extractors import inception_weights

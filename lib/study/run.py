@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from lib.common.errors import StudyError
-from lib.common.paths import NOTEBOOKS
+from lib.common.files import NOTEBOOKS
 from lib.study.manifest import Manifest
 from lib.study.notebooks import (
     appendix_paths,

@@ -19,6 +19,7 @@ from PIL import Image
 
 from lib.common.errors import StudyError
 from lib.common.files import (
+    NOTEBOOKS,
     atomic_path,
     hash_tree,
     read_json,
@@ -30,7 +31,6 @@ from lib.common.files import (
 from lib.common.fingerprint import code_fingerprint
 from lib.common.machine import describe_environment
 from lib.common.options import outcome
-from lib.common.paths import NOTEBOOKS
 from lib.data.samples import RECORD
 from lib.figures.animation import write_gif
 from lib.figures.captions import caption_of, describe

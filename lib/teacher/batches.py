@@ -7,8 +7,7 @@ from torch import Tensor
 
 from lib.common.errors import StudyError
 from lib.common.seeds import numpy_generator, torch_generator
-from lib.data.images import to_float
-from lib.data.samples import SampleSet
+from lib.data.samples import SampleSet, to_float
 
 GROUP = 4  # images over which the discriminator takes statistics
 

@@ -13,8 +13,7 @@ from lib.common.files import sha256_file
 from lib.common.processes import launch
 from lib.common.seeds import torch_generator
 from lib.common.tensors import fill_module, load_weights
-from lib.data.images import to_uint8
-from lib.data.samples import write_shards
+from lib.data.samples import to_uint8, write_shards
 from lib.gan.generator import Generator, SynthesisBlock
 from lib.teacher.official.arguments import check_arguments
 from lib.teacher.official.reader import load_network

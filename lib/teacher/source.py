@@ -6,8 +6,7 @@ import numpy as np
 
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
-from lib.common.files import hash_tree, read_json, sha256_file, sha256_json
-from lib.common.paths import resolve
+from lib.common.files import hash_tree, read_json, resolve, sha256_file, sha256_json
 from lib.common.tensors import save_weights
 from lib.data.layouts import import_sample_folder, sample_pairs
 from lib.data.samples import RECORD, SampleSet

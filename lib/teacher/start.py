@@ -11,8 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file
-from lib.common.paths import resolve
+from lib.common.files import resolve, sha256_file
 from lib.common.tensors import load_checkpoint, load_tensors, save_tensors
 
 STATE = "training.safetensors"

@@ -15,13 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.common.files import write_text
-from lib.common.paths import resolve
+from lib.common.files import resolve, write_text
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
 from lib.common.tensors import load_checkpoint, save_checkpoint, save_tensors, save_weights
-from lib.data.images import to_uint8
-from lib.data.samples import SampleSet
+from lib.data.samples import SampleSet, to_uint8
 from lib.gan.augment import AdaptiveProbability, Augment
 from lib.gan.discriminator import Discriminator, DiscriminatorBlock
 from lib.gan.generator import Generator, SynthesisBlock

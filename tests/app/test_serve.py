@@ -28,7 +28,7 @@ from websockets.sync.client import connect
 from lib.app import serve as generator_app
 from lib.app.server import PROTOCOL, allowed
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.study.params import read_profile, validate
 from tests.app.conftest import CLASSES, write_networks
 

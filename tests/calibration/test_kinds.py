@@ -15,7 +15,7 @@ from lib.calibration.kinds import (
     shared_kinds,
 )
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.comparison.factors import usable_cells
 from lib.data.samples import SampleSet
 from lib.publish.sets import card_text, data_card

@@ -32,7 +32,7 @@ from lib.classifiers.training import (
     train_classifier,
 )
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.data.samples import SampleSet
 
 KEYS = json.loads((ROOT / "tests/fixtures/classifiers/keys.json").read_text())

@@ -22,7 +22,7 @@ from lib.classifiers.published import (
 from lib.classifiers.training import load_classifier, train_classifier
 from lib.common import download
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
 from lib.study.preflight import check_networks

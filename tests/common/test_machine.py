@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.params import Params
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.data.archive import read_archive
 from lib.data.real import load_image_tree, prepare_real, read_image, source_fingerprint
 from lib.study.params import read_profile, validate

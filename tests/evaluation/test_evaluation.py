@@ -9,7 +9,7 @@ from torch import nn
 from lib.app.interpolation import interpolate
 from lib.classifiers.build import build_classifier
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
 from lib.evaluation import extractors

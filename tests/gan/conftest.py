@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import torch
 
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.gan.generator import Generator
 
 DATA = ROOT / "tests" / "fixtures" / "stylegan2"

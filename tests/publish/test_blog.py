@@ -16,8 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.files import write_json
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, write_json
 from lib.common.progress import PlainProgress
 from lib.figures.captions import caption_of, describe
 from lib.figures.charts import bars, image_rows

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from lib.common.errors import StudyError
-from lib.common.files import read_json, sha256_file
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, read_json, sha256_file
 from lib.publish.readme import (
     END,
     SECTION,

@@ -7,8 +7,7 @@ from torchvision.datasets import ImageFolder
 
 from lib.calibration.kinds import make_calibration_set
 from lib.common.errors import StudyError
-from lib.common.files import hash_tree, read_json, replace_folder, sha256_file
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, hash_tree, read_json, replace_folder, sha256_file
 from lib.data.samples import SampleSet
 from lib.publish.sets import licence, main, publish_sets
 from lib.study import study as study_module

@@ -10,8 +10,7 @@ import yaml
 
 from lib.classifiers.training import load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, sha256_file
 from lib.common.tensors import load_weights
 from lib.data.real import prepare_real
 from lib.data.samples import SampleSet

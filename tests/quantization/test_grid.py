@@ -22,9 +22,8 @@ from torch import nn
 from lib.calibration.kinds import make_calibration_set
 from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import StudyError, Unavailable
-from lib.common.files import hash_tree, sha256_json
+from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir
-from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.quantization import cell, cell_cache, grid
 from lib.quantization import workers as grid_workers

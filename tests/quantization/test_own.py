@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from lib.common.errors import StudyError
+from lib.common.files import ROOT
 from lib.common.openvino import read_ir
-from lib.common.paths import ROOT
 from lib.data.samples import SampleSet
 from lib.quantization.cell import divergence, log_probabilities
 from lib.quantization.grid import load_results, make_cells, run_grid

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.common.tensors import load_tensors, save_weights
 from lib.data.samples import SampleSet
 from lib.student import distillation

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.student.losses import (
     adversarial_due,
     discriminator_loss,

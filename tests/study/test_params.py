@@ -7,8 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from lib.common.errors import StudyError
+from lib.common.files import ROOT
 from lib.common.options import option_names, outcome
-from lib.common.paths import ROOT
 from lib.study.notebooks import (
     appendix_paths,
     declared_parameters,

@@ -8,7 +8,7 @@ import yaml
 
 from lib.__main__ import main
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.study import preflight, reference, run
 from lib.study.params import read_profile, validate
 

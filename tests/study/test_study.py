@@ -16,8 +16,7 @@ import yaml
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.files import hash_tree, read_json, sha256_file
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, hash_tree, read_json, sha256_file
 from lib.study import study as study_module
 from lib.study.study import Study
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lib.common.errors import StudyError
-from lib.common.paths import ROOT
+from lib.common.files import ROOT
 from lib.gan.discriminator import Discriminator
 from lib.gan.generator import Generator
 from lib.teacher.official.pickle import SafeUnpickler

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file, write_json
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, sha256_file, write_json
 from lib.data.samples import SampleSet
 from lib.teacher.sampling import load_teacher, open_teacher
 from lib.teacher.source import (

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from lib.common.errors import StudyError
-from lib.common.files import hash_tree
-from lib.common.paths import ROOT
+from lib.common.files import ROOT, hash_tree
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet, read_shard
 from lib.gan.augment import AdaptiveProbability, Augment, grid_sample

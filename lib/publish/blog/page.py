@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup, Tag
 
 from lib.common.errors import StudyError
-from lib.common.paths import NOTEBOOKS
+from lib.common.files import NOTEBOOKS
 from lib.publish.blog.images import embed
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5")

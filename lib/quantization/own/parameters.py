@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file, sha256_json
-from lib.common.paths import resolve
+from lib.common.files import resolve, sha256_file, sha256_json
 
 SUFFIXES = (".onnx", ".xml", ".tflite")
 Finite = Annotated[float, Field(strict=False, allow_inf_nan=False)]
