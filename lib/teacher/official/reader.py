@@ -5,10 +5,9 @@ record of its source text, which is ignored, its constructor's arguments and its
 """
 
 import inspect
+import io
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from lib.common.errors import StudyError
 from lib.gan.discriminator import Discriminator
 from lib.gan.generator import Generator
 from lib.teacher.official.arguments import check_arguments
-from lib.teacher.official.arrays import NumpyArray
 from lib.teacher.official.pickle import SafeUnpickler, StandIns, shown
 from lib.teacher.official.tensors import STAND_INS, StoredTensor, empty_dictionary
 
@@ -28,14 +26,10 @@ OFFICIAL_CIFAR10 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretr
 
 CLASSES: dict[str, type[nn.Module]] = {"Generator": Generator, "Discriminator": Discriminator}
 # Arguments of the official discriminator that change how it trains or computes, not what.
-UNUSED = {
-    "Discriminator": {"": {"num_fp16_res"}, "block_kwargs": {"fp16_channels_last", "freeze_layers"}}
-}
+UNUSED = {"num_fp16_res", "fp16_channels_last", "freeze_layers"}
+MAX_POSITIONAL = 6  # as far as the official order of arguments and ours agree
 MAX_FILE_BYTES = 4 * 2**30
 MAX_DEPTH, MAX_MODULES, MAX_TENSORS, MAX_NAME = 16, 1_000, 10_000, 64
-MAX_ARGUMENTS = 1_000  # values among the constructor's arguments
-MAX_POSITIONAL = 6  # as far as the official order of arguments and ours agree
-MAX_INTEGER = 2**20
 SHARED_ELEMENTS = 2**20  # tensors may share this much, such as small filters
 
 
@@ -55,7 +49,7 @@ def load_network(path: Path | str, which: str = "G_ema") -> nn.Module:
     """
     networks = {k: v for k, v in read_network_pickle(path).items() if type(v) is StoredNetwork}
     if which not in networks:
-        names = ", ".join(shown(name) for name in networks) or "none"
+        names = ", ".join(shown(str(name)) for name in networks) or "none"
         raise StudyError(f"{path} holds no network {which}: choose one of {names}")
     wanted, found = "Discriminator" if which == "D" else "Generator", networks[which].class_name
     if found != wanted:
@@ -72,13 +66,13 @@ def read_network_pickle(path: Path | str) -> dict[str, Any]:
     Networks are `StoredNetwork`s, tensors `StoredTensor`s, `EasyDict`s and `OrderedDict`s plain
     dictionaries, numpy's numbers Python's.
     """
-    machine = SafeUnpickler(memoryview(_read(Path(path))), NETWORK_STAND_INS)
+    file = io.BytesIO(_read(Path(path)))
     try:
-        content = machine.load()
+        content = SafeUnpickler(file, NETWORK_STAND_INS).load()
         if type(content) is not dict:
             raise StudyError(f"it holds a {type(content).__name__}, not a dictionary of networks")
-        if machine.position != len(machine.data):
-            raise StudyError(f"byte {machine.position}: more bytes follow the end of the pickle")
+        if file.read(1):
+            raise StudyError("more bytes follow the end of the pickle")
     except StudyError as error:
         message = f"{path} is no official network pickle, or was damaged or changed: {error}"
         raise StudyError(message) from None
@@ -88,11 +82,11 @@ def read_network_pickle(path: Path | str) -> dict[str, Any]:
 def rebuild(stored: StoredNetwork) -> nn.Module:
     """Build our network from the stored arguments and tensors.
 
-    The arguments are tried without memory for weights first: they must lead to exactly the names
-    and shapes that are stored.
+    The arguments are tried on torch's meta device, where weights take no memory: they must lead
+    to exactly the names and shapes that are stored.
     """
     tensors = collect_tensors(stored.state)
-    network = _shell(stored, len(tensors))
+    network = _shell(stored)
     expected = network.state_dict()
     for name in [*expected, *tensors]:
         if name not in tensors or name not in expected:
@@ -103,12 +97,33 @@ def rebuild(stored: StoredNetwork) -> nn.Module:
             raise StudyError(f"tensor {shown(name)} has shape {shapes}")
         if not tensors[name].storage.dtype.is_floating_point:
             raise StudyError(f"tensor {shown(name)} holds {tensors[name].storage.dtype}")
-    state = {name: stored.tensor().to(expected[name].dtype) for name, stored in tensors.items()}
+    state = {name: value.tensor().to(expected[name].dtype) for name, value in tensors.items()}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise StudyError(f"tensor {shown(name)} holds numbers that are not finite")
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _shell(stored: StoredNetwork) -> nn.Module:
+    positional, named = stored.state.get("_init_args", ()), stored.state.get("_init_kwargs")
+    if type(positional) not in (list, tuple) or type(named) is not dict:
+        raise StudyError("the constructor's arguments (_init_args, _init_kwargs) are missing")
+    names = list(inspect.signature(CLASSES[stored.class_name]).parameters)[:MAX_POSITIONAL]
+    if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
+        raise StudyError("positional arguments (_init_args) are too many or given twice")
+    named = named | dict(zip(names, positional, strict=False))
+    arguments = check_arguments(stored.class_name, named)
+    if stored.class_name == "Discriminator":
+        for part in (arguments, arguments.get("block_kwargs", {})):
+            for name in UNUSED & part.keys():
+                del part[name]
+    try:
+        with torch.device("meta"):
+            return CLASSES[stored.class_name](**arguments)
+    except (ArithmeticError, ValueError, RuntimeError) as error:
+        reason = shown(" ".join(str(error).split()))
+        raise StudyError(f"constructor arguments that lead to no network: {reason}") from None
 
 
 def collect_tensors(state: dict[str, Any]) -> dict[str, StoredTensor]:
@@ -129,28 +144,22 @@ def collect_tensors(state: dict[str, Any]) -> dict[str, StoredTensor]:
             modules.append((f"{prefix}{name}.", value.state))
             if prefix.count(".") > MAX_DEPTH or len(modules) > MAX_MODULES:
                 raise StudyError(f"modules at {shown(prefix + name)} are nested too deeply")
-    _check_total(list(tensors.values()))
+    # Building many tensors on the same few bytes would fill the memory.
+    storages = {id(tensor.storage): tensor.storage.numel for tensor in tensors.values()}
+    elements = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    if elements > sum(storages.values()) + SHARED_ELEMENTS:
+        raise StudyError("the tensors hold more elements than the file")
     return tensors
 
 
-def constructor_arguments(stored: StoredNetwork) -> dict[str, Any]:
-    """Return the plain arguments, by name and checked, that the network was made with."""
-    counter = count()
-    positional = _plain(stored.state.get("_init_args", ()), "_init_args", counter)
-    named = _plain(stored.state.get("_init_kwargs"), "_init_kwargs", counter)
-    if type(positional) is not list or type(named) is not dict:
-        raise StudyError("the constructor's arguments (_init_args, _init_kwargs) are missing")
-    names = list(inspect.signature(CLASSES[stored.class_name]).parameters)[:MAX_POSITIONAL]
-    if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
-        raise StudyError("positional arguments (_init_args) are too many or given twice")
-    named |= dict(zip(names, positional, strict=False))
-    check_arguments(stored.class_name, named)
-    for group, unused in UNUSED.get(stored.class_name, {}).items():
-        part = named.get(group) if group else named
-        if type(part) is dict:
-            for name in unused & part.keys():
-                del part[name]
-    return named
+def _section(module: dict[str, Any], name: str) -> dict[str, Any]:
+    section = module.get(name)
+    if type(section) is not dict:
+        raise StudyError(f"a module without {name}")
+    for key in section:
+        if type(key) is not str or "." in key or len(key) > MAX_NAME:
+            raise StudyError(f"{name} with an entry that has no plain name")
+    return section
 
 
 def _read(path: Path) -> bytes:
@@ -164,64 +173,6 @@ def _read(path: Path) -> bytes:
         raise StudyError(
             f"{path} cannot be read ({reason}): download it or mend the path"
         ) from None
-
-
-def _shell(stored: StoredNetwork, tensors: int) -> nn.Module:
-    """Build the network on torch's meta device, where weights have shapes and no memory."""
-    if stored.class_name not in CLASSES:
-        raise StudyError(f"networks of class {shown(stored.class_name)} are not known")
-    arguments = constructor_arguments(stored)
-    mapping = arguments.get("mapping_kwargs")
-    layers = mapping.get("num_layers", 0) if type(mapping) is dict else 0
-    if type(layers) is not int or layers > tensors:
-        raise StudyError("num_layers of mapping_kwargs does not fit the number of tensors")
-    try:
-        with torch.device("meta"):
-            return CLASSES[stored.class_name](**arguments)
-    except StudyError:
-        raise
-    except Exception as error:  # the arguments are whatever the file says
-        reason = shown(" ".join(str(error).split()))
-        raise StudyError(
-            f"constructor arguments that our network does not take: {reason}"
-        ) from None
-
-
-def _section(module: dict[str, Any], name: str) -> dict[str, Any]:
-    section = module.get(name)
-    if type(section) is not dict:
-        raise StudyError(f"a module without {name}")
-    for key in section:
-        if type(key) is not str or "." in key or len(key) > MAX_NAME:
-            raise StudyError(f"{name} with an entry that has no plain name")
-    return section
-
-
-def _check_total(tensors: list[StoredTensor]) -> None:
-    """Refuse many tensors on the same few bytes: building them would fill the memory."""
-    storages = {id(tensor.storage): tensor.storage.numel for tensor in tensors}
-    if (
-        sum(math.prod(tensor.shape) for tensor in tensors)
-        > sum(storages.values()) + SHARED_ELEMENTS
-    ):
-        raise StudyError("the tensors hold more elements than the file")
-
-
-def _plain(value: Any, name: str, counter: Iterator[int]) -> Any:
-    """Return a constructor's argument as plain lists, dictionaries, numbers and texts."""
-    if next(counter) > MAX_ARGUMENTS or name.count(".") > MAX_DEPTH:
-        raise StudyError("the constructor's arguments are nested too deeply or too many")
-    if type(value) is NumpyArray and value.array.size <= MAX_ARGUMENTS:
-        value = value.array.tolist()
-    if type(value) is int and abs(value) > MAX_INTEGER:
-        raise StudyError(f"argument {shown(name)} = {value} is out of range")
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if type(value) in (list, tuple):
-        return [_plain(item, f"{name}.{i}", counter) for i, item in enumerate(value)]
-    if type(value) is dict and all(type(key) is str and len(key) <= MAX_NAME for key in value):
-        return {key: _plain(item, f"{name}.{key}", counter) for key, item in value.items()}
-    raise StudyError(f"argument {shown(name)} is of type {type(value).__name__}")
 
 
 def _stored_network(arguments: tuple) -> StoredNetwork:

@@ -1,39 +1,113 @@
-"""Torch tensors as pickles store them: every size is checked before anything is built.
+"""Torch's tensors and numpy's arrays as pickles store them: sizes come before memory.
 
 `STAND_INS` replaces the functions of torch and numpy that such a pickle names. Storages stay
 views of the file until a tensor is asked for.
 """
 
 import io
+import math
 import struct
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from lib.common.errors import StudyError
-from lib.teacher.official.arrays import STAND_INS as ARRAY_STAND_INS
-from lib.teacher.official.arrays import are_sizes, byte_view, count_elements
 from lib.teacher.official.pickle import Global, SafeUnpickler, StandIns, shown
 
+NUMPY_TYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
+STORAGES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16"}
+STORAGES |= {"Long": "int64", "Int": "int32", "Byte": "uint8"}
 STORAGE_TYPES: StandIns = {
-    ("torch", f"{name}Storage"): dtype
-    for name, dtype in {
-        "Double": torch.float64,
-        "Float": torch.float32,
-        "Half": torch.float16,
-        "BFloat16": torch.bfloat16,
-        "Long": torch.int64,
-        "Int": torch.int32,
-        "Byte": torch.uint8,
-    }.items()
+    ("torch", f"{name}Storage"): getattr(torch, dtype) for name, dtype in STORAGES.items()
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first value of a torch file before the zip format
 LEGACY_PROTOCOL = 1001
 ZIP_MAGIC = b"PK\x03\x04"
 ZIP_ERRORS = (zipfile.BadZipFile, struct.error, LookupError, ValueError, OSError, EOFError)
-ZIP_ERRORS += (RuntimeError, OverflowError)
+ZIP_ERRORS += (RuntimeError, OverflowError)  # encrypted members, absurd sizes
+MAX_DIMS = 8
+MAX_ELEMENTS = 2**48
+
+
+def are_sizes(values: Any) -> bool:
+    """Tell whether `values` is a tuple of a few whole numbers from 0 on."""
+    numbers = type(values) is tuple and len(values) <= MAX_DIMS
+    return numbers and all(type(n) is int and n >= 0 for n in values)
+
+
+def count_elements(shape: tuple[int, ...]) -> int:
+    """Return the number of elements of a shape, which must not be absurd beside a 0 either."""
+    if math.prod(n or 1 for n in shape) > MAX_ELEMENTS:
+        raise StudyError(f"shape {shape} is larger than any file")
+    return math.prod(shape)
+
+
+@dataclass
+class NumpyType:
+    """Stand-in for a `numpy.dtype`."""
+
+    dtype: np.dtype
+
+    def build(self, state: Any) -> None:
+        """Accept the state of a plain little-endian type."""
+        match state:
+            case (int(), "<" | "|" | "=", None, None, None, -1, -1, 0):
+                return
+        raise StudyError("numpy.dtype: not a plain little-endian type")
+
+    def fill(self, data: Any, shape: Any, order: str = "C") -> np.ndarray:
+        """Return an array that fills exactly the bytes of `data`, a view of them."""
+        if not isinstance(data, bytes | bytearray):
+            raise StudyError(f"{type(data).__name__} in the place of bytes")
+        if not are_sizes(shape) or count_elements(shape) * self.dtype.itemsize != len(data):
+            raise StudyError(f"an array of {self.dtype} does not fill its {len(data):,} bytes")
+        return np.frombuffer(data, self.dtype).reshape(shape, order=order)
+
+
+@dataclass
+class NumpyArray:
+    """Stand-in for a `numpy.ndarray`, empty until its state arrives."""
+
+    array: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def build(self, state: Any) -> None:
+        """Take the state `(version, shape, dtype, is_fortran, bytes)`."""
+        match state:
+            case (1, shape, NumpyType() as dtype, bool(fortran), data):
+                self.array = dtype.fill(data, shape, "F" if fortran else "C")
+            case _:
+                raise StudyError("numpy.ndarray: not the state of a plain array")
+
+
+def numpy_type(arguments: tuple) -> NumpyType:
+    """Stand in for `numpy.dtype`: numbers and truth values only."""
+    match arguments:
+        case (str(code), False | 0, True | 1) if code in NUMPY_TYPES:
+            return NumpyType(np.dtype(code))
+    raise StudyError(f"only the types {', '.join(NUMPY_TYPES)} are known")
+
+
+def numpy_value(arguments: tuple) -> int | float | bool | NumpyArray:
+    """Stand in for numpy's `scalar` (a Python number), `_reconstruct` and `_frombuffer`."""
+    match arguments:
+        case (NumpyType() as dtype, data):
+            return dtype.fill(data, ()).item()
+        case (Global(name="numpy.ndarray"), (0,), bytes() | bytearray()):
+            return NumpyArray()
+        case (data, NumpyType() as dtype, shape, "C" | "F" as order):
+            return NumpyArray(dtype.fill(data, shape, order))
+    raise StudyError("the arguments are not those of a plain number or array")
+
+
+def latin1_bytes(arguments: tuple) -> bytes:
+    """Stand in for `_codecs.encode`, by which protocol 2 stores bytes."""
+    match arguments:
+        case (str(text), "latin1" | "latin-1") if max(text, default="") <= "\xff":
+            return text.encode("latin-1")
+    raise StudyError("only bytes stored as latin-1 are known")
 
 
 @dataclass(frozen=True)
@@ -76,12 +150,11 @@ class StoredTensor:
 
 def rebuild_tensor(arguments: tuple) -> StoredTensor:
     """Stand in for `torch._utils._rebuild_tensor_v2`: check where the tensor lies."""
-    if not 6 <= len(arguments) <= 7:
-        raise StudyError(f"{len(arguments)} arguments")
-    storage, offset, shape, stride, requires_grad, hooks = arguments[:6]
-    if type(storage) is not Storage or type(requires_grad) is not bool:
-        raise StudyError("the arguments are not those of a plain tensor")
-    _check_empty(hooks, *arguments[6:])
+    match arguments:
+        case (Storage() as storage, offset, shape, stride, bool(), hooks, *more):
+            _check_empty(hooks, *more)
+        case _:
+            raise StudyError("the arguments are not those of a plain tensor")
     if not (are_sizes((offset,)) and are_sizes(shape) and are_sizes(stride)):
         raise StudyError("offset, shape and strides must be tuples of numbers from 0 on")
     if len(shape) != len(stride):
@@ -104,58 +177,54 @@ def rebuild_parameter(arguments: tuple) -> StoredTensor:
     raise StudyError("the arguments are not those of a plain parameter")
 
 
+def _check_empty(*values: Any) -> None:
+    if any(value is not None and value != {} for value in values):
+        raise StudyError("a tensor with hooks or extra data")
+
+
 def load_from_bytes(arguments: tuple) -> Storage:
     """Stand in for `torch.storage._load_from_bytes`: read a torch file that is one storage."""
-    if len(arguments) != 1:
-        raise StudyError(f"{len(arguments)} arguments")
-    data = byte_view(arguments[0])
-    return _read_zip(data) if data[:4] == ZIP_MAGIC else _read_legacy(data)
+    match arguments:
+        case (bytes(data) | bytearray(data),):
+            return _read_zip(data) if data[:4] == ZIP_MAGIC else _read_legacy(data)
+    raise StudyError("the argument is not bytes")
 
 
-def _read_legacy(data: memoryview) -> Storage:
+def _read_legacy(data: bytes) -> Storage:
     """Read five pickles (magic, version, system, storage, keys), a count and the elements."""
-    reader = _StorageReader(data)
-    magic, version, system, storage, keys = (reader.next() for _ in range(5))
+    file = io.BytesIO(data)
+    reader = SafeUnpickler(file, STORAGE_TYPES, _place)
+    magic, version, system, storage, keys = (reader.load() for _ in range(5))
     if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL:
         raise StudyError("no torch file")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise StudyError("the numbers are not little-endian")
-    if type(storage) is not _Claim or keys != [storage.key]:
+    if type(storage) is not _Place or keys != [storage.key]:
         raise StudyError("not one storage")
-    rest = data[reader.position :]
-    if len(rest) < 8 or int.from_bytes(rest[:8], "little") != storage.numel:
+    if int.from_bytes(file.read(8), "little") != storage.numel:
         raise StudyError("the count of elements contradicts itself")
-    return storage.fill(rest[8:])
+    return storage.fill(memoryview(data)[file.tell() :])
 
 
-def _read_zip(data: memoryview) -> Storage:
+def _read_zip(data: bytes) -> Storage:
     """Read a torch zip file: `<name>/data.pkl` and the elements in `<name>/data/<key>`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(names) != 1:
-                raise StudyError("no torch file")
-            storage = _StorageReader(_member(archive, names[0], len(data))).next()
-            if type(storage) is not _Claim:
-                raise StudyError("not one storage")
-            root = names[0].removesuffix("data.pkl")
-            order = f"{root}byteorder"
-            if order in archive.namelist() and _member(archive, order, 16) != b"little":
-                raise StudyError("the numbers are not little-endian")
-            return storage.fill(_member(archive, f"{root}data/{storage.key}", len(data)))
+            entries = archive.infolist()
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            if packed or sum(entry.file_size for entry in entries) > len(data):
+                raise StudyError("zip members are compressed or larger than the file")
+            parts = {entry.filename.partition("/")[2]: archive.read(entry) for entry in entries}
+        storage = SafeUnpickler(io.BytesIO(parts["data.pkl"]), STORAGE_TYPES, _place).load()
+        if type(storage) is not _Place or parts.get("byteorder", b"little") != b"little":
+            raise StudyError("not one storage of little-endian numbers")
+        return storage.fill(memoryview(parts[f"data/{storage.key}"]))
     except ZIP_ERRORS as error:
         raise StudyError(f"damaged zip ({shown(str(error))})") from None
 
 
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> memoryview:
-    entry = archive.getinfo(name)
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
-        raise StudyError("a zip member is compressed or larger than the file")
-    return memoryview(archive.read(entry))
-
-
 @dataclass(frozen=True)
-class _Claim:
+class _Place:
     """What a torch file says about a storage, before its elements are seen."""
 
     dtype: torch.dtype
@@ -168,25 +237,11 @@ class _Claim:
         return Storage(self.dtype, data)
 
 
-class _StorageReader:
-    """The successive pickles in a torch file, which may name storage types and nothing else."""
-
-    def __init__(self, data: memoryview):
-        self.data, self.position = data, 0
-
-    def next(self) -> Any:
-        machine = SafeUnpickler(self.data, STORAGE_TYPES, _claim, self.position)
-        value = machine.load()
-        self.position = machine.position
-        return value
-
-
-def _claim(identity: Any) -> _Claim:
+def _place(identity: Any) -> _Place:
     match identity:
-        case ("storage", Global(stand_in=dtype), str(key), str(), int(numel)):
-            return _Claim(dtype, key, numel)
-        case ("storage", Global(stand_in=dtype), str(key), str(), int(numel), None):
-            return _Claim(dtype, key, numel)
+        case ("storage", Global(stand_in=dtype), str(key), str(), int(numel), *view):
+            if view in ([], [None]):
+                return _Place(dtype, key, numel)
     raise StudyError("the persistent id is not that of a plain storage")
 
 
@@ -197,14 +252,16 @@ def empty_dictionary(arguments: tuple) -> dict:
     return {}
 
 
-def _check_empty(*values: Any) -> None:
-    if any(value is not None and value != {} for value in values):
-        raise StudyError("a tensor with hooks or extra data")
-
-
-STAND_INS: StandIns = ARRAY_STAND_INS | {
+NUMPY_FUNCTIONS = ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
+STAND_INS: StandIns = {
+    ("numpy", "dtype"): numpy_type,
+    ("numpy", "ndarray"): "ndarray",
+    ("_codecs", "encode"): latin1_bytes,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): load_from_bytes,
     ("collections", "OrderedDict"): empty_dictionary,
 }
+for core in ("numpy.core", "numpy._core"):
+    for part, name in (function.split(".") for function in NUMPY_FUNCTIONS):
+        STAND_INS[f"{core}.{part}", name] = numpy_value
