@@ -28,8 +28,9 @@ from lib.common.openvino import read_ir
 from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
 from lib.student.batches import Batch, DistillationData
-from lib.student.distillation import Distillation, Options
+from lib.student.distillation import Distillation
 from lib.student.networks import Discriminator, Generator
+from lib.student.options import StudentOptions
 from lib.student.sampling import build_student
 from lib.student.steps import make_networks, original_step, original_weights
 
@@ -90,8 +91,7 @@ def plain_loop(folder: Path) -> Iterator[object]:
 
 def study_loop(folder: Path, recipe: str) -> Iterator[object]:
     """Yield after every update of the study's loop."""
-    options = Options(
-        seed=0,
+    options = StudentOptions(
         recipe=recipe,
         epochs=1000,
         batch_size=BATCH,

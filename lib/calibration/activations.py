@@ -13,7 +13,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
-from lib.classifiers.build import prepare_for_deployment
+from lib.classifiers.repvgg import fuse_repvgg
 from lib.common.errors import StudyError
 from lib.common.seeds import numpy_generator
 
@@ -32,7 +32,7 @@ def layer_activations(network: nn.Module, images: np.ndarray) -> dict[str, np.nd
     """
     if len(images) == 0:
         raise StudyError("there are no images to take activations of: give at least one")
-    network = prepare_for_deployment(network)
+    network = fuse_repvgg(network)
     seen: dict[str, list[np.ndarray]] = {}
 
     def keep(name: str, x: Tensor) -> None:

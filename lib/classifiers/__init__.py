@@ -3,7 +3,8 @@
 import lazy_loader
 
 EXPORTS = {
-    "build": ["build_classifier"],
+    "build": ["NormalizedClassifier", "build_classifier"],
+    "options": ["ClassifierOptions"],
     "published": ["adopt_published", "classifier_maker", "published_file"],
     "training": [
         "accuracy",

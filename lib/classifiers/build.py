@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.classifiers.names import scaled, split_name
-from lib.classifiers.repvgg import RepVGG, fuse_repvgg
+from lib.classifiers.repvgg import RepVGG
 from lib.classifiers.resnet import ResNet
 from lib.common.errors import StudyError
 
@@ -30,8 +30,6 @@ def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
     global generator. Raises `StudyError` for a name it does not know.
     """
     size, width = split_name(name)
-    if num_classes < 1:
-        raise StudyError(f"{name}: num_classes must be at least 1, not {num_classes}")
     if size in REPVGG_WIDTHS:
         widths = tuple(scaled(c, width) for c in REPVGG_WIDTHS[size])
         return RepVGG((2, 4, 14, 1), widths, num_classes)
@@ -79,13 +77,3 @@ def features_and_logits(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         handle.remove()
     return seen[-1], logits
-
-
-def features(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the penultimate features of `x`, `(n, d)`: what enters the last linear layer."""
-    return features_and_logits(model, x)[0]
-
-
-def prepare_for_deployment(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` in eval mode, its RepVGG blocks (if any) fused."""
-    return fuse_repvgg(model)

@@ -4,24 +4,38 @@ import re
 
 from lib.common.errors import StudyError
 
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "resnet": ("resnet20", "resnet32", "resnet44", "resnet56"),
-    "vgg": ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
-    "mobilenetv2": (
-        "mobilenetv2_x0_5",
-        "mobilenetv2_x0_75",
-        "mobilenetv2_x1_0",
-        "mobilenetv2_x1_4",
-    ),
-    "shufflenetv2": (
-        "shufflenetv2_x0_5",
-        "shufflenetv2_x1_0",
-        "shufflenetv2_x1_5",
-        "shufflenetv2_x2_0",
-    ),
-    "repvgg": ("repvgg_a0", "repvgg_a1", "repvgg_a2"),
+FAMILIES: dict[str, dict[str, str]] = {
+    "resnet": {
+        "resnet20": "4118986f",
+        "resnet32": "ef93fc4d",
+        "resnet44": "2a3cabcb",
+        "resnet56": "187c023a",
+    },
+    "vgg": {
+        "vgg11_bn": "eaeebf42",
+        "vgg13_bn": "c01e4a43",
+        "vgg16_bn": "6ee7ea24",
+        "vgg19_bn": "57191229",
+    },
+    "mobilenetv2": {
+        "mobilenetv2_x0_5": "ca14ced9",
+        "mobilenetv2_x0_75": "a53c314e",
+        "mobilenetv2_x1_0": "fe6a5b48",
+        "mobilenetv2_x1_4": "3bbbd6e2",
+    },
+    "shufflenetv2": {
+        "shufflenetv2_x0_5": "1308b4e9",
+        "shufflenetv2_x1_0": "98807be3",
+        "shufflenetv2_x1_5": "296694dd",
+        "shufflenetv2_x2_0": "ec31611c",
+    },
+    "repvgg": {
+        "repvgg_a0": "ef08a50e",
+        "repvgg_a1": "38d2431b",
+        "repvgg_a2": "09488915",
+    },
 }
-"""The published sizes of each family; any may also be had at another width, `<size>_x<width>`."""
+"""Sizes that have published weights, with the first 8 digits of their file's SHA-256."""
 
 NAME = re.compile(
     r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|mobilenetv2|shufflenetv2|repvgg_a[0-2])"
@@ -30,6 +44,25 @@ NAME = re.compile(
 MAX_WIDTH = 4.0
 UNFUSED = "_unfused"
 """Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
+
+
+def split_name(name: str) -> tuple[str, float]:
+    """Split a name into its size and width: `"vgg11_bn_x0_25"` -> `("vgg11_bn", 0.25)`.
+
+    Raises `StudyError` for a name that is unknown or a width out of range.
+    """
+    match = NAME.fullmatch(name)
+    needs_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
+    if match is None or (needs_width and match["width"] is None):
+        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
+        raise StudyError(
+            f"unknown classifier {name!r}; known are {sizes}; "
+            "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
+        )
+    width = float((match["width"] or "1_0").replace("_", "."))
+    if not 0 < width <= MAX_WIDTH:
+        raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")
+    return match["size"], width
 
 
 def family(name: str) -> str:
@@ -44,25 +77,6 @@ def is_classifier(name: str) -> bool:
         return bool(family(name))
     except StudyError:
         return False
-
-
-def split_name(name: str) -> tuple[str, float]:
-    """Split a name into its size and width: `"vgg11_bn_x0_25"` -> `("vgg11_bn", 0.25)`.
-
-    Raises `StudyError` for a name that is unknown or a width out of range.
-    """
-    match = NAME.fullmatch(name)
-    has_own_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
-    if match is None or (has_own_width and match["width"] is None):
-        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
-        raise StudyError(
-            f"unknown classifier {name!r}; known are {sizes}; "
-            "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
-        )
-    width = float((match["width"] or "1_0").replace("_", "."))
-    if not 0 < width <= MAX_WIDTH:
-        raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")
-    return match["size"], width
 
 
 def scaled(channels: int, width: float) -> int:

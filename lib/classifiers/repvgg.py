@@ -46,14 +46,12 @@ class RepVGGBlock(nn.Module):
         """Replace the branches by their sum as one 3x3 convolution; running statistics are used."""
         if self.rbr_reparam is not None:
             return
-        dense = self.rbr_dense.conv
-        kernel, bias = _fold(dense.weight, self.rbr_dense.bn)
-        point, point_bias = _fold(self.rbr_1x1.conv.weight, self.rbr_1x1.bn)
-        kernel, bias = kernel + F.pad(point, (1, 1, 1, 1)), bias + point_bias
+        dense, point = self.rbr_dense.conv, F.pad(self.rbr_1x1.conv.weight, (1, 1, 1, 1))
+        branches = [_fold(dense.weight, self.rbr_dense.bn), _fold(point, self.rbr_1x1.bn)]
         if self.rbr_identity is not None:
-            eye = torch.eye(dense.in_channels, device=dense.weight.device)[:, :, None, None]
-            same, same_bias = _fold(eye, self.rbr_identity)
-            kernel, bias = kernel + F.pad(same, (1, 1, 1, 1)), bias + same_bias
+            same = nn.init.dirac_(torch.empty_like(dense.weight))
+            branches.append(_fold(same, self.rbr_identity))
+        kernel, bias = (sum(part) for part in zip(*branches, strict=True))
         fused = nn.Conv2d(dense.in_channels, dense.out_channels, 3, dense.stride, padding=1)
         fused.to(dense.weight.device)
         fused.weight.copy_(kernel)

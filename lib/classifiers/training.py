@@ -1,22 +1,21 @@
-"""Train, store, load and run the study's classifiers."""
+"""Train the study's classifiers; load and run them."""
 
-import csv
-import io
 import math
-import pickle
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
 from lib.classifiers.build import NormalizedClassifier, build_classifier, features_and_logits
+from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
 from lib.common.files import write_text
 from lib.common.progress import progress
@@ -32,9 +31,7 @@ from lib.common.tensors import (
 from lib.data.samples import SampleSet
 
 WEIGHTS = "classifier.safetensors"
-LOG = "log.csv"
-CHECKPOINT = "checkpoint.safetensors"
-COLUMNS = ("epoch", "step", "learning_rate", "loss", "accuracy")
+COLUMNS = ["epoch", "step", "learning_rate", "loss", "accuracy"]
 WARMUP = 0.25
 """The part of the training in which the learning rate rises."""
 
@@ -45,42 +42,32 @@ def train_classifier(
     real: Path,
     name: str,
     seed: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    augment_shift: int,
-    horizontal_flip: bool,
-    label_smoothing: float,
-    mean: Sequence[float],
-    std: Sequence[float],
+    options: ClassifierOptions,
     device: str = "cpu",
 ) -> None:
     """Train the classifier `name` on the SampleSet `real`; write its weights and log into `out`.
 
-    SGD with Nesterov momentum 0.9; the learning rate rises to `learning_rate` over the first
-    quarter and falls to 0 along a cosine. Images are shifted by up to `augment_shift` pixels
-    (black comes in at the border) and mirrored at random if `horizontal_flip`. `mean` and `std`
-    are those of images in [0, 1]. Each epoch ends in a checkpoint; a run that was killed resumes
-    there and, on the CPU with as many threads, ends in the same bytes. Raises `StudyError` for a
-    set without images, with fewer than two classes or with labels that have no name, and where
-    the loss is no longer finite.
+    Each epoch ends in a checkpoint; a run that was killed resumes there and, on the CPU with as
+    many threads, ends in the same bytes.
+
+    Raises:
+        StudyError: the set has no images, fewer than two classes or labels without a name, or the
+            loss is no longer finite.
     """
-    options = {key: value for key, value in locals().items() if key not in ("out", "real")}
-    options |= {"mean": list(mean), "std": list(std)}
-    run = _Run(_checked(SampleSet.load(real), real), options)
-    run.resume(out / CHECKPOINT)
-    left = range(run.epoch, epochs)
-    bar = progress(left, f"classifier {name}", total=epochs, unit="epoch", initial=run.epoch)
+    checkpoint = out / "checkpoint.safetensors"
+    run = _Run(_checked(real), name, seed, options, device)
+    run.resume(checkpoint)
+    left = range(run.epoch, options.epochs)
+    bar = progress(left, f"classifier {name}", options.epochs, "epoch", run.epoch)
     for _ in bar:
-        row = run.train_epoch()
-        run.save(out / CHECKPOINT)
-        bar.set_postfix_str(f"loss {row['loss']:.3f}")
-    config = {key: options[key] for key in ("name", "mean", "std", "seed")}
+        loss = run.train_epoch()
+        run.save(checkpoint)
+        bar.set_postfix_str(f"loss {loss:.3f}")
+    config = {"name": name, "seed": seed, "mean": options.mean, "std": options.std}
     config |= {"num_classes": len(run.class_names), "class_names": run.class_names}
-    save_weights(out / WEIGHTS, run.classifier.model, config)
-    write_text(out / LOG, _csv(run.rows))
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    save_weights(out / WEIGHTS, run.model, config)
+    write_text(out / "log.csv", pd.DataFrame(run.rows, columns=COLUMNS).to_csv(index=False))
+    checkpoint.unlink(missing_ok=True)
 
 
 def load_classifier(path: Path | str, device: str = "cpu") -> NormalizedClassifier:
@@ -94,19 +81,6 @@ def load_classifier(path: Path | str, device: str = "cpu") -> NormalizedClassifi
         raise StudyError(f"{path} holds no classifier: give a file that train_classifier wrote")
     model = fill_module(build_classifier(config["name"], config["num_classes"]), state, path)
     return NormalizedClassifier(model, config["mean"], config["std"]).to(device).eval()
-
-
-def load_published(path: Path | str, name: str, device: str = "cpu") -> NormalizedClassifier:
-    """Load a `.pt` state dict of chenyaofo/pytorch-cifar-models; nothing in it is executed."""
-    if not Path(path).is_file():
-        raise StudyError(f"{path} is missing: download the weights of {name} to it")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyError(f"{path} is no plain state dict ({reason}): download it again") from error
-    model = fill_module(build_classifier(name), state, path)
-    return NormalizedClassifier(model).to(device).eval()
 
 
 def predict(model: nn.Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -146,154 +120,125 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 class _Run:
     """A training run between two epochs: network, optimizer, log and the number of epochs done."""
 
-    def __init__(self, samples: SampleSet, options: dict) -> None:
-        self.options = options | {"images_crc32": zlib.crc32(samples.images.tobytes())}
+    def __init__(
+        self, samples: SampleSet, name: str, seed: int, options: ClassifierOptions, device: str
+    ) -> None:
+        self.name, self.seed, self.options, self.device = name, seed, options, torch.device(device)
+        self.made_from = asdict(options) | {"name": name, "seed": seed, "device": device}
+        self.made_from["images_crc32"] = zlib.crc32(samples.images.tobytes())
         self.class_names = list(samples.class_names)
-        self.device = torch.device(options["device"])
-        shift = options["augment_shift"]
         images = torch.from_numpy(samples.images).to(self.device)
-        self.padded = F.pad(images, (shift, shift, shift, shift))
+        self.padded = F.pad(images, (options.augment_shift,) * 4)
         self.labels = torch.from_numpy(samples.labels).to(self.device)
         with self._seeded("weights"):
-            model = build_classifier(options["name"], len(self.class_names))
-        self.classifier = NormalizedClassifier(model, options["mean"], options["std"])
+            self.model = build_classifier(name, len(self.class_names))
+        self.classifier = NormalizedClassifier(self.model, options.mean, options.std)
         self.classifier.to(self.device)
-        decay = options["weight_decay"]
-        self.optimizer = SGD(
-            model.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=decay
-        )
-        self.parts = ({"model": model}, {"sgd": self.optimizer})
-        self.epoch = 0
-        self.rows: list[dict] = []
+        decay = options.weight_decay
+        self.optimizer = SGD(self.model.parameters(), 0.0, 0.9, nesterov=True, weight_decay=decay)
+        self.parts = ({"model": self.model}, {"sgd": self.optimizer})
+        self.epoch, self.rows = 0, []
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint, if there is one of the same images and options."""
-        if path.exists() and load_tensors(path)[1]["state"]["options"] == self.options:
+        if path.exists() and load_tensors(path)[1]["state"]["options"] == self.made_from:
             state = load_checkpoint(path, *self.parts)
             self.epoch, self.rows = state["epoch"], state["rows"]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
-        state = {"epoch": self.epoch, "rows": self.rows, "options": self.options}
+        state = {"epoch": self.epoch, "rows": self.rows, "options": self.made_from}
         save_checkpoint(path, *self.parts, state)
 
-    def train_epoch(self) -> dict:
-        """Train for one epoch (whole batches only) and return its row of the log."""
-        draws = self._draw()
-        size = min(self.options["batch_size"], len(draws.order))
-        steps = len(draws.order) // size
-        losses, hits = [], []
+    def train_epoch(self) -> float:
+        """Train for one epoch (whole batches only), add a row to the log, return the mean loss."""
+        size = min(self.options.batch_size, len(self.labels))
+        steps = len(self.labels) // size
+        draws = [drawn[: steps * size].split(size) for drawn in self._draw()]
         self.classifier.train()
+        done = []
         with self._seeded("dropout", self.epoch):
-            for step in range(steps):
-                self._set_learning_rate(self.epoch * steps + step, steps * self.options["epochs"])
-                loss, right = self._step(draws.batch(step * size, size))
-                losses.append(loss)
-                hits.append(right)
-        self._check_finite(torch.stack(losses), steps)
+            for step, batch in enumerate(zip(*draws, strict=True)):
+                rate = self._learning_rate(self.epoch * steps + step, steps * self.options.epochs)
+                self.optimizer.param_groups[0]["lr"] = rate
+                done.append(self._step(*batch))
+        losses, hits = (torch.stack(values) for values in zip(*done, strict=True))
         self.epoch += 1
-        row = {"epoch": self.epoch, "step": self.epoch * steps}
-        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        row["loss"] = torch.stack(losses).mean().item()
-        row["accuracy"] = torch.stack(hits).sum().item() / (steps * size)
+        row = {"epoch": self.epoch, "step": self.epoch * steps, "learning_rate": rate}
+        row["loss"], row["accuracy"] = losses.mean().item(), hits.sum().item() / (steps * size)
+        if not math.isfinite(row["loss"]):
+            raise StudyError(
+                f"{self.name}: the loss in epoch {self.epoch} is {row['loss']}; "
+                f"try a learning rate below {self.options.learning_rate:g}"
+            )
         self.rows.append(row)
-        return row
+        return row["loss"]
 
-    def _step(self, draws: "Draws") -> tuple[Tensor, Tensor]:
+    def _step(
+        self, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Update the weights by one batch; return its loss and how many were right."""
-        images = augment(self.padded, draws).float().contiguous(memory_format=torch.channels_last)
-        labels = self.labels[draws.order]
+        images = augment(self.padded, order, rows, columns, mirrored).float()
+        labels = self.labels[order]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=images.is_cuda):
-            logits = self.classifier(images)
-        smoothing = self.options["label_smoothing"]
+            logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
+        smoothing = self.options.label_smoothing
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
-    def _set_learning_rate(self, step: int, steps: int) -> None:
+    def _learning_rate(self, step: int, steps: int) -> float:
         """Rise linearly over the part `WARMUP` of all steps, then fall along a cosine to 0."""
         done = (step + 1) / (steps + 1)
         if done < WARMUP:
             factor = done / WARMUP
         else:
             factor = (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))) / 2
-        self.optimizer.param_groups[0]["lr"] = factor * self.options["learning_rate"]
+        return factor * self.options.learning_rate
 
-    def _draw(self) -> "Draws":
-        options, n = self.options, len(self.labels)
-        names = ("classifier", options["name"], "epoch", self.epoch)
-        generator = torch_generator(options["seed"], *names)
-        positions = 2 * options["augment_shift"] + 1
+    def _draw(self) -> list[Tensor]:
+        """Draw an epoch's arguments of `augment`, `(n,)` each."""
+        n, positions = len(self.labels), 2 * self.options.augment_shift + 1
+        generator = torch_generator(self.seed, "classifier", self.name, "epoch", self.epoch)
         order = torch.randperm(n, generator=generator)
         rows = torch.randint(positions, (n,), generator=generator)
         columns = torch.randint(positions, (n,), generator=generator)
-        mirrored = (torch.rand(n, generator=generator) < 0.5) & options["horizontal_flip"]
-        return Draws(*(drawn.to(self.device) for drawn in (order, rows, columns, mirrored)))
+        mirrored = (torch.rand(n, generator=generator) < 0.5) & self.options.horizontal_flip
+        return [drawn.to(self.device) for drawn in (order, rows, columns, mirrored)]
 
     @contextmanager
     def _seeded(self, *names: str | int) -> Iterator[None]:
         """Seed torch's global generators for a block (weights, dropout); restore them after it."""
-        seed = derive_seed(self.options["seed"], "classifier", self.options["name"], *names)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+            torch.manual_seed(derive_seed(self.seed, "classifier", self.name, *names))
             yield
 
-    def _check_finite(self, losses: Tensor, steps: int) -> None:
-        bad = (~torch.isfinite(losses)).nonzero().flatten()
-        if len(bad):
-            step, loss = self.epoch * steps + bad[0].item() + 1, losses[bad[0]].item()
-            peak = self.options["learning_rate"]
-            raise StudyError(
-                f"{self.options['name']}: the loss at step {step} is {loss}; "
-                f"try a learning rate below {peak:g}"
-            )
 
+def augment(
+    padded: Tensor, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor
+) -> Tensor:
+    """Cut `(b, 3, 32, 32)` uint8 out of padded images `(n, 3, 32 + 2 shift, …)` uint8.
 
-@dataclass(frozen=True)
-class Draws:
-    """What an epoch or a batch draws: the images, their places in the padding, which to mirror."""
-
-    order: Tensor  # (n,) int64, indices of images
-    rows: Tensor  # (n,) int64 in [0, 2 * shift]; shift means in the middle
-    columns: Tensor  # (n,) int64, likewise
-    mirrored: Tensor  # (n,) bool
-
-    def batch(self, start: int, size: int) -> "Draws":
-        """Return the draws `start … start + size - 1`."""
-        part = slice(start, start + size)
-        return Draws(self.order[part], self.rows[part], self.columns[part], self.mirrored[part])
-
-
-def augment(padded: Tensor, draws: Draws) -> Tensor:
-    """Cut `(len(draws.order), 3, 32, 32)` uint8 out of all padded images `(n, 3, h, w)` uint8."""
+    order `(b,)`: which images; rows, columns `(b,)` in [0, 2 shift]: where their cut begins, at
+    shift in the middle; mirrored `(b,) bool`.
+    """
     across = torch.arange(32, device=padded.device)
-    rows = draws.rows[:, None] + across
-    columns = draws.columns[:, None] + torch.where(draws.mirrored[:, None], 31 - across, across)
+    rows = rows[:, None] + across
+    columns = columns[:, None] + torch.where(mirrored[:, None], 31 - across, across)
     channels = torch.arange(3, device=padded.device)[:, None, None]
-    return padded[
-        draws.order[:, None, None, None],
-        channels,
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+    images = order[:, None, None, None]
+    return padded[images, channels, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def _checked(samples: SampleSet, path: Path) -> SampleSet:
+def _checked(real: Path) -> SampleSet:
+    samples = SampleSet.load(real)
     if len(samples) == 0:
-        raise StudyError(f"{path} holds no images: a classifier needs some to train on")
+        raise StudyError(f"{real} holds no images: a classifier needs some to train on")
     if len(np.unique(samples.labels)) < 2:
-        raise StudyError(f"{path} holds images of one class only: a classifier needs two or more")
+        raise StudyError(f"{real} holds images of one class only: a classifier needs two or more")
     if samples.labels.min() < 0 or samples.labels.max() >= len(samples.class_names):
-        raise StudyError(f"{path}: its labels go beyond its {len(samples.class_names)} class names")
+        raise StudyError(f"{real}: its labels go beyond its {len(samples.class_names)} class names")
     return samples
-
-
-def _csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

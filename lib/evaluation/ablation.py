@@ -8,7 +8,7 @@ import io
 import re
 import shutil
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lib.data.samples import SampleSet
 from lib.evaluation.frechet import frechet_distance
 from lib.student.distillation import distill
 from lib.student.networks import Generator
+from lib.student.options import StudentOptions
 from lib.student.recipes import CHANGES, NEEDS
 from lib.student.sampling import generate, load_student
 
@@ -89,7 +90,7 @@ def run_ablation(
     samples: dict[str, Path],
     real: Path,
     evaluator: Path,
-    options: dict[str, Any],
+    options: StudentOptions,
     names: list[str],
     per_class: int,
     seed: int,
@@ -98,8 +99,8 @@ def run_ablation(
     """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
 
     `samples` maps "normal" and, where a variant asks for it, "uniform" to the teacher's SampleSets
-    from such latents; `seed` is that of this run; `options` are those of
-    `lib.student.distillation.Options` that all variants share.
+    from such latents; `seed` is that of this run; `options` are
+    those that the variants share, whose recipe does not count.
     """
     measure = Measure(samples["normal"], real, evaluator, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
@@ -107,9 +108,9 @@ def run_ablation(
         path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
         if path.exists():
             continue
-        chosen = options | variant.options | {"recipe": variant.recipe, "seed": seed}
+        chosen = replace(options, recipe=variant.recipe, **variant.options)
         try:
-            student = train(out / "run", samples[variant.latents], real, chosen, device)
+            student = train(out / "run", samples[variant.latents], real, seed, chosen, device)
             figures = measure(load_student(student, device), seed)
         except StudyError as error:  # this variant diverged; the others go on
             figures = dict.fromkeys(MEASURES) | {"n": measure.n, "failed": str(error)}
@@ -117,13 +118,16 @@ def run_ablation(
         write_json(path, {"variant": name, "seed": seed} | figures)
 
 
-def train(folder: Path, samples: Path, real: Path, options: dict[str, Any], device: str) -> Path:
+def train(
+    folder: Path, samples: Path, real: Path, seed: int, options: StudentOptions, device: str
+) -> Path:
     """Train one student, quietly, in the emptied `folder`; return its file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sets = {"samples": samples, "real": real / "train"}
     with redirect_stdout(io.StringIO()):
-        distill(folder, **sets, checkpoint_updates=NEVER, device=device, **options)
+        options = replace(options, checkpoint_updates=NEVER)
+        distill(folder, **sets, seed=seed, options=options, device=device)
     return folder / "student.safetensors"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.classifiers.options import ClassifierOptions
 from lib.classifiers.training import accuracy, load_classifier, predict, train_classifier
 from lib.common.files import write_text
 from lib.common.statistics import wilson_interval
@@ -21,15 +22,17 @@ def classification_accuracy_scores(
     test: Path,
     per_class: int,
     confidence: float,
+    name: str,
+    seed: int,
+    options: ClassifierOptions,
     device: str = "cpu",
-    **training,
 ) -> None:
-    """Train one classifier on each of `sets` and test it on the real images; write `scores.csv`.
+    """Train `name` on each of `sets` and test it on the real images; write `scores.csv`.
 
     The score says how much of what a classifier needs the images teach (Ravuri & Vinyals 2019);
     name the real training images among the sets to have its yardstick. At most `per_class` images
-    a class are taken of each set, the first; `training` are options of `train_classifier`. An
-    interrupted run keeps the classifiers that it has trained.
+    a class are taken of each set, the first. An interrupted run keeps the classifiers that it has
+    trained.
     """
     real, rows = SampleSet.load(test), []
     for index, (name, folder) in enumerate(sets.items()):
@@ -39,7 +42,8 @@ def classification_accuracy_scores(
         if not (work / "network").exists():
             first_per_class(samples, min(per_class, smallest)).save(work / "images")
             (work / "training").mkdir(exist_ok=True)
-            train_classifier(work / "training", real=work / "images", device=device, **training)
+            given = {"name": name, "seed": seed, "options": options, "device": device}
+            train_classifier(work / "training", real=work / "images", **given)
             (work / "training").rename(work / "network")
         logits = predict(load_classifier(work / "network", device), real.images)
         score = accuracy(logits, real.labels)

@@ -10,8 +10,8 @@ import openvino as ov
 import torch
 from torch import nn
 
-from lib.classifiers.build import prepare_for_deployment
 from lib.classifiers.names import UNFUSED
+from lib.classifiers.repvgg import fuse_repvgg
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path
@@ -33,7 +33,7 @@ def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) 
     """
     images = SampleSet.load(check).images[:CHECK_IMAGES]
     for name, folder in classifiers.items():
-        network = prepare_for_deployment(load_classifier(folder))
+        network = fuse_repvgg(load_classifier(folder))
         export_ir(out / f"{name}.xml", network, images)
         export_onnx(out / f"{name}.onnx", network, images)
 

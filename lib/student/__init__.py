@@ -5,6 +5,7 @@ import lazy_loader
 EXPORTS = {
     "batches": ["Batch"],
     "distillation": ["distill"],
+    "options": ["StudentOptions"],
     "original": ["import_original_student", "load_original", "save_original"],
     "recipes": ["CHANGES"],
     "sampling": ["build_student", "generate", "load_student", "sample_student"],

@@ -4,7 +4,7 @@
 `progress.safetensors` (the same latents rendered during the training).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from lib.common.errors import StudyError
 from lib.common.files import write_text
+from lib.common.options import outcome
 from lib.common.processes import count, divide, launch, mean, rank, share_batch_norm, wait
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
@@ -31,6 +32,7 @@ from lib.student.losses import (
     scheduled_pixel_weight,
 )
 from lib.student.networks import Discriminator
+from lib.student.options import StudentOptions
 from lib.student.recipes import parse_recipe
 from lib.student.sampling import ProjectionDiscriminator, build_student, generate
 from lib.student.steps import (
@@ -57,67 +59,36 @@ LOG_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a distillation depends on besides its two sets of images.
-
-    recipe: see `lib.student.recipes`; epochs: passes over the teacher's images; batch_size: pairs
-    an update; ngf, ndf, project_dim: widths of generator, discriminator and their projections;
-    learning_rate: Adam's, of both networks; pixel_weight: of the L1 of pixels, which falls
-    linearly to 0 within pixel_epochs; adversarial_weight: of the hinge terms, which the generator
-    sees every adversarial_interval-th update; ema_kimg: half-life of the generator's running
-    average in thousands of images; augment: see `lib.student.diffaugment`. The latter seven belong
-    to changes of the recipe: "original", which makes none, has its own rate, weights and intervals.
-    """
-
-    seed: int
-    recipe: str
-    epochs: int
-    batch_size: int
-    ngf: int
-    ndf: int
-    project_dim: int
-    learning_rate: float
-    pixel_weight: float
-    pixel_epochs: float
-    adversarial_weight: float
-    adversarial_interval: int
-    ema_kimg: float
-    augment: str
-
-
 def distill(
     out: Path,
     *,
     samples: Path,
     real: Path,
-    checkpoint_updates: int,
+    seed: int,
+    options: StudentOptions,
     device: str = "cpu",
     num_processes: int = 1,
-    **options: Any,
 ) -> None:
     """Train a student on the teacher's SampleSet `samples` and the real SampleSet `real`.
 
-    `options` are the fields of `Options`. A run that was killed resumes from the last of its
-    checkpoints, one every `checkpoint_updates`, and ends in the same bytes. `num_processes` share
-    each batch on this machine; `accelerate launch` starts processes on several.
+    A run that was killed resumes from the last of its checkpoints and ends in the same bytes.
+    `num_processes` share each batch on this machine; `accelerate launch` starts processes on
+    several.
 
     Raises:
         StudyError: the sets do not fit, or a loss is no longer finite.
     """
-    chosen = Options(**options)
-    parse_recipe(chosen.recipe)
     if num_processes > 1:
-        sets = {"samples": samples, "real": real, "checkpoint_updates": checkpoint_updates}
-        return launch(distill, num_processes, out, device=device, **sets, **options)
-    data = DistillationData(samples, real, chosen.batch_size, chosen.seed, device)
-    Distillation(out, data, chosen).run(checkpoint_updates)
+        given = {"samples": samples, "real": real, "seed": seed, "options": options}
+        return launch(distill, num_processes, out, device=device, **given)
+    data = DistillationData(samples, real, options.batch_size, seed, device)
+    Distillation(out, data, options).run()
 
 
 class Distillation:
     """One training run in the folder `out`."""
 
-    def __init__(self, out: Path, data: DistillationData, options: Options) -> None:
+    def __init__(self, out: Path, data: DistillationData, options: StudentOptions) -> None:
         self.out, self.data, self.options = out, data, options
         self.changes = parse_recipe(options.recipe)
         self.total = options.epochs * data.updates_per_epoch
@@ -125,15 +96,15 @@ class Distillation:
         renders = min(RENDERS, options.epochs + 1)
         self.render_at = {self.total * k // (renders - 1) for k in range(renders)}
         self.config = student_config(data, options)
-        self.networks = build_networks(self.config, options, data.device)
+        self.networks = build_networks(self.config, options, data.seed, data.device)
         self.state: dict[str, Any] = {
             "update": 0,
             "rows": [],
             "sums": {},
-            "options": asdict(options),
+            "options": outcome(options) | {"seed": data.seed},
         }
 
-    def run(self, checkpoint_updates: int) -> None:
+    def run(self) -> None:
         """Train to the end and write the results; the checkpoint goes with them."""
         checkpoint = self.out / "checkpoint.safetensors"
         if checkpoint.exists():
@@ -148,7 +119,7 @@ class Distillation:
             self.state["update"] = update + 1
             if update + 1 in self.render_at:
                 self._render(update + 1)
-            if (update + 1) % checkpoint_updates == 0:
+            if (update + 1) % self.options.checkpoint_updates == 0:
                 self._save_checkpoint(checkpoint)
         self._finish()
         wait()
@@ -167,7 +138,7 @@ class Distillation:
     def _train(self, batch: Batch, weights: Weights, update: int) -> Losses:
         draws = {}
         if "augment" in self.changes:
-            generator = torch_generator(self.options.seed, "distillation augment", update)
+            generator = torch_generator(self.data.seed, "distillation augment", update)
             draws = draw_augmentation(self.options.augment, len(batch.images), generator)
         if count() > 1:
             chosen = divide(self.options.batch_size, "batch_size")
@@ -246,7 +217,7 @@ class Distillation:
         if rank() > 0:
             return
         path = self.out / "progress.safetensors"
-        latents, labels = fixed_grid(self.data, self.options.seed)
+        latents, labels = fixed_grid(self.data, self.data.seed)
         images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
         updates = [update]
         if update > 0:
@@ -260,7 +231,7 @@ class Distillation:
 
     def _resume(self, checkpoint: Path) -> None:
         state = load_checkpoint(checkpoint, self.networks.modules(), self.networks.optimizers)
-        if state["options"] != asdict(self.options):
+        if state["options"] != self.state["options"]:
             raise StudyError(
                 f"{checkpoint} was made with other parameters: delete it to start anew"
             )
@@ -274,7 +245,7 @@ class Distillation:
         write_text(self.out / "log.csv", format_log(self.state["rows"]))
 
 
-def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
+def student_config(data: DistillationData, options: StudentOptions) -> dict[str, Any]:
     """Return the record that goes with the student's weights (see `lib.student.sampling`)."""
     sizes = {"z_dim": data.z_dim, "c_dim": len(data.class_names), "nc": 3}
     return sizes | {
@@ -288,11 +259,13 @@ def student_config(data: DistillationData, options: Options) -> dict[str, Any]:
     }
 
 
-def build_networks(config: dict[str, Any], options: Options, device: str) -> Networks:
+def build_networks(
+    config: dict[str, Any], options: StudentOptions, seed: int, device: str
+) -> Networks:
     """Build both networks from the seed, alike on every device, and their optimizers."""
     changes = parse_recipe(options.recipe)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(options.seed, "distillation weights"))
+        torch.manual_seed(derive_seed(seed, "distillation weights"))
         generator = build_student(config)
         kind = ProjectionDiscriminator if "projection" in changes else Discriminator
         discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])

@@ -24,7 +24,7 @@ class StudentOptions:
         0.001, "Adam's learning rate, of both networks; the recipe original has 2e-4"
     )
     pixel_weight: NotNegative = option(1.0, "weight of the pixel loss at the start")
-    pixel_epochs: Count = option(10, "epochs over which the pixel loss falls to 0")
+    pixel_epochs: Positive = option(10.0, "epochs over which the pixel loss falls to 0")
     adversarial_weight: NotNegative = option(
         0.1, "weight of the adversarial losses, with the change adversarial; else 0.01"
     )

@@ -26,10 +26,10 @@ def train_student(params: Params, out: Path, device: str | None = None) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("device cuda is not available here: choose cpu")
     join(device)
-    options = params.group("student") | {"seed": params.seed, "device": device}
-    if count() == 1:
-        options["num_processes"] = params.num_processes
+    processes = params.num_processes if count() == 1 else 1
+    options = params.options("student")
     artifacts = output_folder(params) / "artifacts"
     sets = {"samples": artifacts / "teacher_samples", "real": artifacts / "real" / "train"}
     out.mkdir(parents=True, exist_ok=True)
-    distill(out, **sets, **options)
+    how = {"device": device, "num_processes": processes}
+    distill(out, **sets, seed=params.seed, options=options, **how)

@@ -13,16 +13,15 @@ from lib.common.errors import StudyError
 from lib.common.tensors import load_tensors, save_weights
 from lib.data.samples import SampleSet
 from lib.student.batches import Batch
-from lib.student.distillation import Options, distill
+from lib.student.distillation import distill
+from lib.student.options import StudentOptions
 from lib.student.sampling import build_student, sample_student
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 # Of a loss, over twelve updates. The output bias of the projection discriminator has no gradient
 # but rounding, which Adam blows up to its learning rate: it shifts single terms, not their sum.
 TOLERANCE, SHIFT = 1e-5, 12 * 2e-4
-OPTIONS = Options(
-    seed=3,
-    recipe="default",
+OPTIONS = StudentOptions(
     epochs=4,
     batch_size=4,
     ngf=8,
@@ -35,6 +34,7 @@ OPTIONS = Options(
     adversarial_interval=1,
     ema_kimg=0.1,
     augment="translation",
+    checkpoint_updates=5,
 )
 RECIPES = ("default", "original")
 
@@ -55,9 +55,9 @@ def train_and_sample(folder: Path, sets: dict[str, Path]) -> None:
     """Train by both recipes and sample a student into `folder`."""
     torch.set_num_threads(1)
     for recipe in RECIPES:
-        options = vars(replace(OPTIONS, recipe=recipe))
+        options = replace(OPTIONS, recipe=recipe)
         (folder / recipe).mkdir(parents=True, exist_ok=True)
-        distill(folder / recipe, **sets, checkpoint_updates=5, **options)
+        distill(folder / recipe, **sets, seed=3, options=options)
     student = sets["samples"].parent / "student.safetensors"
     given = {"per_class": 5, "seed": 1, "batch_size": 3, "shard_size": 4}
     sample_student(folder / "images", student=student, **given)
@@ -113,4 +113,4 @@ def test_shares_of_all_processes_make_the_batch(monkeypatch):
 def test_faults_in_a_process_are_raised_here(tmp_path):
     sets = {"samples": tmp_path / "nowhere", "real": tmp_path / "nowhere"}
     with pytest.raises(StudyError, match="^.*nowhere/samples.json is missing"):
-        processes.launch(distill, 1, tmp_path, **sets, checkpoint_updates=5, **vars(OPTIONS))
+        processes.launch(distill, 1, tmp_path, **sets, seed=3, options=OPTIONS)

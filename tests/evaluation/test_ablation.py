@@ -15,12 +15,11 @@ from lib.evaluation.ablation import (
     run_ablation,
     variants,
 )
+from lib.student.options import StudentOptions
 from lib.student.recipes import BASES, NEEDS, parse_recipe
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
-OPTIONS = {"epochs": 1, "batch_size": 4, "ngf": 8, "ndf": 4, "project_dim": 8}
-OPTIONS |= {"learning_rate": 1e-3, "pixel_weight": 0.2, "pixel_epochs": 1, "augment": "none"}
-OPTIONS |= {"adversarial_weight": 0.1, "adversarial_interval": 1, "ema_kimg": 0.1}
+OPTIONS = StudentOptions(epochs=1, batch_size=4, ngf=8, ndf=4, project_dim=8, pixel_epochs=1)
 
 
 def test_variants_change_one_thing_of_their_base():

@@ -8,6 +8,7 @@ from torch import nn
 
 from lib.app.interpolation import interpolate
 from lib.classifiers.build import build_classifier
+from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.common.tensors import save_weights
@@ -247,15 +248,9 @@ def test_accuracy_score_learns_from_separable_images_and_not_from_wrong_labels(t
         confidence=0.95,
         name="resnet20_x0_5",
         seed=1,
-        epochs=6,
-        batch_size=4,
-        learning_rate=0.02,
-        weight_decay=0.0,
-        augment_shift=0,
-        horizontal_flip=False,
-        label_smoothing=0.0,
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
+        options=ClassifierOptions(
+            batch_size=4, learning_rate=0.02, weight_decay=0, augment_shift=0, label_smoothing=0
+        ),
     )
     table = pd.read_csv(tmp_path / "out" / "scores.csv").set_index("trained on")
     assert table["n"].tolist() == [40, 40]

@@ -1,5 +1,6 @@
 """Published weights: half precision, cards, what is left out."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,13 +63,11 @@ def params(tmp_path_factory):
         options = validate(values).group("teacher") | {"seed": 1}
         study.make("teacher", train_teacher, inputs=inputs, options=options)
         study.make("teacher_samples", sample_once, inputs={"teacher": "teacher"})
-        options = validate(values).group("student") | {"epochs": 1, "seed": 1}
-        options.pop("checkpoint_updates")
+        options = {"seed": 1, "options": replace(validate(values).options("student"), epochs=1)}
         sets = {"samples": "teacher_samples", "real": "real/train"}
-        study.make("student", distill, inputs=sets, options=options | {"checkpoint_updates": 100})
-        options = validate(values).group("classifier") | {"epochs": 1, "seed": 1}
-        name = "resnet20_x0_5"
-        options |= {"name": name}
+        study.make("student", distill, inputs=sets, options=options)
+        name, training = "resnet20_x0_5", validate(values).options("classifier")
+        options = {"name": name, "seed": 1, "options": replace(training, epochs=1)}
         study.make(f"classifier-{name}", train_classifier, inputs=inputs, options=options)
         yield validate(values)
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ from lib.student import distillation
 from lib.student import steps as distillation_steps
 from lib.student.batches import DistillationData
 from lib.student.diffaugment import augment_images, draw_augmentation
-from lib.student.distillation import Distillation, Options, distill
+from lib.student.distillation import Distillation, distill
 from lib.student.networks import Discriminator
+from lib.student.options import StudentOptions
 from lib.student.recipes import CHANGES, parse_recipe
 from lib.student.sampling import (
     ProjectionDiscriminator,
@@ -40,8 +41,7 @@ from lib.student.steps import (
 )
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
-OPTIONS = Options(
-    seed=3,
+OPTIONS = StudentOptions(
     recipe="default+adversarial",
     epochs=3,
     batch_size=4,
@@ -55,6 +55,7 @@ OPTIONS = Options(
     adversarial_interval=2,
     ema_kimg=0.1,
     augment="translation,cutout",
+    checkpoint_updates=2,
 )
 RECIPES = pytest.mark.parametrize("recipe", ["default", "original"])
 
@@ -77,13 +78,13 @@ def sets(tmp_path_factory) -> dict[str, Path]:
     return {"samples": folder / "samples", "real": folder / "real"}
 
 
-def start(out: Path, sets: dict[str, Path], options: Options = OPTIONS) -> Distillation:
-    data = DistillationData(**sets, batch_size=options.batch_size, seed=options.seed, device="cpu")
+def start(out: Path, sets: dict[str, Path], options: StudentOptions = OPTIONS) -> Distillation:
+    data = DistillationData(**sets, batch_size=options.batch_size, seed=3, device="cpu")
     return Distillation(out, data, options)
 
 
-def run(out: Path, sets: dict[str, Path], options: Options = OPTIONS, every: int = 2) -> None:
-    distill(out, **sets, checkpoint_updates=every, **vars(options))
+def run(out: Path, sets: dict[str, Path], options: StudentOptions = OPTIONS) -> None:
+    distill(out, **sets, seed=3, options=options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -121,14 +122,14 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recip
 
 
 def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
-    options = replace(OPTIONS, epochs=30)
-    arguments = {name: str(path) for name, path in sets.items()} | vars(options)
+    options = replace(OPTIONS, epochs=30, checkpoint_updates=5)
+    arguments = {name: str(path) for name, path in sets.items()} | asdict(options)
     program = (
         "import json, sys, torch; from pathlib import Path;"
-        "from lib.student.distillation import distill;"
+        "from lib.student import StudentOptions, distill;"
         "torch.set_num_threads(1); a = json.loads(sys.argv[2]);"
         "sets = {k: Path(a.pop(k)) for k in ('samples', 'real')};"
-        "distill(Path(sys.argv[1]), **sets, checkpoint_updates=5, **a)"
+        "distill(Path(sys.argv[1]), **sets, seed=3, options=StudentOptions(**a))"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "parts"), json.dumps(arguments)]
     checkpoint = tmp_path / "parts" / "checkpoint.safetensors"
@@ -139,13 +140,14 @@ def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
     assert process.returncode == -signal.SIGKILL
     done = load_tensors(checkpoint)[1]["state"]["update"]
     assert 0 < done < 90
-    run(tmp_path / "parts", sets, options, every=5)
-    run(tmp_path / "whole", sets, options, every=5)
+    run(tmp_path / "parts", sets, options)
+    run(tmp_path / "whole", sets, options)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkeypatch):
-    run(tmp_path / "whole", sets, every=5)
+    options = replace(OPTIONS, checkpoint_updates=5)
+    run(tmp_path / "whole", sets, options)
     finish = Distillation._finish
 
     def killed(self):
@@ -153,9 +155,9 @@ def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkey
 
     monkeypatch.setattr(Distillation, "_finish", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", sets, every=5)  # 9 updates, checkpoint at 5, renders at 6 and 9
+        run(tmp_path / "parts", sets, options)  # 9 updates, checkpoint at 5, renders at 6 and 9
     monkeypatch.setattr(Distillation, "_finish", finish)
-    run(tmp_path / "parts", sets, every=5)
+    run(tmp_path / "parts", sets, options)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
@@ -252,6 +254,20 @@ def test_recipes_are_sets_of_changes():
     assert parse_recipe("original + projection+average") == {"projection", "average"}
     assert parse_recipe("default") >= {"projection", "one_pass"}
     assert "average" not in parse_recipe("default-average")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("best", "recipe: 'best' is unknown"),
+        ("default-colour", "change 'colour' is unknown; there are projection"),
+        ("original+one_pass", "one_pass needs one_state and train_mode"),
+        ("default-one_state", "one_pass needs"),
+    ],
+)
+def test_wrong_recipes_are_named(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        replace(OPTIONS, recipe=recipe)
 
 
 def trace(sets: dict[str, Path], out: Path, recipe: str) -> torch.Tensor:
@@ -457,16 +473,6 @@ def test_wrong_inputs_are_named(tmp_path, sets):
         run(tmp_path, {"samples": sets["real"], "real": sets["real"]})
     with pytest.raises(StudyError, match="has 14 images: batch_size must not exceed"):
         run(tmp_path, sets, replace(OPTIONS, batch_size=15))
-    for recipe, message in (
-        ("best", "recipe: 'best' is unknown"),
-        ("default-colour", "change 'colour' is unknown; there are projection"),
-        ("original+one_pass", "one_pass needs one_state and train_mode"),
-        ("default-one_state", "one_pass needs"),
-    ):
-        with pytest.raises(StudyError, match=message):
-            run(tmp_path, sets, replace(OPTIONS, recipe=recipe))
-    with pytest.raises(StudyError, match="augment: 'flip' is unknown"):
-        run(tmp_path, sets, replace(OPTIONS, augment="flip"))
     real = SampleSet.load(sets["real"])
     SampleSet(real.images, real.labels, info=INFO | {"class_names": ["x"]}).save(tmp_path / "x")
     with pytest.raises(StudyError, match="different classes"):
