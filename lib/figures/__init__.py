@@ -7,20 +7,14 @@ EXPORTS = {
     "captions": ["describe"],
     "charts": [
         "bars",
-        "class_grid",
         "confusion_matrices",
-        "heatmap",
-        "image_rows",
-        "intervals",
-        "loss_curves",
-    ],
-    "images": [
-        "class_comparison",
-        "coloured_map",
+        "curves",
         "feature_scatter",
+        "heatmap",
         "interval_panels",
-        "measured_curves",
+        "panels",
     ],
+    "images": ["class_comparison", "class_grid", "coloured_map", "image_rows"],
     "tables": ["show"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

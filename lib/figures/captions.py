@@ -26,10 +26,13 @@ def describe(figure: Figure) -> str:
 
 
 def _panel(axis: Axes, title: str) -> str:
+    """Return a panel's title and the labels of its axes, or the names of its rows of images."""
     own = _plain(axis.get_title())
-    what = " against ".join(
-        label for label in (_plain(axis.get_ylabel()), _plain(axis.get_xlabel())) if label
-    )
+    labels = (_plain(axis.get_ylabel()), _plain(axis.get_xlabel()))
+    what = " against ".join(label for label in labels if label)
+    names = ", ".join(_plain(tick.get_text()) for tick in axis.get_yticklabels())
+    if axis.images and axis.axison and names:
+        what = f"From top to bottom: {names}"
     return ": ".join(part for part in (own if own != title else "", what) if part)
 
 

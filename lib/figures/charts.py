@@ -1,4 +1,4 @@
-"""The study's figures. Each function returns a matplotlib figure with title and labelled axes."""
+"""The study's charts. Each function returns a matplotlib figure with title and labelled axes."""
 
 from collections.abc import Sequence
 
@@ -8,66 +8,45 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-
-from lib.data.samples import SampleSet
+from matplotlib.lines import Line2D
 
 WIDE_LABELS = 45  # letters on a horizontal axis beyond which its labels are slanted
+LEGEND_ROWS = 25
 
 
-def class_grid(samples: SampleSet, title: str, columns: int = 10) -> Figure:
-    """Draw one row a class with its first `columns` images, as they are (no stretching)."""
-    names = samples.class_names
-    rows = [samples.images[samples.labels == label][:columns] for label in range(len(names))]
-    return image_rows(rows, names, title)
+def panels(n: int, size: tuple[float, float], title: str = "", **options) -> tuple[Figure, list]:
+    """Return a figure of `size` inches with `n` axes side by side, and these axes."""
+    figure, axes = plt.subplots(1, n, figsize=size, squeeze=False, layout="constrained", **options)
+    plt.close(figure)  # notebooks would show it once more
+    if title:
+        figure.suptitle(title)
+    return figure, list(axes[0])
 
 
-def image_rows(rows: Sequence[np.ndarray], names: Sequence[str], title: str) -> Figure:
-    """Draw rows of images `(n, 3, h, w) uint8`, each row with its name at the left."""
-    columns = max(len(row) for row in rows)
-    figure, axes = plt.subplots(
-        len(rows),
-        1,
-        figsize=(0.62 * columns + 1.2, 0.62 * len(rows) + 0.5),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, row, name in zip(axes[:, 0], rows, names, strict=True):
-        axis.imshow(tile(row, columns), vmin=0, vmax=255, interpolation="nearest")
-        axis.set_yticks([])
-        axis.set_xticks([])
-        axis.set_ylabel(name, rotation=0, ha="right", va="center")
-        axis.spines[:].set_visible(False)
-    figure.suptitle(title)
-    plt.close(figure)
-    return figure
-
-
-def tile(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Lay images `(n, 3, h, w) uint8` side by side on white; returns `(h, width, 3) uint8`."""
-    height, width = images.shape[2:]
-    canvas = np.full((height, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for index, image in enumerate(images):
-        left = index * (width + gap)
-        canvas[:, left : left + width] = image.transpose(1, 2, 0)
-    return canvas
-
-
-def loss_curves(
-    log: pd.DataFrame, x: str, columns: dict[str, Sequence[str]], title: str, x_label: str
+def curves(
+    table: pd.DataFrame,
+    x: str,
+    columns: dict[str, Sequence[str]],
+    title: str,
+    x_label: str,
+    marker: str = "",
 ) -> Figure:
-    """Draw training curves: one panel a key of `columns`, its name the y axis' label."""
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(4.6 * len(columns), 3.4), squeeze=False, layout="constrained"
-    )
-    for axis, (label, names) in zip(axes[0], columns.items(), strict=True):
+    """Draw columns of a table against `x`, one panel a key of `columns`, its name the y label.
+
+    Where there are `<column>_low` and `<column>_high`, bars reach from one to the other.
+    """
+    figure, axes = panels(len(columns), (4.6 * len(columns), 3.5), title)
+    for axis, (label, names) in zip(axes, columns.items(), strict=True):
         for name in names:
-            axis.plot(log[x], log[name], label=name)
+            ends, error = [f"{name}_low", f"{name}_high"], None
+            if set(ends) <= set(table):
+                error = np.abs(table[ends].to_numpy().T - table[name].to_numpy())
+            style = {"marker": marker, "capsize": 3, "label": name.replace("_", " ")}
+            axis.errorbar(table[x], table[name], yerr=error, **style)
         axis.set(xlabel=x_label, ylabel=label)
-        axis.legend()
+        if len(names) > 1:
+            axis.legend()
         axis.grid(alpha=0.3)
-    figure.suptitle(title)
-    plt.close(figure)
     return figure
 
 
@@ -79,24 +58,25 @@ def bars(
     x_label: str,
     y_label: str,
     hue: str | None = None,
-    linear_within: float | None = None,
+    limit: float = np.inf,
 ) -> Figure:
-    """Draw a bar chart of a tidy table.
-
-    With `linear_within` the y axis is linear up to ± that value and logarithmic beyond.
-    """
-    figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    """Draw a bar chart of a tidy table; bars beyond ±`limit` are cut off and labelled."""
+    figure, (axis,) = panels(1, (8, 3.6))
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis, errorbar=None)
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.grid(axis="y", alpha=0.3)
-    if linear_within is not None:
-        axis.axhline(0, color="black", lw=0.8)
-        _linear_within(axis, linear_within, "y")
+    heights = [bar.get_height() for bar in axis.patches]
+    if np.nanmax(np.abs(heights)) > limit:
+        ends = np.clip(heights, -limit, limit)
+        axis.set_ylim(1.05 * min(np.nanmin(ends), 0), 1.05 * max(np.nanmax(ends), 0))
+        for bar in axis.patches:
+            if abs(height := bar.get_height()) > limit:
+                place = (bar.get_center()[0], np.copysign(0.95 * limit, height))
+                axis.annotate(f"{height:.0f}", place, ha="center", va="center", color="white")
     if sum(len(str(name)) for name in table[x].unique()) > WIDE_LABELS:
         axis.tick_params(axis="x", rotation=30)
     if hue is not None:
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    plt.close(figure)
     return figure
 
 
@@ -104,14 +84,11 @@ def confusion_matrices(
     pairs: dict[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str]
 ) -> Figure:
     """Draw wanted against predicted labels, a panel each; `pairs` maps a title to both arrays."""
-    figure, axes = plt.subplots(
-        1, len(pairs), figsize=(4.4 * len(pairs), 4.4), squeeze=False, layout="constrained"
-    )
-    for axis, (title, (wanted, predicted)) in zip(axes[0], pairs.items(), strict=True):
+    title = "Which class the evaluator sees (% of the wanted class)"
+    figure, axes = panels(len(pairs), (4.4 * len(pairs), 4.4), title)
+    for axis, (name, (wanted, predicted)) in zip(axes, pairs.items(), strict=True):
         _confusion(axis, wanted, predicted, names)
-        axis.set(title=f"{title}: {np.mean(wanted == predicted):.1%} as wanted")
-    figure.suptitle("Which class the evaluator sees (% of the wanted class)")
-    plt.close(figure)
+        axis.set(title=f"{name}: {np.mean(wanted == predicted):.1%} as wanted")
     return figure
 
 
@@ -119,91 +96,12 @@ def _confusion(axis: Axes, wanted: np.ndarray, predicted: np.ndarray, names) -> 
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (wanted, predicted), 1)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    sns.heatmap(
-        share,
-        ax=axis,
-        annot=np.where(share >= 0.5, np.round(share).astype(int).astype(str), ""),
-        fmt="",
-        cmap="Blues",
-        vmin=0,
-        vmax=100,
-        cbar=False,
-        xticklabels=names,
-        yticklabels=names,
-        square=True,
-    )
+    texts = np.where(share >= 0.5, np.round(share).astype(int).astype(str), "")
+    ticks = {"xticklabels": names, "yticklabels": names}
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 100, "cbar": False, "square": True}
+    sns.heatmap(share, ax=axis, annot=texts, fmt="", **look, **ticks)
     axis.set(xlabel="predicted class", ylabel="wanted class")
     axis.tick_params(axis="y", rotation=0)
-
-
-def intervals(
-    table: pd.DataFrame,
-    *,
-    row: str,
-    panel: str,
-    value: str,
-    low: str,
-    high: str,
-    title: str,
-    x_label: str,
-    margin: float | None = None,
-) -> Figure:
-    """Draw point estimates with their intervals, one panel a value of `panel`.
-
-    `margin` shades the zone of equivalence, ± that many units around zero; the axis is linear
-    within it and logarithmic beyond, so that small and large differences can both be read.
-    """
-    panels = list(dict.fromkeys(table[panel]))
-    rows = list(dict.fromkeys(table[row]))
-    figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(max(4.2 * len(panels), 6), 0.45 * len(rows) + 1.5),
-        sharex=margin is not None,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, name in zip(axes[0], panels, strict=True):
-        part = table[table[panel] == name].set_index(row).reindex(rows)
-        error = [part[value] - part[low], part[high] - part[value]]
-        axis.errorbar(part[value], range(len(rows)), xerr=error, fmt="o", capsize=3)
-        axis.axvline(0, color="black", lw=0.8)
-        if margin is not None:
-            zone = f"margin of equivalence, ±{margin:g}"
-            axis.axvspan(-margin, margin, color="tab:green", alpha=0.12, lw=0, label=zone)
-            _linear_within(axis, margin, "x")
-        else:
-            axis.xaxis.set_major_locator(MaxNLocator(5))
-        for y, number in enumerate(part[value]):
-            if not np.isfinite(number):  # a row that this panel lacks
-                continue
-            axis.annotate(
-                f"{number:+.2f}", (number, y), (0, 6), textcoords="offset points", ha="center"
-            )
-        axis.set(title=str(name).replace("_", "-"), xlabel=x_label, xmargin=0.1)
-        axis.set_yticks(range(len(rows)), rows)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_ylim(len(rows) - 0.5, -0.7)
-    if margin is not None:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", fontsize="small")
-    figure.suptitle(title)
-    plt.close(figure)
-    return figure
-
-
-def _linear_within(axis: Axes, bound: float, name: str) -> None:
-    """Scale axis "x" or "y" linearly up to ±`bound`, logarithmically beyond, with plain ticks."""
-    scaled, set_scale = {
-        "x": (axis.xaxis, axis.set_xscale),
-        "y": (axis.yaxis, axis.set_yscale),
-    }[name]
-    set_scale("symlog", linthresh=bound)
-    ticks = [0, *(sign * bound * factor for factor in (1, 10, 100) for sign in (-1, 1))]
-    scaled.set_major_locator(FixedLocator(ticks))
-    scaled.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    scaled.set_minor_locator(NullLocator())
 
 
 def heatmap(
@@ -222,9 +120,8 @@ def heatmap(
     Colours part at `center`, or grow in one direction where that is None, and span `limits`;
     `cell` is the width and height of a cell in inches.
     """
-    figure, axis = plt.subplots(
-        figsize=(cell[0] * table.shape[1] + 3, cell[1] * table.shape[0] + 1.6), layout="constrained"
-    )
+    rows, columns = table.shape
+    figure, (axis,) = panels(1, (cell[0] * columns + 3, cell[1] * rows + 1.6))
     sns.heatmap(
         table,
         ax=axis,
@@ -239,5 +136,59 @@ def heatmap(
     )
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.tick_params(axis="y", rotation=0)
-    plt.close(figure)
     return figure
+
+
+def interval_panels(table: pd.DataFrame, row: str, columns: dict[str, str], title: str) -> Figure:
+    """Draw columns of a table with their intervals, one panel a column and one line a row.
+
+    `columns` maps columns, beside which are `<column>_low` and `_high`, to the panels' labels.
+    Columns without any number are left out.
+    """
+    shown = {name: text for name, text in columns.items() if table[name].notna().any()}
+    palette, places = colours(len(table)), np.arange(len(table))
+    size = (2.5 * len(shown) + 1, 0.5 * len(table) + 1.4)
+    figure, axes = panels(len(shown), size, title, sharey=True)
+    for axis, (name, text) in zip(axes, shown.items(), strict=True):
+        axis.axvline(0, color="0.6", lw=0.8)
+        axis.hlines(places, table[f"{name}_low"], table[f"{name}_high"], colors=palette, lw=2)
+        axis.scatter(table[name], places, c=palette, zorder=3)
+        axis.set(xlabel=text, yticks=places, yticklabels=table[row], ylim=(len(table) - 0.5, -0.5))
+        axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def feature_scatter(
+    positions: np.ndarray, sources: np.ndarray, labels: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
+    """Draw positions `(n, 2)`, one panel a source `(n,)`, coloured by class `labels (n,)`.
+
+    The other sources' points are grey in each panel.
+    """
+    palette, shown = colours(len(names)), list(dict.fromkeys(sources))
+    size = (4.2 * len(shown) + 1, 4.4)
+    figure, axes = panels(len(shown), size, title, sharex=True, sharey=True)
+    for axis, source in zip(axes, shown, strict=True):
+        own = sources == source
+        axis.scatter(*positions[~own].T, s=6, color="0.85", lw=0)
+        axis.scatter(*positions[own].T, s=14, color=palette[labels[own]], lw=0)
+        axis.set(title=f"{source} (n = {own.sum()})", xlabel="t-SNE 1 (no unit)")
+    axes[0].set_ylabel("t-SNE 2 (no unit)")
+    axes[0].invert_yaxis()  # as in the image grid, whose first row is at the top
+    class_legend(figure, names, "class", "o")
+    return figure
+
+
+def colours(n: int) -> np.ndarray:
+    """Return n colours `(n, 3)` in [0, 1] that are told apart as well as n allows."""
+    return np.array(sns.color_palette("tab10" if n <= 10 else "husl", n))
+
+
+def class_legend(figure: Figure, names: Sequence[str], title: str, marker: str) -> None:
+    """Say beside a figure which of `colours` stands for which name."""
+    handles = [
+        Line2D([], [], marker=marker, ls="", color=colour, label=name)
+        for colour, name in zip(colours(len(names)), names, strict=True)
+    ]
+    place = {"loc": "outside right upper", "ncols": -(-len(handles) // LEGEND_ROWS)}
+    figure.legend(handles=handles, title=title, frameon=False, **place)

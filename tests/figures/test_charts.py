@@ -1,21 +1,10 @@
-"""Figures: what they show where a panel lacks a row, and within which limits."""
+"""Charts: limits, intervals, labels that can be read."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.charts import bars, heatmap, intervals
-
-
-def test_a_row_that_a_panel_lacks_is_left_empty():
-    rows = [("default", "noise", -3.0), ("default", "grey", -50.0), ("aware", "noise", -0.2)]
-    table = pd.DataFrame(rows, columns=["method", "set", "gain"])
-    table["low"], table["high"] = table["gain"] - 0.1, table["gain"] + 0.1
-    names = dict(row="set", panel="method", value="gain", low="low", high="high")
-    figure = intervals(table, **names, title="Gain", x_label="points", margin=0.5)
-    figure.canvas.draw()
-    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
-    assert texts == [["-3.00", "-50.00"], ["-0.20"]]
+from lib.figures.charts import bars, heatmap
 
 
 @pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # seaborn's
@@ -30,14 +19,13 @@ def test_a_heat_map_keeps_to_its_limits():
     assert colours[0, 2] > colours[0, 0] and colours[2, 0] > colours[2, 2]
 
 
-def test_small_bars_are_seen_beside_large_ones():
+def test_bars_beyond_the_limit_are_cut_and_labelled():
     table = pd.DataFrame({"set": ["real", "student", "grey"], "loss": [0.1, -0.2, 60.0]})
-    figure = bars(table, "set", "loss", "Title", "set", "loss", linear_within=1)
-    axis = figure.axes[0]
-    height = np.ptp(axis.get_window_extent().intervaly)
-    ends = axis.transData.transform([(0, loss) for loss in [0, *table["loss"]]])[:, 1]
-    assert abs(ends[1] - ends[0]) > 0.02 * height and ends[2] < ends[0] < ends[3]
-    assert {"0", "1", "10"} <= {label.get_text() for label in axis.get_yticklabels()}
+    axis = bars(table, "set", "loss", "Title", "set", "loss", limit=5).axes[0]
+    assert axis.get_ylim() == pytest.approx((-0.21, 5.25))
+    assert [text.get_text() for text in axis.texts] == ["60"]
+    axis = bars(table, "set", "loss", "Title", "set", "loss").axes[0]
+    assert axis.get_ylim()[1] > 60 and not axis.texts
 
 
 def test_long_names_below_bars_do_not_overlap():

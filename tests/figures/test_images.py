@@ -4,16 +4,8 @@ import pytest
 
 from lib.data.samples import SampleSet
 from lib.evaluation.maps import grid_cells, tsne_map
-from lib.figures.images import (
-    BORDER,
-    GAP,
-    class_comparison,
-    coloured_map,
-    feature_scatter,
-    image_map,
-    interval_panels,
-    measured_curves,
-)
+from lib.figures.charts import curves, feature_scatter, interval_panels
+from lib.figures.images import BORDER, GAP, class_comparison, coloured_map, image_map
 
 SIDE = 32 + 2 * BORDER + GAP
 
@@ -83,6 +75,6 @@ def test_intervals_and_curves_reach_from_low_to_high():
     assert [axis.get_xlabel() for axis in figure.axes] == ["FID"]
     ends = [segment[:, 0].tolist() for segment in figure.axes[0].collections[0].get_segments()]
     assert ends == [[0.5, 3.0], [1.5, 2.5]]
-    figure = measured_curves(table, "psi", {"FID": ["fid"]}, "Truncation", "psi")
+    figure = curves(table, "psi", {"FID": ["fid"]}, "Truncation", "psi")
     segments = figure.axes[0].collections[0].get_segments()
     assert [segment[:, 1].tolist() for segment in segments] == ends

@@ -19,7 +19,8 @@ from lib.common.errors import StudyError
 from lib.common.files import ROOT, write_json
 from lib.common.progress import PlainProgress
 from lib.figures.captions import caption_of, describe
-from lib.figures.charts import bars, image_rows
+from lib.figures.charts import bars
+from lib.figures.images import image_rows
 from lib.publish.blog import render as blog
 from lib.publish.blog.cells import NOISE
 from lib.publish.blog.render import PARTS, Frame, main, write_blog
@@ -276,7 +277,7 @@ def test_captions_and_descriptions_come_from_the_figure():
         assert part in text
     images = np.zeros((2, 3, 32, 32), np.uint8)
     text = describe(image_rows([images, images], ["real", "nearest\nreal"], "Rows"))
-    assert text == "Pictures: Rows. Panels: real; nearest real."
+    assert text == "Pictures: Rows. From top to bottom: real, nearest real."
     bare, _ = plt.subplots()
     plt.close(bare)
     assert caption_of(bare) == "" and describe(bare) == "Chart."
