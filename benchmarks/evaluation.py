@@ -38,6 +38,7 @@ from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization.models import BATCH_SIZE, Predictor, export_ir
 from lib.quantization.nncf import quantize_default
+from lib.quantization.options import QuantizationOptions
 
 IMAGES, ONE_BY_ONE = 10_000, 500
 OURS, APP = "the study's Predictor, INT8", "benchmark_app, INT8"
@@ -61,7 +62,8 @@ def make_network(xml: Path, images: np.ndarray) -> nn.Module:
     export_ir(fp32, network, images[:8])
     names = {"class_names": [str(k) for k in range(10)]}
     samples = SampleSet(images[:20], np.arange(20) % 10, info=names)
-    int8 = quantize_default(read_ir(fp32), samples, bias_correction="none").model
+    options = QuantizationOptions(bias_correction="none")
+    int8 = quantize_default(read_ir(fp32), samples, options).model
     int8.reshape([BATCH_SIZE, 3, 32, 32])
     save_ir(xml, int8)
     return network

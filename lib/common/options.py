@@ -68,7 +68,7 @@ def option(default: Any, text: str, *, how: bool = False, **bounds: Any) -> Any:
 
 def outcome(values: Any) -> dict[str, Any]:
     """Return the options that decide what comes out, by name, without those that say how."""
-    declared = type(values).__pydantic_fields__
+    declared = getattr(values, "__pydantic_fields__", {})
     how = {name for name, field in declared.items() if (field.json_schema_extra or {}).get("how")}
     return {name: value for name, value in asdict(values).items() if name not in how}
 

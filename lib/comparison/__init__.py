@@ -22,7 +22,6 @@ EXPORTS = {
     "rankings": ["rank_correlations", "rank_sets", "ranking_words"],
     "sensitivity": [
         "range_heatmap",
-        "sensitivity_cells",
         "sensitivity_table",
         "size_curves",
         "size_words",

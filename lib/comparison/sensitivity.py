@@ -13,30 +13,11 @@ from matplotlib.figure import Figure
 
 from lib.calibration.kinds import set_colours
 from lib.common.seeds import numpy_generator
-from lib.quantization.cell import CELL_KEYS, reference_cell
-from lib.quantization.grid import cell_name, make_cells
+from lib.quantization.cell import Cell, cells_of
 from lib.quantization.nncf import VARIANTS
 
 GROUP = ["model", "method", "calibration_set", "calibration_size"]
 PER_TENSOR = "default_per_tensor"
-
-
-def sensitivity_cells(
-    *,
-    models: list[str],
-    calibration_sets: list[str],
-    sizes: list[int],
-    variants: list[str],
-    subset_size: int,
-    seeds: int,
-) -> list[dict]:
-    """Return the cells: default quantization at all sizes, the variants at `subset_size`."""
-    common = {"models": models, "calibration_sets": calibration_sets, "seeds": list(range(seeds))}
-    all_sizes = sorted({*sizes, subset_size})
-    return [
-        *make_cells(methods=["default"], calibration_sizes=all_sizes, **common),
-        *make_cells(methods=variants, calibration_sizes=[subset_size], **common),
-    ]
 
 
 def sensitivity_table(
@@ -57,8 +38,8 @@ def sensitivity_table(
     rows = []
     done = table[(table["method"] != "fp32") & (table["status"] == "ok")]
     for key, group in done.groupby(GROUP, sort=False):
-        found = [predictions[cell_name(cell)] for cell in group[list(CELL_KEYS)].to_dict("records")]
-        fp32 = predictions[cell_name(reference_cell(key[0]))]
+        found = [predictions[cell.name] for cell in cells_of(group)]
+        fp32 = predictions[Cell(key[0]).name]
         row = dict(zip(GROUP, key, strict=True)) | {"seeds": len(group)}
         row |= group[["images_read", "classes_read"]].astype(float).mean().to_dict()
         row["fp32_accuracy"] = 100 * float((fp32 == labels).mean())

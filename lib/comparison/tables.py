@@ -8,6 +8,7 @@ draws of the calibration images; what another draw changes is shown apart, as `s
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,7 @@ from lib.common.statistics import (
     tost_test,
 )
 from lib.comparison.models import REAL, SETTING, compared_models
-from lib.quantization.cell import CELL_KEYS, reference_cell
-from lib.quantization.grid import cell_name
+from lib.quantization.cell import CELL_KEYS, Cell, cells_of
 
 ALL_MODELS = "all"
 Predictions = dict[str, np.ndarray]
@@ -52,8 +52,8 @@ def degradation_table(
     rows = []
     for key, group in _int8(table).groupby(["model", *SETTING, "calibration_set"], sort=False):
         ok = group[group["status"] == "ok"]
-        reference = cell_name(reference_cell(key[0]))
-        gains = [_gain(predictions, labels, reference, cell_name(cell)) for cell in _cells(ok)]
+        reference = Cell(key[0]).name
+        gains = [_gain(predictions, labels, reference, cell.name) for cell in cells_of(ok)]
         row = dict(zip(["model", *SETTING, "calibration_set"], key, strict=True))
         row |= {"seeds": len(ok)} | _failures(group, len(ok))
         row |= ok[["fp32_accuracy", "accuracy"]].mean().to_dict()
@@ -132,7 +132,7 @@ def mcnemar_table(
     """
     int8 = _int8(table)
     ok = int8[int8["status"] == "ok"]
-    pairs = [(cell_name(cell), _fp32_of(cell_name(cell)), "fp32") for cell in _cells(ok)]
+    pairs = [(cell.name, Cell(cell.model).name, "fp32") for cell in cells_of(ok)]
     synthetic = ok[ok["calibration_set"] != REAL]
     pairs += [(name, real, REAL) for name, real in _pairs(synthetic, ok)]
     rows = []
@@ -193,17 +193,13 @@ def _int8(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["method"] != "fp32"]
 
 
-def _cells(rows: pd.DataFrame) -> Iterable[dict]:
-    return rows[list(CELL_KEYS)].to_dict("records")
-
-
 def _pairs(rows: pd.DataFrame, table: pd.DataFrame) -> Iterable[tuple[str, str]]:
     """Yield the names of cells and of their counterparts with real images, where both are ok."""
-    ok = {cell_name(cell) for cell in _cells(table[table["status"] == "ok"])}
-    for cell in _cells(rows):
-        name, real = cell_name(cell), cell_name(cell | {"calibration_set": REAL})
-        if name in ok and real in ok:
-            yield name, real
+    ok = set(cells_of(table[table["status"] == "ok"]))
+    for cell in cells_of(rows):
+        real = replace(cell, calibration_set=REAL)
+        if cell in ok and real in ok:
+            yield cell.name, real.name
 
 
 def _model_of(name: str) -> str:
@@ -211,7 +207,7 @@ def _model_of(name: str) -> str:
 
 
 def _fp32_of(name: str) -> str:
-    return cell_name(reference_cell(_model_of(name)))
+    return Cell(_model_of(name)).name
 
 
 def _gain(predictions: Predictions, truth: np.ndarray, first: str, second: str) -> np.ndarray:

@@ -3,13 +3,13 @@
 import lazy_loader
 
 EXPORTS = {
+    "cell": ["Cell", "make_cells"],
     "grid": [
         "MEASURED",
         "compare_engines",
         "has_failures",
         "load_results",
         "load_seconds_table",
-        "make_cells",
         "per_class_table",
         "run_grid",
         "time_grid",
@@ -22,8 +22,10 @@ EXPORTS = {
         "predict_ir",
     ],
     "nncf": ["VARIANTS", "quantize_accuracy_aware", "quantize_default", "quantize_variant"],
+    "options": ["QuantizationOptions"],
     "own.imports": ["export_models", "import_network", "own_table"],
     "own.parameters": ["OwnModel", "own_files", "own_records"],
+    "plan": ["grid_cells", "grid_plan", "sensitivity_cells", "unfused_cells"],
     "pot.engine": ["quantize_pot", "quantize_pot_accuracy_aware"],
     "unfused": ["unfused_table", "unfused_verdict"],
 }

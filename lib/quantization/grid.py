@@ -4,9 +4,9 @@ What a cell gives depends on the cell, the options and the files alone: not on t
 the order or an interruption.
 """
 
-import itertools
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,55 +14,24 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from lib.common.errors import StudyError, Unavailable
-from lib.common.files import (
-    atomic_path,
-    hash_tree,
-    read_json,
-    sha256_file,
-    sha256_json,
-    write_json,
-    write_text,
-)
+from lib.common.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
+from lib.common.fingerprint import code_fingerprint
+from lib.common.machine import cpu_flags
 from lib.common.tensors import load_tensors
 from lib.data.samples import SampleSet
-from lib.quantization.cell import (
-    CELL_KEYS,
-    Cell,
-    Grid,
-    load_logits,
-    load_seconds,
-    reference_cell,
-    run_reference,
-)
-from lib.quantization.cell_cache import keep_cells, take_cells
+from lib.quantization.cell import CELL_KEYS, Cell, Grid, cells_of
 from lib.quantization.models import measure_speeds
-from lib.quantization.workers import missing_engines, run_all
+from lib.quantization.options import QuantizationOptions
+from lib.quantization.run import missing_engines, run_all, run_cells, run_reference
 
 RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timings.csv"
 SECONDS = "seconds.csv"
-KEY = "grid.json"  # what a finished grid was made from
-MEASURED = (SECONDS, "seconds/*")
+MEASURED = (SECONDS, "cells/*")
 """What of `run_grid`'s files holds timings, which vary."""
-COLUMNS = [
-    *("model", "family", "engine", "method", "calibration_set", "calibration_size", "seed"),
-    *("status", "error", "fp32_accuracy", "accuracy", "drop_pp", "agreement", "kl"),
-    *("size_bytes", "quantizers", "images_read", "classes_read"),
-]
+COUNTS = ["size_bytes", "quantizers", "images_read", "classes_read"]
+COLUMNS = ["model", "family", *CELL_KEYS[1:], "status", "error", "fp32_accuracy", "accuracy"]
+COLUMNS += ["drop_pp", "agreement", "kl", *COUNTS]
 SPEED_IMAGES = 512
-
-
-def make_cells(
-    *,
-    models: list[str],
-    methods: list[str],
-    calibration_sets: list[str],
-    calibration_sizes: list[int],
-    seeds: list[int],
-    engines: tuple[str, ...] = ("nncf",),
-) -> list[Cell]:
-    """Return the cells of a full grid, the last key of `CELL_KEYS` varying fastest."""
-    axes = (models, engines, methods, calibration_sets, calibration_sizes, seeds)
-    return [dict(zip(CELL_KEYS, values, strict=True)) for values in itertools.product(*axes)]
 
 
 def run_grid(
@@ -73,11 +42,7 @@ def run_grid(
     calibration: dict[str, Path],
     validation: Path,
     test: Path,
-    preset: str = "mixed",
-    bias_correction: str = "fast",
-    overflow_fix: str = "first_layer",
-    max_drop: float = 0.01,
-    max_iterations: int = 30,
+    options: QuantizationOptions,
     keep_seed: int | None = 0,
     jobs: int = 1,
     scheduler: str = "",
@@ -87,55 +52,36 @@ def run_grid(
 
     `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the
     SampleSet of each calibration set, or a folder with one for each model; `validation` judges
-    accuracy-aware quantization, `test` the results. `models/` keeps the INT8 networks of
-    `keep_seed`, each with a .json that says how it was made and how accurate it is. seconds.csv
-    says how long each quantization took, which varies. `scheduler` is the address of a dask
-    scheduler that takes the place of `jobs` local processes; its workers must see the same files.
-    A cell that fails has its error in its row and stops nothing; then, as after a kill, the
-    finished cells stay in cells/ and are not run again by the next call. A grid that is finished
-    already is left as it is. The folder `cache`, if given, holds the finished cells of the last
-    grid that was given it; those that this one has, too, are taken from there.
+    accuracy-aware quantization, `test` the results. Each cell reads as many images as it says, not
+    as `options` does. `models/` keeps the INT8 networks of `keep_seed`, each with a .json that
+    says how it was made and how accurate it is. seconds.csv says how long each quantization took,
+    which varies. `scheduler` is the address of a dask scheduler that takes the place of `jobs`
+    local processes; its workers must see the same files.
+    A cell that fails has its error in its row and stops nothing. Finished cells lie in the folder
+    `cache` (`out/cells` if None) and are not run again by the next call, nor by that of another
+    grid that has them, too; those of earlier grids are dropped once no cell has failed.
     """
-    options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
-    options |= {"max_drop": max_drop, "max_iterations": max_iterations}
-    names = list(dict.fromkeys(cell["model"] for cell in cells))
-    homeless = {cell["calibration_set"] for cell in cells} - set(calibration)
-    if homeless:
-        raise StudyError(f"cells name {', '.join(sorted(homeless))}, which calibration lacks")
+    names = list(dict.fromkeys(cell.model for cell in cells))
+    if lacking := {cell.calibration_set for cell in cells} - set(calibration):
+        raise StudyError(f"cells name {', '.join(sorted(lacking))}, which calibration lacks")
     hashes = _hashes(names, models, calibration, validation, test)
-    grid = Grid(out, models, calibration, validation, test, options, keep_seed, hashes)
-    key = sha256_json([cells, options, keep_seed, hashes])
-    if _is_finished(out, key, cells, grid):
-        return
-    if cache is not None:
-        take_cells([*map(reference_cell, names), *cells], grid, cache)
+    store = out / "cells" if cache is None else cache
+    grid = Grid(store, models, calibration, validation, test, options, keep_seed, hashes)
     grid = replace(grid, missing=missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
     rows += run_all(cells, grid, jobs, scheduler)
-    done = [row for row in rows if row["status"] == "ok"]
-    predictions = {cell_name(row): load_logits(_cell(row), grid).argmax(axis=1) for row in done}
+    table = pd.DataFrame(rows)
+    done = cells_of(table[table["status"] == "ok"])
+    _copy_networks(done, grid, out / "models")
+    predictions = {cell.name: grid.logits(cell).argmax(axis=1) for cell in done}
     _write_predictions(out / PREDICTIONS, predictions, SampleSet.load(test).labels)
-    write_text(out / RESULTS, _table(rows).to_csv(index=False, float_format="%.6g"))
-    _write_seconds(out / SECONDS, [row for row in done if row["method"] != "fp32"], grid)
-    kept = {grid.kept_ir(cell).stem for cell in map(_cell, done) if grid.kept_ir(cell)}
-    for stray in (path for path in (out / "models").glob("*") if path.stem not in kept):
-        stray.unlink()
+    seconds = [asdict(cell) | {"seconds": grid.row(cell)["seconds"]} for cell in done[len(names) :]]
+    _write_table(out / SECONDS, pd.DataFrame(seconds, columns=[*CELL_KEYS, "seconds"]))
+    table = table.reindex(columns=COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
+    _write_table(out / RESULTS, table)
     if not has_failures(out):
-        if cache is not None:
-            keep_cells([_cell(row) for row in done], grid, cache)
-        write_json(out / KEY, {"sha256": key})
-        shutil.rmtree(out / "cells")
-        shutil.rmtree(out / "seconds", ignore_errors=True)
-
-
-def _is_finished(out: Path, key: str, cells: list[Cell], grid: Grid) -> bool:
-    """Tell whether `out` holds the whole result of this very grid, without failures."""
-    if not (out / KEY).is_file() or read_json(out / KEY) != {"sha256": key} or has_failures(out):
-        return False
-    table, _, _ = load_results(out)
-    done = table[(table["status"] == "ok") & (table["method"] != "fp32")]
-    kept = [grid.kept_ir(_cell(row)) for row in done.to_dict("records")]
-    return all(path.with_suffix(".json").is_file() for path in kept if path is not None)
+        for stray in set(store.iterdir()) - {grid.folder(cell) for cell in done}:
+            shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
 
 
 def has_failures(folder: Path) -> bool:
@@ -148,15 +94,10 @@ def has_failures(folder: Path) -> bool:
     return bool(((table["status"] == "error") | unavailable).any())
 
 
-def cell_name(cell: Cell) -> str:
-    """Name a cell as predictions.safetensors does: `model/engine/method/set/size/seed`."""
-    return "/".join(str(cell[key]) for key in CELL_KEYS)
-
-
 def load_results(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]:
     """Read what `run_grid` wrote into `folder`.
 
-    Returns the table, the predicted classes `(n,)` of each cell by `cell_name` (those of the FP32
+    Returns the table, the predicted classes `(n,)` of each cell by its name (those of the FP32
     rows too), and the labels `(n,)` of the test images.
     """
     if not (folder / RESULTS).is_file():
@@ -205,8 +146,8 @@ def compare_engines(table: pd.DataFrame, predictions: dict[str, np.ndarray]) -> 
     rows = []
     for (method, kind), part in pairs.groupby(["method", "calibration_set"], sort=False):
         named = [
-            [predictions[cell_name(row | {"engine": engine})] for engine in ("nncf", "pot")]
-            for row in part[cells].to_dict("records")
+            [predictions[replace(cell, engine=engine).name] for engine in ("nncf", "pot")]
+            for cell in cells_of(part.assign(engine=""))
         ]
         alike = np.mean([(one == other).mean() for one, other in named])
         means = part[["drop_pp_nncf", "drop_pp_pot"]].mean()
@@ -234,41 +175,38 @@ def time_grid(
         networks = {("openvino", "fp32"): models / f"{model}.xml"} | kept
         for (engine, method), speed in measure_speeds(networks, images, repeats=repeats).items():
             rows.append({"model": model, "engine": engine, "method": method} | speed)
-    write_text(out / TIMINGS, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    _write_table(out / TIMINGS, pd.DataFrame(rows))
 
 
 def _hashes(
     names: list[str], models: Path, calibration: dict, validation: Path, test: Path
-) -> dict:
-    """Return the content hash of every input by the name that `Grid.cell_file` uses."""
+) -> dict[str, str]:
+    """Return the content hash of every input, and of what works on them, as `Grid` names them."""
     folders = {"validation": validation, "test": test}
     folders |= {f"calibration {name}": folder for name, folder in calibration.items()}
     hashes = {name: sha256_json(hash_tree(folder)) for name, folder in folders.items()}
+    versions = {name: version(name) for name in ("openvino", "nncf")}
+    hashes["tools"] = sha256_json([code_fingerprint(run_cells), versions, cpu_flags()])
     for name in names:
         xml = models / f"{name}.xml"
         if not xml.is_file():
             raise StudyError(f"{xml} is missing: export the classifier {name} first")
         hashes[f"model {name}"] = sha256_file(xml) + sha256_file(xml.with_suffix(".bin"))
-        onnx = xml.with_suffix(".onnx")
-        hashes[f"onnx {name}"] = sha256_file(onnx) if onnx.is_file() else "none"
+        forms = [xml.with_suffix(end) for end in (".onnx", ".json")]
+        hashes[f"onnx {name}"] = " ".join(sha256_file(f) for f in forms if f.is_file())
     return hashes
 
 
-def _cell(row: dict) -> Cell:
-    return {key: row[key] for key in CELL_KEYS}
+def _copy_networks(cells: list[Cell], grid: Grid, target: Path) -> None:
+    """Copy the INT8 networks that are kept, in the place of all that may be there."""
+    shutil.rmtree(target, ignore_errors=True)
+    for file in (file for cell in cells for file in grid.kept(cell)):
+        with atomic_path(target / file.name) as temporary:
+            shutil.copyfile(file, temporary)
 
 
-def _table(rows: list[dict]) -> pd.DataFrame:
-    counts = ["calibration_size", "seed", "size_bytes", "quantizers", "images_read", "classes_read"]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype(dict.fromkeys(counts, "Int64"))
-
-
-def _write_seconds(path: Path, rows: list[dict], grid: Grid) -> None:
-    """Write a row for each cell that is done: its keys and its seconds."""
-    table = [_cell(row) | {"seconds": load_seconds(_cell(row), grid)} for row in rows]
-    columns = [*CELL_KEYS, "seconds"]
-    write_text(path, pd.DataFrame(table, columns=columns).to_csv(index=False, float_format="%.6g"))
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def _write_predictions(path: Path, classes: dict[str, np.ndarray], labels: np.ndarray) -> None:

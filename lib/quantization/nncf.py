@@ -22,10 +22,9 @@ from lib.common.errors import StudyError
 from lib.data.samples import SampleSet
 from lib.quantization.fake_quantize import lower_activation_bits
 from lib.quantization.models import predict_ir
+from lib.quantization.options import QuantizationOptions
 
-PRESETS = ("performance", "mixed")
-BIAS_CORRECTIONS = ("fast", "full", "none")
-OVERFLOW_FIXES = {"disable": "DISABLE", "enable": "ENABLE", "first_layer": "FIRST_LAYER"}
+DEFAULTS = QuantizationOptions()
 VALIDATION_BATCH = 50
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -74,38 +73,24 @@ class Quantized:
 def quantize_default(
     ir: ov.Model,
     calibration: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
-    preset: str = "mixed",
-    subset_size: int = 300,
-    bias_correction: str = "fast",
-    overflow_fix: str = "first_layer",
     seed: int = 0,
     per_channel_weights: bool = True,
 ) -> Quantized:
     """Quantize an FP32 network to INT8 with ranges from `subset_size` calibration images.
 
-    `preset` is `performance` (symmetric) or `mixed` (asymmetric activations). `bias_correction`
-    is `fast`, `full` or `none`; the fast one replaces the input of each layer by its channel
-    means, which misleads it where images are alike at their borders and maps are small.
-    `overflow_fix` halves the range of weights in all layers (`enable`) or the first
-    (`first_layer`), as processors without VNNI add products in 16 bits. `seed` chooses the images
-    and their order. A set smaller than `subset_size` is read whole. Weights have one scale for each
-    channel of a layer's output, or one for the layer.
+    `seed` chooses the images and their order. A set smaller than `subset_size` is read whole. The
+    fast bias correction is misled where images are alike at their borders and maps are small.
+    Weights have one scale for each channel of a layer's output, or one for the layer.
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _advanced(nncf, preset, bias_correction, overflow_fix)
-        advanced.batchwise_statistics = images.batch > 1 or None
+        advanced = _advanced(nncf, images, options)
         if not per_channel_weights:
             advanced.weights_quantization_params = _per_tensor()
-        model = nncf.quantize(
-            ir,
-            nncf.Dataset(images),
-            preset=nncf.QuantizationPreset(preset),
-            subset_size=images.items(subset_size),
-            fast_bias_correction=fast,
-            advanced_parameters=advanced,
-        )
+        common = _common(nncf, images, options)
+        model = nncf.quantize(ir, nncf.Dataset(images), advanced_parameters=advanced, **common)
     return Quantized(model, images.labels_read())
 
 
@@ -113,102 +98,84 @@ def quantize_variant(
     ir: ov.Model,
     calibration: SampleSet,
     variant: str,
+    options: QuantizationOptions = DEFAULTS,
     *,
+    seed: int = 0,
     default: Quantized | None = None,
-    **options,
 ) -> Quantized:
-    """Quantize by one of `VARIANTS`, named; `options` are those of `quantize_default`.
+    """Quantize by one of `VARIANTS`, named.
 
-    `default` is what `quantize_default` gave for the same `options`, if that is at hand: fewer
-    bits for the activations need no other calibration.
+    `default` is what `quantize_default` gave for the same options and seed, if that is at hand:
+    fewer bits for the activations need no other calibration.
     """
     if variant not in VARIANTS:
         raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
-    chosen = VARIANTS[variant]
-    if default is None or not chosen.per_channel_weights:
-        weights = {"per_channel_weights": chosen.per_channel_weights}
-        default = quantize_default(ir, calibration, **weights, **options)
-    if chosen.activation_bits == 8:
+    per_channel, bits = VARIANTS[variant].per_channel_weights, VARIANTS[variant].activation_bits
+    if default is None or not per_channel:
+        default = quantize_default(
+            ir, calibration, options, seed=seed, per_channel_weights=per_channel
+        )
+    if bits == 8:
         return default
-    model = lower_activation_bits(default.model, chosen.activation_bits)
-    return Quantized(model, default.labels_read)
+    return Quantized(lower_activation_bits(default.model, bits), default.labels_read)
 
 
 def quantize_accuracy_aware(
     ir: ov.Model,
     calibration: SampleSet,
     validation: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
-    max_drop: float,
-    max_iterations: int = 30,
+    seed: int = 0,
     default: Quantized | None = None,
-    **options,
 ) -> Quantized:
     """Quantize, then return operations to floating point until the drop is within `max_drop`.
 
-    `max_drop` is absolute, in fractions (0.01 is one percentage point), judged by top-1 accuracy
-    on `validation`, which must share no image with the calibration and test sets. NNCF's algorithm
-    begins with default quantization and ends there when the drop is within bounds, so that it is
-    not called then. `default` is what `quantize_default` gave for the same `options`, if that is
-    at hand. At most `max_iterations` groups of operations are returned.
+    It is judged by top-1 accuracy on `validation`, which must share no image with the calibration
+    and test sets. NNCF's algorithm begins with default quantization and ends there when the drop
+    is within bounds, so that it is not called then. `default` is what `quantize_default` gave for
+    the same options and seed, if that is at hand.
     """
-    default = default or quantize_default(ir, calibration, **options)
-    if accuracy_drop(ir, default.model, validation) <= max_drop:
+    default = default or quantize_default(ir, calibration, options, seed=seed)
+    if accuracy_drop(ir, default.model, validation) <= options.max_drop:
         return default
-    return restore_accuracy(
-        ir,
-        calibration,
-        validation,
-        max_drop=max_drop,
-        max_iterations=max_iterations,
-        **options,
-    )
+    return restore_accuracy(ir, calibration, validation, options, seed=seed)
 
 
 def restore_accuracy(
     ir: ov.Model,
     calibration: SampleSet,
     validation: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
-    max_drop: float,
-    max_iterations: int,
-    preset: str = "mixed",
-    subset_size: int = 300,
-    bias_correction: str = "fast",
-    overflow_fix: str = "first_layer",
     seed: int = 0,
 ) -> Quantized:
     """Run the whole of NNCF's quantization with accuracy control."""
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced, fast = _advanced(nncf, preset, bias_correction, overflow_fix)
-        advanced.batchwise_statistics = images.batch > 1 or None
-        restorer = nncf.AdvancedAccuracyRestorerParameters(
-            max_num_iterations=max_iterations, num_ranking_workers=1
-        )
         model = nncf.quantize_with_accuracy_control(
             ir,
             nncf.Dataset(images),
             nncf.Dataset(_batches(validation, fixed_batch(ir)), lambda batch: batch[0]),
             validate,
-            max_drop=max_drop,
+            max_drop=options.max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
-            preset=nncf.QuantizationPreset(preset),
-            subset_size=images.items(subset_size),
-            fast_bias_correction=fast,
-            advanced_quantization_parameters=advanced,
-            advanced_accuracy_restorer_parameters=restorer,
+            advanced_quantization_parameters=_advanced(nncf, images, options),
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                max_num_iterations=options.max_iterations, num_ranking_workers=1
+            ),
+            **_common(nncf, images, options),
         )
     return Quantized(model, images.labels_read())
 
 
 def accuracy_drop(reference: ov.Model, model: ov.Model, samples: SampleSet) -> float:
     """Return the top-1 accuracy of `reference` less that of `model`, in fractions."""
-    first, second = (
-        (predict_ir(m, samples.images).argmax(axis=1) == samples.labels).mean()
-        for m in (reference, model)
-    )
-    return float(first - second)
+    hits = [
+        predict_ir(network, samples.images).argmax(axis=1) == samples.labels
+        for network in (reference, model)
+    ]
+    return float(hits[0].mean() - hits[1].mean())
 
 
 class CalibrationImages:
@@ -277,33 +244,29 @@ def fixed_batch(ir: ov.Model) -> int | None:
 def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
     """Split a set into batches of float images and labels; the images fill a `fixed` batch."""
     size = fixed or VALIDATION_BATCH
-    chosen = [
-        np.arange(len(samples))[start : start + size] for start in range(0, len(samples), size)
-    ]
-    return [
-        (
-            samples.images[np.resize(index, fixed or len(index))].astype(np.float32),
-            samples.labels[index],
-        )
-        for index in chosen
-    ]
+    batches = []
+    for start in range(0, len(samples), size):
+        labels = samples.labels[start : start + size]
+        chosen = start + np.resize(np.arange(len(labels)), fixed or len(labels))
+        batches.append((samples.images[chosen].astype(np.float32), labels))
+    return batches
 
 
-def _advanced(nncf: ModuleType, preset: str, bias_correction: str, overflow_fix: str) -> tuple:
-    """Return NNCF's advanced parameters and its `fast_bias_correction` for ours, all checked."""
-    if bias_correction not in BIAS_CORRECTIONS:
-        known = ", ".join(BIAS_CORRECTIONS)
-        raise StudyError(f"bias correction {bias_correction!r} is unknown: choose one of {known}")
-    if preset not in PRESETS:
-        raise StudyError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}")
-    if overflow_fix not in OVERFLOW_FIXES:
-        known = ", ".join(OVERFLOW_FIXES)
-        raise StudyError(f"overflow fix {overflow_fix!r} is unknown: choose one of {known}")
-    advanced = nncf.AdvancedQuantizationParameters(
-        disable_bias_correction=bias_correction == "none",
-        overflow_fix=getattr(nncf.OverflowFix, OVERFLOW_FIXES[overflow_fix]),
+def _common(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions) -> dict:
+    """Return what NNCF's two algorithms take alike."""
+    return {
+        "preset": nncf.QuantizationPreset(options.preset),
+        "subset_size": images.items(options.subset_size),
+        "fast_bias_correction": options.bias_correction != "full",
+    }
+
+
+def _advanced(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions):
+    return nncf.AdvancedQuantizationParameters(
+        disable_bias_correction=options.bias_correction == "none",
+        overflow_fix=getattr(nncf.OverflowFix, options.overflow_fix.upper()),
+        batchwise_statistics=images.batch > 1 or None,
     )
-    return advanced, bias_correction != "full"
 
 
 def _per_tensor():
@@ -327,6 +290,6 @@ def quiet_nncf() -> Iterator[ModuleType]:
 
 
 def _import_nncf() -> ModuleType:
-    import nncf  # slow, and of no use to who only looks at results
+    import nncf  # slow, and not needed to read results
 
     return nncf

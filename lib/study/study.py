@@ -97,7 +97,7 @@ class Study:
         to try that once more.
         """
         inputs, given = inputs or {}, options or {}
-        options = {k: outcome(v) if is_dataclass(v) else v for k, v in given.items()}
+        options = {key: _recorded(value) for key, value in given.items()}
         with self._locked():
             fingerprint = self._fingerprint(build, inputs, options)
             entry = self.manifest.entry(name)
@@ -294,6 +294,13 @@ class Study:
                         ) from None
                     time.sleep(0.2)
             yield
+
+
+def _recorded(value: Any) -> Any:
+    """Return an option as the manifest holds it."""
+    if isinstance(value, list):
+        return [_recorded(item) for item in value]
+    return outcome(value) if is_dataclass(value) else value
 
 
 def _sort_out(files: dict[str, str], patterns: Sequence[str]) -> tuple[dict, dict]:

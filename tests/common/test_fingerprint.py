@@ -116,7 +116,7 @@ def test_the_words_of_errors_do_not_count(fingerprint_of):
 
 
 def test_all_builders_of_the_study_have_one():
-    from lib.quantization.cell import run_cells
+    from lib.quantization.run import run_cells
     from lib.student.distillation import distill
     from lib.teacher.training import train_teacher
 

@@ -1,10 +1,12 @@
 """Results tables with predictions whose errors are known."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 
-from lib.quantization.cell import reference_cell
-from lib.quantization.grid import COLUMNS, cell_name, make_cells
+from lib.quantization.cell import Cell, make_cells
+from lib.quantization.grid import COLUMNS
 
 N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
 SETS = ["real", "teacher", "student", "fractal", "noise"]
@@ -30,9 +32,9 @@ def study(errors, failed=(), methods=("default",), shift=None, models=MODELS):
     predictions, rows = {}, []
     fp32 = predict(labels, 100)
     for model in models:
-        cell = reference_cell(model)
-        predictions[cell_name(cell)] = fp32
-        rows.append(cell | {"status": "ok", "accuracy": 0.95, "fp32_accuracy": 0.95})
+        cell = Cell(model)
+        predictions[cell.name] = fp32
+        rows.append(asdict(cell) | {"status": "ok", "accuracy": 0.95, "fp32_accuracy": 0.95})
     cells = make_cells(
         models=models,
         methods=list(methods),
@@ -41,16 +43,16 @@ def study(errors, failed=(), methods=("default",), shift=None, models=MODELS):
         seeds=SEEDS,
     )
     for cell in cells:
-        if cell["calibration_set"] in failed:
-            rows.append(cell | {"status": "error", "error": "RuntimeError: no"})
+        if cell.calibration_set in failed:
+            rows.append(asdict(cell) | {"status": "error", "error": "RuntimeError: no"})
             continue
-        name = cell["calibration_set"]
-        found = predict(labels, errors[name], (shift or {}).get(name, 0) + cell["seed"])
-        predictions[cell_name(cell)] = found
+        name = cell.calibration_set
+        found = predict(labels, errors[name], (shift or {}).get(name, 0) + cell.seed)
+        predictions[cell.name] = found
         accuracy = float((found == labels).mean())
         row = {"status": "ok", "fp32_accuracy": 0.95, "accuracy": accuracy}
         row |= {"drop_pp": 100 * (0.95 - accuracy), "kl": 0.01}
-        rows.append(cell | row | {"agreement": float((found == fp32).mean())})
+        rows.append(asdict(cell) | row | {"agreement": float((found == fp32).mean())})
     return pd.DataFrame(rows, columns=COLUMNS), predictions, labels
 
 

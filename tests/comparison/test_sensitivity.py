@@ -1,5 +1,7 @@
 """Variants of quantization and what they do: levels, scales, sizes, tables, ranges."""
 
+from dataclasses import asdict
+
 import numpy as np
 import openvino as ov
 import pandas as pd
@@ -20,7 +22,6 @@ from lib.comparison.ranges import (
 )
 from lib.comparison.sensitivity import (
     crossed_interval,
-    sensitivity_cells,
     sensitivity_table,
     size_curves,
     size_words,
@@ -28,7 +29,7 @@ from lib.comparison.sensitivity import (
     variant_panels,
 )
 from lib.data.samples import SampleSet
-from lib.quantization.cell import reference_cell
+from lib.quantization.cell import Cell, make_cells
 from lib.quantization.fake_quantize import (
     Quantizer,
     activation_quantizers,
@@ -36,9 +37,9 @@ from lib.quantization.fake_quantize import (
     lower_activation_bits,
     zero_on_grid,
 )
-from lib.quantization.grid import cell_name
 from lib.quantization.models import export_ir, predict_ir
 from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
+from lib.quantization.options import QuantizationOptions
 
 NAMES = ["a", "b", "c"]
 
@@ -71,12 +72,13 @@ def ir(calibration, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def default(ir, calibration):
-    return quantize_default(ir, calibration, subset_size=12, bias_correction="none", seed=1)
+    options = QuantizationOptions(subset_size=12, bias_correction="none")
+    return quantize_default(ir, calibration, options, seed=1)
 
 
 def variant(ir, calibration, name, default=None, size=12):
-    options = {"subset_size": size, "bias_correction": "none", "seed": 1}
-    return quantize_variant(ir, calibration, name, default=default, **options)
+    options = QuantizationOptions(subset_size=size, bias_correction="none")
+    return quantize_variant(ir, calibration, name, options, seed=1, default=default)
 
 
 def weight_scales(model):
@@ -198,38 +200,20 @@ def test_zero_is_a_level(levels):
     assert new_high[-1] == 1 and new_low[-1] == pytest.approx(-(levels / 2) / (levels / 2 - 1))
 
 
-def test_cells_of_sizes_and_variants():
-    cells = sensitivity_cells(
-        models=["m"],
-        calibration_sets=["real", "noise"],
-        sizes=[1, 10],
-        variants=["default_a4"],
-        subset_size=30,
-        seeds=2,
-    )
-    kinds = {(cell["method"], cell["calibration_size"]) for cell in cells}
-    assert kinds == {("default", 1), ("default", 10), ("default", 30), ("default_a4", 30)}
-    assert len(cells) == 4 * 2 * 2
-
-
 def planted(n=1000):
     """At size 1 INT8 errs on 200 images that FP32 has right, then on none; noise always on 300."""
     labels = np.arange(n) % 10
-    cells = sensitivity_cells(
-        models=["m"],
-        calibration_sets=["real", "noise"],
-        sizes=[1, 10, 30],
-        variants=["default_per_tensor", "default_a4"],
-        subset_size=30,
-        seeds=2,
-    )
-    predictions, rows = {cell_name(reference_cell("m")): labels}, []
+    axes = {"models": ["m"], "calibration_sets": ["real", "noise"], "seeds": [0, 1]}
+    cells = make_cells(methods=["default"], calibration_sizes=[1, 10, 30], **axes)
+    variants = ["default_per_tensor", "default_a4"]
+    cells += make_cells(methods=variants, calibration_sizes=[30], **axes)
+    predictions, rows = {Cell("m").name: labels}, []
     for cell in cells:
-        errors = {"noise": 300, "real": 200 if cell["calibration_size"] == 1 else 0}
-        wrong = np.arange(n) < errors[cell["calibration_set"]]
-        predictions[cell_name(cell)] = np.where(wrong, (labels + 1) % 10, labels)
-        row = {"status": "ok", "images_read": cell["calibration_size"], "classes_read": 1}
-        rows.append(cell | row)
+        errors = {"noise": 300, "real": 200 if cell.calibration_size == 1 else 0}
+        wrong = np.arange(n) < errors[cell.calibration_set]
+        predictions[cell.name] = np.where(wrong, (labels + 1) % 10, labels)
+        row = {"status": "ok", "images_read": cell.calibration_size, "classes_read": 1}
+        rows.append(asdict(cell) | row)
     return pd.DataFrame(rows), predictions, labels
 
 

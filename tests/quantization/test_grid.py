@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from unittest import mock
 
 import dask
 import numpy as np
 import openvino as ov
+import pandas as pd
 import pytest
 import torch
 from distributed import LocalCluster
@@ -21,18 +23,17 @@ from torch import nn
 
 from lib.calibration.kinds import make_calibration_set
 from lib.classifiers.build import NormalizedClassifier
-from lib.common.errors import StudyError, Unavailable
+from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
-from lib.quantization import cell, cell_cache, grid
-from lib.quantization import workers as grid_workers
+from lib.quantization import grid, run
+from lib.quantization.cell import CELL_KEYS, Grid, cells_of, divergence, make_cells
 from lib.quantization.grid import (
     compare_engines,
     has_failures,
     load_results,
     load_seconds_table,
-    make_cells,
     per_class_table,
     run_grid,
     time_grid,
@@ -45,7 +46,9 @@ from lib.quantization.nncf import (
     quiet_nncf,
     restore_accuracy,
 )
+from lib.quantization.options import QuantizationOptions
 
+FEW = QuantizationOptions(subset_size=20)
 NAMES = ["low", "middle", "high"]
 MODELS = ["resnet20", "vgg11_bn"]  # names of the study's, for small networks of the test's
 
@@ -127,12 +130,13 @@ def test_set(data):
 @pytest.fixture(scope="module")
 def int8(models, sets):
     real = SampleSet.load(sets["real"])
-    return quantize_default(read_ir(models / "resnet20.xml"), real, subset_size=20, seed=1)
+    return quantize_default(read_ir(models / "resnet20.xml"), real, FEW, seed=1)
 
 
 def hashes(folder):
-    """Hash all files but seconds.csv, which holds timings."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "seconds.csv")
+    """Hash all files but those with timings."""
+    paths = (path for path in folder.rglob("*") if "cells" not in path.parts)
+    files = sorted(p for p in paths if p.is_file() and p.name != "seconds.csv")
     return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -189,7 +193,7 @@ def test_default_quantization(int8, models, sets, test_set, tmp_path):
 def test_quantization_repeats_and_follows_its_seed(int8, models, sets, tmp_path):
     ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
     for name, seed in {"same": 1, "other": 2}.items():
-        quantized = quantize_default(ir, real, subset_size=20, seed=seed)
+        quantized = quantize_default(ir, real, FEW, seed=seed)
         save_ir(tmp_path / name / "model.xml", quantized.model)
     save_ir(tmp_path / "first" / "model.xml", int8.model)
     assert hashes(tmp_path / "first") == hashes(tmp_path / "same")
@@ -199,28 +203,18 @@ def test_quantization_repeats_and_follows_its_seed(int8, models, sets, tmp_path)
 @pytest.mark.parametrize("kind", ["none", "full"])
 def test_bias_correction_is_a_choice(kind, int8, models, sets, test_set):
     ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
-    other = quantize_default(ir, real, subset_size=20, seed=1, bias_correction=kind)
+    other = quantize_default(ir, real, replace(FEW, bias_correction=kind), seed=1)
     logits = [predict_ir(model, test_set.images) for model in (int8.model, other.model)]
     assert not np.array_equal(*logits)
     assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
 
 
-@pytest.mark.parametrize(
-    "option, known",
-    [("bias_correction", "fast, full, none"), ("overflow_fix", "disable, enable, first_layer")],
-)
-def test_unknown_options_are_named(option, known, models, sets):
-    ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
-    with pytest.raises(StudyError, match=f"'slow' is unknown: choose one of {known}"):
-        quantize_default(ir, real, **{option: "slow"})
-
-
 def test_overflow_fix_halves_the_range_of_weights(models, sets, test_set):
     ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
-    options = {"subset_size": 20, "seed": 1, "bias_correction": "none"}
+    options = replace(FEW, bias_correction="none")
     largest = {}
     for kind in ("disable", "first_layer", "enable"):
-        model = quantize_default(ir, real, overflow_fix=kind, **options).model
+        model = quantize_default(ir, real, replace(options, overflow_fix=kind), seed=1).model
         weights = [op.data for op in model.get_ops() if op.get_type_name() == "Constant"]
         int8 = [np.abs(w.astype(np.int64)).max() for w in weights if w.dtype == np.int8]
         largest[kind] = (max(int8), sum(value <= 64 for value in int8), len(int8))
@@ -234,7 +228,7 @@ def test_the_order_of_a_set_does_not_matter(models, sets, tmp_path):
     by_class = real.subset(np.argsort(real.labels, kind="stable"))
     assert not np.array_equal(by_class.labels, real.labels)
     for name, samples in {"shuffled": real, "sorted": by_class}.items():
-        quantized = quantize_default(ir, samples, subset_size=20, seed=1)
+        quantized = quantize_default(ir, samples, FEW, seed=1)
         assert quantized.images_read == 20 and sorted(quantized.labels_read) == [6, 7, 7]
         save_ir(tmp_path / name / "model.xml", quantized.model)
     assert hashes(tmp_path / "shuffled") == hashes(tmp_path / "sorted")
@@ -242,9 +236,7 @@ def test_the_order_of_a_set_does_not_matter(models, sets, tmp_path):
 
 def test_quantization_is_silent(models, sets, capfd, caplog):
     with caplog.at_level(logging.INFO):
-        quantize_default(
-            read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"]), subset_size=300
-        )
+        quantize_default(read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"]))
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
 
@@ -257,10 +249,10 @@ def test_errors_of_nncf_pass_through():
 def test_accuracy_aware_ends_with_a_good_default(int8, models, sets, data):
     ir, real = read_ir(models / "resnet20.xml"), SampleSet.load(sets["real"])
     validation = SampleSet.load(data / "validation")
-    options = {"max_drop": 0.2, "max_iterations": 5, "subset_size": 20, "seed": 1}
-    reused = quantize_accuracy_aware(ir, real, validation, default=int8, **options)
+    options = replace(FEW, max_drop=0.2, max_iterations=5)
+    reused = quantize_accuracy_aware(ir, real, validation, options, seed=1, default=int8)
     assert reused is int8
-    made = restore_accuracy(ir, real, validation, **options)
+    made = restore_accuracy(ir, real, validation, options, seed=1)
     assert made.labels_read == int8.labels_read and made.quantizers == int8.quantizers
     images = validation.images
     assert np.array_equal(predict_ir(made.model, images), predict_ir(int8.model, images))
@@ -269,11 +261,10 @@ def test_accuracy_aware_ends_with_a_good_default(int8, models, sets, data):
 def test_accuracy_aware_restores_what_grey_calibration_broke(models, sets, data):
     ir, grey = read_ir(models / "resnet20.xml"), SampleSet.load(sets["grey"])
     validation = SampleSet.load(data / "validation")
-    broken = quantize_default(ir, grey, subset_size=5)
+    options = QuantizationOptions(subset_size=5, max_drop=0.05)
+    broken = quantize_default(ir, grey, options)
     assert accuracy_drop(ir, broken.model, validation) > 0.2
-    restored = quantize_accuracy_aware(
-        ir, grey, validation, max_drop=0.05, subset_size=5, default=broken
-    )
+    restored = quantize_accuracy_aware(ir, grey, validation, options, default=broken)
     assert accuracy_drop(ir, restored.model, validation) <= 0.05
     assert restored.quantizers < broken.quantizers
 
@@ -295,7 +286,7 @@ def cells(**changes):
     return make_cells(**axes | changes)
 
 
-def start(out, models, sets, data, wanted, **options):
+def start(out, models, sets, data, wanted, **how):
     run_grid(
         out,
         cells=wanted,
@@ -303,7 +294,8 @@ def start(out, models, sets, data, wanted, **options):
         calibration=sets,
         validation=data / "validation",
         test=data / "test",
-        **{"max_drop": 0.5} | options,
+        options=QuantizationOptions(max_drop=0.5),
+        **how,
     )
 
 
@@ -325,7 +317,7 @@ def test_grid_writes_tidy_results(finished, test_set):
     }
     assert np.array_equal(labels, test_set.labels)
     for row in table.to_dict("records"):
-        found = (predictions[grid.cell_name(row)] == labels).mean()
+        found = (predictions[cells_of(pd.DataFrame([row]))[0].name] == labels).mean()
         assert row["accuracy"] == pytest.approx(found, abs=1e-6)
         drop = 100 * (row["fp32_accuracy"] - row["accuracy"])
         assert row["drop_pp"] == pytest.approx(drop, abs=1e-3)
@@ -350,9 +342,9 @@ def test_kept_networks_give_the_recorded_predictions(finished, test_set):
 def test_kept_networks_say_how_they_were_made(finished, sets):
     table, _, _ = load_results(finished)
     for row in table[table["method"] != "fp32"].to_dict("records"):
-        stem = ".".join(str(row[key]) for key in cell.CELL_KEYS[:-1])
+        stem = ".".join(str(row[key]) for key in CELL_KEYS[:-1])
         about = json.loads((finished / "models" / f"{stem}.json").read_text())
-        assert about["cell"] == {key: row[key] for key in cell.CELL_KEYS}
+        assert about["cell"] == {key: row[key] for key in CELL_KEYS}
         assert about["class_names"] == NAMES and about["test_images"] == 150
         assert about["measured"]["accuracy"] == pytest.approx(row["accuracy"], abs=1e-6)
         assert about["measured"]["images_read"] == 6
@@ -379,7 +371,7 @@ def test_per_class_accuracy_adds_up(finished):
     table, predictions, labels = load_results(finished)
     per_class = per_class_table(predictions, labels, NAMES)
     assert len(per_class) == 3 * len(table) and (per_class["images"] == 50).all()
-    keys = [*cell.CELL_KEYS]
+    keys = CELL_KEYS
     means = per_class.groupby(keys)["accuracy"].mean()
     for row in table.to_dict("records"):
         key = tuple(str(row[name]) for name in keys)
@@ -388,10 +380,9 @@ def test_per_class_accuracy_adds_up(finished):
 
 def test_seconds_are_a_table_of_their_own(finished):
     seconds = load_seconds_table(finished)
-    assert list(seconds.columns) == [*cell.CELL_KEYS, "seconds"] and len(seconds) == 8
+    assert list(seconds.columns) == [*CELL_KEYS, "seconds"] and len(seconds) == 8
     wide = seconds.pivot(index=["model", "calibration_set"], columns="method", values="seconds")
     assert (wide["accuracy_aware"] >= wide["default"]).all() and (wide > 0).all(axis=None)
-    assert not (finished / "cells").exists() and not (finished / "seconds").exists()
 
 
 def test_jobs_do_not_change_the_bytes(finished, models, sets, data, tmp_path):
@@ -406,25 +397,25 @@ def test_grid_resumes_where_it_was_killed(finished, models, sets, data, tmp_path
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append(task.cell)
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
     def counted(task):
         made.append(task.cell)
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
-    monkeypatch.setitem(cell.ENGINES, "nncf", killed_at_the_fourth)
+    monkeypatch.setitem(run.ENGINES, "nncf", killed_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path, models, sets, data, cells())
     assert not (tmp_path / "results.csv").exists()
-    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    monkeypatch.setitem(run.ENGINES, "nncf", counted)
     start(tmp_path, models, sets, data, cells())
-    assert len(made) == len({grid.cell_name(each) for each in made}) == 8
+    assert len(made) == len(set(made)) == 8
     assert hashes(tmp_path) == hashes(finished)
     start(tmp_path, models, sets, data, cells())  # finished: nothing is run again
     assert len(made) == 8 and hashes(tmp_path) == hashes(finished)
     next((tmp_path / "models").glob("*.json")).unlink()
-    start(tmp_path, models, sets, data, cells())  # a kept network is no longer whole
-    assert len(made) > 8 and hashes(tmp_path) == hashes(finished)
+    start(tmp_path, models, sets, data, cells())  # a network is no longer there: it is copied again
+    assert len(made) == 8 and hashes(tmp_path) == hashes(finished)
 
 
 def test_a_grid_runs_the_cells_alone_that_the_last_one_lacks(
@@ -434,24 +425,23 @@ def test_a_grid_runs_the_cells_alone_that_the_last_one_lacks(
 
     def counted(task):
         made.append(task.cell)
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
-    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    monkeypatch.setitem(run.ENGINES, "nncf", counted)
     cache = tmp_path / "cache"
     start(tmp_path / "first", models, sets, data, cells(), cache=cache)
     assert len(made) == 8 and hashes(tmp_path / "first") == hashes(finished)
     others = sets | {"noise": sets["grey"]}
     start(tmp_path / "other noise", models, others, data, cells(), cache=cache)
-    assert [each["calibration_set"] for each in made[8:]] == ["noise"] * 4
+    assert [each.calibration_set for each in made[8:]] == ["noise"] * 4
     start(tmp_path / "afresh", models, others, data, cells())
     assert len(made) == 20
     assert hashes(tmp_path / "other noise") == hashes(tmp_path / "afresh") != hashes(finished)
-    seconds = load_seconds_table(tmp_path / "other noise").set_index(list(cell.CELL_KEYS))
-    earlier = load_seconds_table(tmp_path / "first").set_index(list(cell.CELL_KEYS))
+    seconds = load_seconds_table(tmp_path / "other noise").set_index(CELL_KEYS)
+    earlier = load_seconds_table(tmp_path / "first").set_index(CELL_KEYS)
     real = seconds.index.get_level_values("calibration_set") == "real"
     assert seconds[real].equals(earlier[real])
-    # 8 INT8 cells of 5 files (row, seconds, IR in two, its description), 2 of FP32: no older ones
-    assert len(list(cache.iterdir())) == 42
+    assert len(list(cache.iterdir())) == 10  # none of the first grid's noise
 
 
 @pytest.mark.parametrize("what", ["cpu_flags", "version", "code_fingerprint"])
@@ -464,12 +454,12 @@ def test_cells_of_other_code_tools_or_processors_are_not_taken(
 
     def counted(task):
         made.append(task.cell)
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
-    monkeypatch.setitem(cell.ENGINES, "nncf", counted)
+    monkeypatch.setitem(run.ENGINES, "nncf", counted)
     start(tmp_path / "same", models, sets, data, wanted, cache=cache)
     assert not made
-    monkeypatch.setattr(cell_cache, what, lambda *_: "another")
+    monkeypatch.setattr(grid, what, lambda *_: "another")
     start(tmp_path / "changed", models, sets, data, wanted, cache=cache)
     assert len(made) == 2
 
@@ -477,24 +467,24 @@ def test_cells_of_other_code_tools_or_processors_are_not_taken(
 def test_a_cell_that_the_cache_holds_in_part_is_run_again(models, sets, data, tmp_path):
     wanted, cache = cells(models=["resnet20"], methods=["default"]), tmp_path / "cache"
     start(tmp_path / "first", models, sets, data, wanted, cache=cache)
-    next(cache.glob("*.bin")).unlink()
+    next(cache.glob("*/*.bin")).unlink()
     start(tmp_path / "second", models, sets, data, wanted, cache=cache)
     assert hashes(tmp_path / "second") == hashes(tmp_path / "first")
-    assert len(list(cache.glob("*.bin"))) == 2
+    assert len(list(cache.glob("*/*.bin"))) == 2
 
 
 def test_failed_and_skipped_cells_stop_nothing(models, sets, data, tmp_path, monkeypatch):
     def failing(task):
-        if task.cell["calibration_set"] == "noise":
+        if task.cell.calibration_set == "noise":
             raise RuntimeError("no\nluck")
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
     def missing(task):
-        raise cell.Skipped("Python is too new")
+        raise Skipped("Python is too new")
 
-    monkeypatch.setitem(cell.ENGINES, "nncf", failing)
-    monkeypatch.setitem(cell.ENGINES, "pot", missing)
-    monkeypatch.setattr(grid_workers, "pot_python", lambda again: None)
+    monkeypatch.setitem(run.ENGINES, "nncf", failing)
+    monkeypatch.setitem(run.ENGINES, "pot", missing)
+    monkeypatch.setattr(run, "pot_python", lambda again: None)
     wanted = cells(models=["resnet20"], methods=["default"])
     wanted += cells(models=["resnet20"], methods=["default"], engines=("pot",))
     start(tmp_path, models, sets, data, wanted)
@@ -512,14 +502,14 @@ def test_failed_cells_are_tried_again_and_the_others_kept(
     made = []
 
     def unlucky(task):
-        made.append(task.cell["calibration_set"])
-        if task.cell["calibration_set"] == "noise" and len(made) < 3:
+        made.append(task.cell.calibration_set)
+        if task.cell.calibration_set == "noise" and len(made) < 3:
             raise RuntimeError("no luck")
-        return cell.run_nncf(task)
+        return run.run_nncf(task)
 
     wanted = cells(models=["resnet20"], methods=["default"])
     start(tmp_path / "at once", models, sets, data, wanted)
-    monkeypatch.setitem(cell.ENGINES, "nncf", unlucky)
+    monkeypatch.setitem(run.ENGINES, "nncf", unlucky)
     start(tmp_path / "again", models, sets, data, wanted)
     assert has_failures(tmp_path / "again")
     start(tmp_path / "again", models, sets, data, wanted)
@@ -536,7 +526,7 @@ def test_pot_that_cannot_be_had_is_told_once_and_skipped(models, sets, data, tmp
         asked.append(again)
         raise Unavailable("POT's environment could not be made: no network")
 
-    monkeypatch.setattr(grid_workers, "pot_python", refuse)
+    monkeypatch.setattr(run, "pot_python", refuse)
     wanted = cells(models=["resnet20"], methods=["default"], engines=("nncf", "pot"))
     start(tmp_path, models, sets, data, wanted)
     table, predictions, _ = load_results(tmp_path)
@@ -587,7 +577,7 @@ def test_a_full_disk_is_no_fault_of_the_cell(models, sets, data, tmp_path, monke
     def full(task):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setitem(cell.ENGINES, "nncf", full)
+    monkeypatch.setitem(run.ENGINES, "nncf", full)
     with pytest.raises(OSError, match="No space left"):
         start(tmp_path, models, sets, data, cells())
     assert not (tmp_path / "results.csv").exists()
@@ -598,14 +588,13 @@ def test_other_content_is_another_cell(models, sets, data, tmp_path):
     wanted = cells()[0]
 
     def file(calibration, options):
-        names = grid._hashes(MODELS, models, calibration, **paths)
-        return cell.Grid(
-            tmp_path, models, calibration, **paths, options=options, keep_seed=0, hashes=names
-        ).cell_file(wanted)
+        hashes = grid._hashes(MODELS, models, calibration, **paths)
+        places = {"models": models, "calibration": calibration} | paths
+        return Grid(tmp_path, **places, options=options, keep_seed=0, hashes=hashes).folder(wanted)
 
-    assert file(sets, {"a": 1}) == file(sets, {"a": 1}) != file(sets, {"a": 2})
-    assert file(sets, {"a": 1}) != file(sets | {"real": sets["grey"]}, {"a": 1})
-    assert file(sets, {"a": 1}) == file(sets | {"noise": sets["grey"]}, {"a": 1})
+    assert file(sets, FEW) == file(sets, FEW) != file(sets, QuantizationOptions(max_drop=0.5))
+    assert file(sets, FEW) != file(sets | {"real": sets["grey"]}, FEW)
+    assert file(sets, FEW) == file(sets | {"noise": sets["grey"]}, FEW)
 
 
 def test_missing_inputs_are_named(models, sets, data, tmp_path):
@@ -636,5 +625,5 @@ def test_divergence_by_hand():
     reference = np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
     other = np.log(np.array([[0.25, 0.75], [0.9, 0.1]]))
     expected = 0.5 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3))
-    assert cell.divergence(reference, other) == pytest.approx(expected)
-    assert cell.divergence(reference, reference + 7) == pytest.approx(0)
+    assert divergence(reference, other) == pytest.approx(expected)
+    assert divergence(reference, reference + 7) == pytest.approx(0)

@@ -6,11 +6,13 @@ The tests that need POT make its environment in the user's cache, or say why the
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import openvino as ov
 import pytest
 import torch
+from onnx import TensorProto
 from openvino import opset13 as ops
 from torch import nn
 
@@ -18,10 +20,14 @@ from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
-from lib.quantization.grid import compare_engines, load_results, make_cells, run_grid
+from lib.quantization.cell import make_cells
+from lib.quantization.grid import compare_engines, load_results, run_grid
 from lib.quantization.models import export_ir, export_onnx, predict_ir
 from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
+from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.batch import free_batch
+from lib.quantization.own.imports import import_network
+from lib.quantization.own.parameters import Input, read_input
 from lib.quantization.pot import engine as pot
 from lib.quantization.pot import environment as pot_environment
 from lib.quantization.pot.engine import (
@@ -29,7 +35,10 @@ from lib.quantization.pot.engine import (
     quantize_pot_accuracy_aware,
     restore_pot_accuracy,
 )
+from tests.quantization.conftest import NAMES as DIGITS
+from tests.quantization.conftest import own, write_onnx
 
+FEW = QuantizationOptions(subset_size=20)
 NAMES = ["low", "middle", "high"]
 
 
@@ -96,7 +105,7 @@ def environment():
 
 @pytest.fixture(scope="module")
 def int8(environment, models, real):
-    return quantize_pot(models / "resnet20.onnx", real, subset_size=20, seed=1)
+    return quantize_pot(models / "resnet20.onnx", real, FEW, seed=1)
 
 
 @pytest.fixture
@@ -207,8 +216,6 @@ def test_a_cache_that_cannot_be_written_is_a_reason(cache, monkeypatch):
 
 def test_faulty_calls_are_named_before_pot_starts(models, real, tmp_path, monkeypatch):
     monkeypatch.setattr(pot, "pot_python", None)
-    with pytest.raises(StudyError, match="POT knows no bias correction 'slow': choose one of fast"):
-        quantize_pot(models / "resnet20.onnx", real, bias_correction="slow")
     with pytest.raises(Skipped, match="POT takes ONNX .*, and there is no own.onnx"):
         quantize_pot(tmp_path / "own.onnx", real)
     with pytest.raises(StudyError, match="calibration set is empty"):
@@ -248,7 +255,7 @@ def test_batch_1_is_made_free_where_that_changes_nothing(real):
 
 
 def test_pot_quantizes_and_reads_the_images_that_nncf_reads(int8, models, real, test_set):
-    expected = quantize_default(read_ir(models / "resnet20.xml"), real, subset_size=20, seed=1)
+    expected = quantize_default(read_ir(models / "resnet20.xml"), real, FEW, seed=1)
     assert int8.labels_read == expected.labels_read and int8.images_read == 20
     assert int8.quantizers > 3
     reference = predict_ir(models / "resnet20.xml", test_set.images).argmax(axis=1)
@@ -262,7 +269,7 @@ def test_pot_quantizes_and_reads_the_images_that_nncf_reads(int8, models, real, 
 @pytest.mark.parametrize("kind", ["none", "full"])
 def test_bias_correction_is_a_choice(kind, int8, models, real, test_set):
     onnx = models / "resnet20.onnx"
-    other = quantize_pot(onnx, real, subset_size=20, seed=1, bias_correction=kind)
+    other = quantize_pot(onnx, real, replace(FEW, bias_correction=kind), seed=1)
     logits = [predict_ir(model, test_set.images) for model in (int8.model, other.model)]
     assert not np.array_equal(*logits)
     assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
@@ -270,7 +277,7 @@ def test_bias_correction_is_a_choice(kind, int8, models, real, test_set):
 
 def test_neither_order_nor_an_earlier_job_matters(int8, models, real, tmp_path):
     by_class = real.subset(np.argsort(real.labels, kind="stable"))
-    again = quantize_pot(models / "resnet20.onnx", by_class, subset_size=20, seed=1)
+    again = quantize_pot(models / "resnet20.onnx", by_class, FEW, seed=1)
     assert again.labels_read == int8.labels_read
     for name, quantized in {"first": int8, "again": again}.items():
         save_ir(tmp_path / name / "model.xml", quantized.model)
@@ -294,7 +301,8 @@ def test_a_network_of_normalised_input_takes_pixels_in_the_end(
         input_names=["their name"],
     )
     mean, scale = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
-    own = quantize_pot(tmp_path / "own.onnx", real, subset_size=20, mean=mean, scale=scale)
+    takes = Input(mean=mean, std=scale, input_max=255)
+    own = quantize_pot(tmp_path / "own.onnx", real, FEW, takes=takes)
     pixels = torch.from_numpy(test_set.images).float()
     normal = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(scale).view(3, 1, 1)
     with torch.inference_mode():
@@ -303,16 +311,38 @@ def test_a_network_of_normalised_input_takes_pixels_in_the_end(
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize(
+    "arguments, changes",
+    [
+        ({"batch": 8, "target": 8}, {"colours": "BGR"}),
+        ({"layout": "NHWC"}, {"layout": "NHWC", "colours": "BGR"}),
+        ({"kind": TensorProto.FLOAT16}, {"mean": [0.1, 0.2, 0.3]}),
+    ],
+)
+def test_what_own_networks_take_is_put_into_the_graph(environment, arguments, changes, tmp_path):
+    model = own(write_onnx(tmp_path / "theirs.onnx", **arguments), **changes)
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 256, (60, 3, 1, 1)) * rng.uniform(0.7, 1, (60, 3, 32, 32))
+    colourful = SampleSet(pixels.astype(np.uint8), np.arange(60) % 10, info={"class_names": DIGITS})
+    import_network(tmp_path, model, colourful.images, 10)
+    takes = read_input(tmp_path, "mine")
+    found = quantize_pot(tmp_path / "mine.onnx", colourful, FEW, takes=takes)
+    expected = quantize_default(read_ir(tmp_path / "mine.xml"), colourful, FEW)
+    outputs = [predict_ir(each.model, colourful.images).ravel() for each in (found, expected)]
+    assert np.corrcoef(*outputs)[0, 1] > 0.99
+
+
 def test_accuracy_aware_restores_what_grey_calibration_broke(environment, models, real):
     validation = images(45, 1)
     grey = SampleSet(np.full_like(real.images, 128), real.labels, info=real.info)
     onnx, ir = models / "resnet20.onnx", read_ir(models / "resnet20.xml")
-    options = {"subset_size": 3, "bias_correction": "none"}
-    broken = quantize_pot(onnx, grey, **options)
+    options = QuantizationOptions(
+        subset_size=3, bias_correction="none", max_drop=0.05, max_iterations=10
+    )
+    broken = quantize_pot(onnx, grey, options)
     assert accuracy_drop(ir, broken.model, validation) > 0.2
-    arguments = {"max_drop": 0.05, "max_iterations": 10} | options
     restored = quantize_pot_accuracy_aware(
-        onnx, grey, validation, reference=ir, default=broken, **arguments
+        onnx, grey, validation, options, reference=ir, default=broken
     )
     assert accuracy_drop(ir, restored.model, validation) <= 0.05
     assert restored.quantizers < broken.quantizers
@@ -321,18 +351,13 @@ def test_accuracy_aware_restores_what_grey_calibration_broke(environment, models
 
 def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
     validation = images(45, 1)
-    onnx, options = models / "resnet20.onnx", {"subset_size": 20, "seed": 1}
+    onnx, options = models / "resnet20.onnx", replace(FEW, max_drop=0.3, max_iterations=2)
+    reference = read_ir(models / "resnet20.xml")
     reused = quantize_pot_accuracy_aware(
-        onnx,
-        real,
-        validation,
-        reference=read_ir(models / "resnet20.xml"),
-        max_drop=0.3,
-        default=int8,
-        **options,
+        onnx, real, validation, options, reference=reference, seed=1, default=int8
     )
     assert reused is int8
-    made = restore_pot_accuracy(onnx, real, validation, max_drop=0.3, max_iterations=2, **options)
+    made = restore_pot_accuracy(onnx, real, validation, options, seed=1)
     first, second = (predict_ir(q.model, validation.images) for q in (made, int8))
     assert np.array_equal(first, second) and made.labels_read == int8.labels_read
 
@@ -355,7 +380,7 @@ def test_rows_of_both_engines_stand_side_by_side(environment, models, real, test
         calibration={"real": tmp_path / "real"},
         validation=tmp_path / "validation",
         test=tmp_path / "test",
-        bias_correction="none",
+        options=QuantizationOptions(bias_correction="none"),
         jobs=2,
     )
     table, predictions, _ = load_results(tmp_path / "grid")

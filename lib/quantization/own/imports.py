@@ -4,27 +4,25 @@ Whatever layout, scale, normalisation and order of colours they want goes into t
 all that follows sees a network of pixels. Files are read by OpenVINO's own readers alone.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 import openvino.opset13 as opset
 import pandas as pd
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
 from lib.common.errors import StudyError
+from lib.common.files import atomic_path, write_json
 from lib.common.openvino import save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
-from lib.quantization.models import (
-    CHECK_IMAGES,
-    TOLERANCE,
-    export_classifiers,
-    is_probabilities,
-    predict_ir,
-)
+from lib.quantization.models import CHECK_IMAGES, export_classifiers, is_probabilities, predict_ir
 from lib.quantization.own.batch import free_batch
-from lib.quantization.own.parameters import OwnModel, content_hash, source_files
-from lib.quantization.own.preprocessing import check_onnx, write_pixels_onnx
+from lib.quantization.own.parameters import Input, OwnModel, content_hash, source_files
 
 FLOATS = (ov.Type.f32, ov.Type.f16)
 NEAR_CHANCE = 2.0  # times the accuracy of guessing
@@ -58,16 +56,15 @@ def import_network(out: Path, model: OwnModel, images: np.ndarray, classes: int)
 
     Its outputs may be probabilities, if the file's are. Where the file has a fixed batch, the
     batch is made free if `images` `(n, 3, 32, 32) uint8` then give the same outputs, and kept
-    otherwise. For an ONNX file `out/<name>.onnx` is written, too, of the same input with batch 1,
-    unless the network takes no such batch. Raises `StudyError` where the file does not fit.
+    otherwise. An ONNX file whose batch is free is copied for POT, `out/<name>.onnx`, with what it
+    takes, `out/<name>.json`. Raises `StudyError` where the file does not fit.
     """
     network = settle_batch(take_pixels(read_source(model.file), model, classes), images)
     check_outputs(network, images, model.file)
-    if model.file.suffix == ".onnx":
-        path = out / f"{model.name}.onnx"
-        write_pixels_onnx(path, model)
-        if not same_outputs(path, network, images):
-            path.unlink()
+    if model.file.suffix == ".onnx" and network.is_dynamic():
+        with atomic_path(out / f"{model.name}.onnx") as temporary:
+            shutil.copyfile(model.file, temporary)
+        write_json(out / f"{model.name}.json", model.model_dump(include=set(Input.model_fields)))
     save_ir(out / f"{model.name}.xml", network)
 
 
@@ -96,12 +93,24 @@ def read_source(file: Path) -> ov.Model:
         raise StudyError(f"{file} cannot be read ({_reason(error)}): export it again") from error
 
 
+def check_onnx(file: Path) -> None:
+    """Raise `StudyError` for an ONNX file that is damaged or has weights in other files."""
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise StudyError(f"{file} is damaged ({error}): export the network again") from error
+    if any(map(uses_external_data, _get_all_tensors(model))):
+        raise StudyError(
+            f"{file} keeps weights in other files: save it as one, "
+            "onnx.save(onnx.load(path), path, save_as_external_data=False)"
+        )
+
+
 def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.Model:
     """Return a network of pixels `(n, 3, 32, 32)` float32 in [0, 255], its weights float32."""
     _check_form(network, model)
-    rest = [32, 32, 3] if model.layout == "NHWC" else [*IMAGE_SHAPE]
     try:
-        network.reshape([network.input(0).get_partial_shape()[0], *rest])
+        network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
         widen_constants(network)
         network = _preprocessed(network, model)
     except (RuntimeError, ValueError) as error:
@@ -119,18 +128,6 @@ def settle_batch(network: ov.Model, images: np.ndarray) -> ov.Model:
     own = network.input(0).get_partial_shape()[0]
     network.reshape([own.get_length() if own.is_static else 1, *IMAGE_SHAPE])
     return free_batch(network, images)
-
-
-def same_outputs(onnx: Path, network: ov.Model, images: np.ndarray) -> bool:
-    """Tell whether an ONNX file runs and gives the outputs of `network`."""
-    try:
-        model = ov.Core().read_model(onnx)
-        found = predict_ir(model, images)
-    except (RuntimeError, ValueError):
-        return False
-    if not model.output(0).get_partial_shape()[0].compatible(ov.Dimension(1)):
-        return False
-    return _difference(found, predict_ir(network, images)) < TOLERANCE
 
 
 def check_outputs(network: ov.Model, images: np.ndarray, file: Path) -> None:
@@ -204,11 +201,10 @@ def _check_form(network: ov.Model, model: OwnModel) -> None:
     if entry.get_element_type() not in FLOATS:
         kind = entry.get_element_type().get_type_name()
         raise StudyError(f"{file} takes {kind} numbers: export it with a floating-point input")
-    wanted = [32, 32, 3] if model.layout == "NHWC" else [*IMAGE_SHAPE]
     shape = entry.get_partial_shape()
-    if not shape.compatible(ov.PartialShape([-1, *wanted])):
+    if not shape.compatible(ov.PartialShape([-1, *model.shape])):
         raise StudyError(
-            f"{file} takes {shape}, the study feeds {model.layout} images [?,{_text(wanted)}]: "
+            f"{file} takes {shape}, the study feeds {model.layout} images {['n', *model.shape]}: "
             "mend its layout in own_models, or export it for that size"
         )
 
@@ -227,17 +223,6 @@ def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
     return steps.build()
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference as a share of the largest output."""
-    if found.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
 def _reason(error: Exception) -> str:
     """Return the last words of OpenVINO's message, which say most, on one line."""
     return " ".join(str(error).split())[-200:]
-
-
-def _text(numbers: list[int]) -> str:
-    return ",".join(map(str, numbers))

@@ -6,36 +6,28 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lib.common.errors import StudyError
-from lib.common.files import resolve, sha256_file, sha256_json
+from lib.common.files import read_json, resolve, sha256_file, sha256_json
+from lib.data.samples import IMAGE_SHAPE
 
 SUFFIXES = (".onnx", ".xml", ".tflite")
 Finite = Annotated[float, Field(strict=False, allow_inf_nan=False)]
 Channels = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
-class OwnModel(BaseModel):
-    """One network: its `name` in the tables, its file, and what it takes.
+class Input(BaseModel):
+    """What a network is fed: `(pixels * input_max / 255 - mean) / std` by channel.
 
-    It is fed `(pixels * input_max / 255 - mean) / std`, by channel, in the order `colours` and the
-    `layout` that it wants. Fixed or dynamic batch is read from the file.
+    The channels come in the order `colours`, which is that of `mean` and `std`, too, and the
+    image in `layout`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    path: Annotated[str, Field(min_length=1)]
     mean: Channels
     std: Channels
     input_max: Literal[1, 255] = 1
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     colours: Literal["RGB", "BGR"] = "RGB"
-
-    @field_validator("path")
-    @classmethod
-    def _known_format(cls, path: str) -> str:
-        if Path(path).suffix not in SUFFIXES:
-            raise ValueError(f"{path}: give a file that ends in {', '.join(SUFFIXES)}")
-        return path
 
     @field_validator("std")
     @classmethod
@@ -43,6 +35,38 @@ class OwnModel(BaseModel):
         if min(std) <= 0:
             raise ValueError(f"std {std} must be above 0")
         return std
+
+    @property
+    def shape(self) -> list[int]:
+        """Shape of an image in the network's layout."""
+        return [*IMAGE_SHAPE[1:], IMAGE_SHAPE[0]] if self.layout == "NHWC" else [*IMAGE_SHAPE]
+
+    def for_model_optimizer(self) -> dict[str, Any]:
+        """Return the options of OpenVINO's Model Optimizer that put all this into a network."""
+        width = 255 / self.input_max
+        return {
+            "mean_values": [width * value for value in self.mean],
+            "scale_values": [width * value for value in self.std],
+            "reverse_input_channels": self.colours == "BGR",
+            "layout": "nhwc->nchw" if self.layout == "NHWC" else "nchw",
+        }
+
+
+class OwnModel(Input):
+    """A network of one's own: its `name` in the tables, its file, and what it takes.
+
+    Fixed or dynamic batch is read from the file.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    path: Annotated[str, Field(min_length=1)]
+
+    @field_validator("path")
+    @classmethod
+    def _known_format(cls, path: str) -> str:
+        if Path(path).suffix not in SUFFIXES:
+            raise ValueError(f"{path}: give a file that ends in {', '.join(SUFFIXES)}")
+        return path
 
     @property
     def file(self) -> Path:
@@ -70,6 +94,12 @@ def own_records(models: list[OwnModel]) -> list[dict[str, Any]]:
         model.model_dump(exclude={"path"}) | {"sha256": content_hash(model.file)}
         for model in models
     ]
+
+
+def read_input(folder: Path, name: str) -> Input | None:
+    """Return what the ONNX form of a network takes, None where that is pixels."""
+    file = folder / f"{name}.json"
+    return Input(**read_json(file)) if file.is_file() else None
 
 
 def own_files(models: list[OwnModel]) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import json
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,133 +20,98 @@ from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import read_json, sha256_file, sha256_json, write_json
 from lib.common.openvino import read_ir
 from lib.data.samples import SampleSet
-from lib.quantization.nncf import BIAS_CORRECTIONS, CalibrationImages, Quantized, accuracy_drop
+from lib.quantization.nncf import DEFAULTS, CalibrationImages, Quantized, accuracy_drop
+from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.batch import free_batch
+from lib.quantization.own.parameters import Input
 from lib.quantization.pot import worker as pot_worker
 from lib.quantization.pot.environment import clean_environment, environment_folder, pot_python
-from lib.quantization.pot.worker import IMAGES, JOB, OVERFLOW_FIXES, PRESETS, READ, RESULT
+from lib.quantization.pot.worker import IMAGES, JOB, READ, RESULT
 
 WORKER = Path(pot_worker.__file__)
 LOCK = threading.Lock()  # one job at a time
-CHOICES = {
-    "preset": tuple(PRESETS),
-    "bias_correction": BIAS_CORRECTIONS,
-    "overflow_fix": tuple(OVERFLOW_FIXES),
-}
 
 
 def quantize_pot(
     onnx: Path,
     calibration: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
-    subset_size: int = 300,
     seed: int = 0,
-    preset: str = "mixed",
-    bias_correction: str = "fast",
-    overflow_fix: str = "first_layer",
-    mean: Sequence[float] | None = None,
-    scale: Sequence[float] | None = None,
+    takes: Input | None = None,
 ) -> Quantized:
     """Quantize an ONNX network to INT8 by POT's default quantization.
 
-    The options are those of `lib.quantization.nncf.quantize_default`, and so are the images that
-    are read and their order. `bias_correction` `none` leaves POT's DefaultQuantization without its
-    last step, which is POT's MinMaxQuantization. The network has one input, `(n, 3, 32, 32)`
-    float32 with n free or 1, of pixels in [0, 255], or of `(pixels - mean) / scale` by channel:
-    the INT8 network then takes pixels all the same.
+    The images that are read and their order are those of `lib.quantization.nncf`'s
+    `quantize_default`. Bias correction `none` leaves POT's DefaultQuantization without its last
+    step, which is POT's MinMaxQuantization. The network has one input, of pixels `(n, 3, 32, 32)`
+    float32 in [0, 255] or what `takes` makes of them; the INT8 network takes pixels all the same.
 
     Raises `Skipped` where POT's environment cannot be made, and `StudyError` where POT fails.
     """
-    images = CalibrationImages(calibration, seed)
-    options = {"preset": preset, "bias_correction": bias_correction, "overflow_fix": overflow_fix}
-    job = _job(onnx, images, subset_size, options, mean, scale)
-    return _run(job | {"method": "default"}, images, None)
+    job = _job(onnx, options, takes) | {"method": "default"}
+    return _run(job, CalibrationImages(calibration, seed), None)
 
 
 def quantize_pot_accuracy_aware(
     onnx: Path,
     calibration: SampleSet,
     validation: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
     reference: ov.Model,
-    max_drop: float,
-    max_iterations: int = 30,
+    seed: int = 0,
+    takes: Input | None = None,
     default: Quantized | None = None,
-    **options,
 ) -> Quantized:
     """Quantize, then have POT return layers to floating point until the drop is within bounds.
 
-    The arguments are those of `quantize_accuracy_aware`; `reference` is the network in FP32. As
-    there, default quantization within `max_drop` on `validation` is the result, which is where
-    POT's own algorithm would end; `default` is what `quantize_pot` gave for the same `options`.
+    As `quantize_accuracy_aware`; `reference` is the network in FP32. Default quantization within
+    `max_drop` on `validation` is the result, which is where POT's own algorithm would end;
+    `default` is what `quantize_pot` gave for the same options and seed.
     """
-    default = default or quantize_pot(onnx, calibration, **options)
-    if accuracy_drop(reference, default.model, validation) <= max_drop:
+    default = default or quantize_pot(onnx, calibration, options, seed=seed, takes=takes)
+    if accuracy_drop(reference, default.model, validation) <= options.max_drop:
         return default
-    return restore_pot_accuracy(
-        onnx,
-        calibration,
-        validation,
-        max_drop=max_drop,
-        max_iterations=max_iterations,
-        **options,
-    )
+    return restore_pot_accuracy(onnx, calibration, validation, options, seed=seed, takes=takes)
 
 
 def restore_pot_accuracy(
     onnx: Path,
     calibration: SampleSet,
     validation: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
     *,
-    max_drop: float,
-    max_iterations: int,
-    subset_size: int = 300,
     seed: int = 0,
-    mean: Sequence[float] | None = None,
-    scale: Sequence[float] | None = None,
-    **options,
+    takes: Input | None = None,
 ) -> Quantized:
     """Run the whole of POT's AccuracyAwareQuantization."""
-    images = CalibrationImages(calibration, seed)
-    options = {
-        "preset": "mixed",
-        "bias_correction": "fast",
-        "overflow_fix": "first_layer",
-    } | options
-    job = _job(onnx, images, subset_size, options, mean, scale)
-    job |= {"method": "accuracy_aware", "max_drop": max_drop, "max_iterations": max_iterations}
-    return _run(job, images, validation)
+    job = _job(onnx, options, takes) | {"method": "accuracy_aware"}
+    return _run(job, CalibrationImages(calibration, seed), validation)
 
 
-def _job(onnx: Path, images: CalibrationImages, subset_size: int, options, mean, scale) -> dict:
+def _job(onnx: Path, options: QuantizationOptions, takes: Input | None) -> dict:
     if not onnx.is_file():
         raise Skipped(
             f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
             "another format, or its batch cannot be changed"
         )
-    for key, value in options.items():
-        if value not in CHOICES[key]:
-            known = ", ".join(CHOICES[key])
-            raise StudyError(
-                f"POT knows no {key.replace('_', ' ')} {value!r}: choose one of {known}"
-            )
-    job = options | {"onnx": str(onnx.resolve()), "mean_values": mean, "scale_values": scale}
-    return job | {"calibration_images": min(subset_size, len(images))}
+    entry = {} if takes is None else takes.for_model_optimizer()
+    return asdict(options) | {"onnx": str(onnx.resolve()), "input": entry}
 
 
 def _run(job: dict, images: CalibrationImages, validation: SampleSet | None) -> Quantized:
     """Have the worker do a job; note which images it has read."""
-    chosen = images.order[: job["calibration_images"]]
+    chosen = images.order[: job["subset_size"]]
     arrays = {"calibration": images.samples.images[chosen]}
     if validation is not None:
         arrays |= {"validation": validation.images, "labels": validation.labels}
     with tempfile.TemporaryDirectory(prefix="pot-") as name:
         folder = Path(name)
         np.savez(folder / IMAGES, **arrays)
-        Worker.current().do(folder, job)
+        Worker.current().do(folder, job | {"calibration_images": len(chosen)})
         images.given.update(int(chosen[k]) for k in read_json(folder / READ))
-        model = read_ir(folder / RESULT)
-        model = free_batch(model, arrays["calibration"])
+        model = free_batch(read_ir(folder / RESULT), arrays["calibration"])
     return Quantized(model, images.labels_read())
 
 
@@ -184,8 +149,8 @@ class Worker:
 
     def do(self, folder: Path, job: dict) -> None:
         """Do one job in `folder`; raise `StudyError` if it fails."""
-        source = [sha256_file(job["onnx"]), job["mean_values"], job["scale_values"]]
-        converted = Path(self.folder.name) / f"{sha256_json(source)}.xml"
+        source = sha256_json([sha256_file(job["onnx"]), job["input"]])
+        converted = Path(self.folder.name) / f"{source}.xml"
         write_json(folder / JOB, job | {"converted": str(converted)})
         answer = ""
         with LOCK, contextlib.suppress(BrokenPipeError):

@@ -21,7 +21,6 @@ import numpy as np
 JOB, IMAGES, RESULT, READ = "job.json", "images.npz", "int8.xml", "read.json"
 NOT_JUDGED = -1  # the label of calibration images, which no accuracy counts
 METRIC = "top1"
-PRESETS = {"performance": "performance", "mixed": "mixed"}
 OVERFLOW_FIXES = {"disable": "no", "enable": "all", "first_layer": "first_layer"}
 
 
@@ -66,15 +65,22 @@ def quantize(folder: Path) -> dict:
 
 
 def converted(job: dict) -> Path:
-    """Return the FP32 IR that Model Optimizer makes of a job's ONNX file, made once."""
-    from openvino.runtime import serialize
+    """Return the FP32 IR that Model Optimizer makes of a job's ONNX file, made once.
+
+    `job["input"]` has Model Optimizer put what the network takes into the graph, so that the IR
+    takes one image `(1, 3, h, w)` of float32 pixels.
+    """
+    from openvino.preprocess import PrePostProcessor
+    from openvino.runtime import Type, serialize
     from openvino.tools import mo
 
     xml = Path(job["converted"])
     if not xml.is_file():
-        options = {key: job[key] for key in ("mean_values", "scale_values") if job[key]}
-        model = mo.convert_model(job["onnx"], compress_to_fp16=False, **options)
-        serialize(model, str(xml))
+        model = mo.convert_model(job["onnx"], compress_to_fp16=False, **job["input"])
+        model.reshape([1, *list(model.input(0).partial_shape)[1:]])
+        steps = PrePostProcessor(model)
+        steps.input().tensor().set_element_type(Type.f32)
+        serialize(steps.build(), str(xml))
     return xml
 
 
@@ -85,7 +91,7 @@ def algorithm(job: dict, total: int) -> dict:
     but calibration images do not count.
     """
     base = "MinMaxQuantization" if job["bias_correction"] == "none" else "DefaultQuantization"
-    params = {"target_device": "CPU", "preset": PRESETS[job["preset"]]}
+    params = {"target_device": "CPU", "preset": job["preset"]}
     params |= {"stat_subset_size": job["calibration_images"]}
     params |= {"saturation_fix": OVERFLOW_FIXES[job["overflow_fix"]]}
     if base == "DefaultQuantization":
