@@ -1,10 +1,14 @@
 """Who may import whom: downwards only, never in a circle, no facade from inside."""
 
 import ast
+import importlib
+import json
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from lib.common.files import ROOT
+import pytest
+
+from lib.common.files import NOTEBOOKS, ROOT
 
 # Lowest first; rooms of one row are neighbours that do not know each other.
 ROWS = [
@@ -66,6 +70,23 @@ def test_imports_run_downwards():
 def test_no_circles():
     sources = modules(ROOT)
     TopologicalSorter({name: imports(name, sources) for name in sources}).prepare()
+
+
+def test_notebooks_import_what_facades_export():
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        for node in ast.walk(ast.parse("\n".join(code))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("lib."):
+                facade = importlib.import_module(node.module)
+                names = {alias.name for alias in node.names}
+                assert names <= set(facade.__all__), (path.name, names - set(facade.__all__))
+
+
+@pytest.mark.parametrize("room", sorted(HEIGHT.keys() - {"__main__"}))
+def test_facades_export_what_is_there(room):
+    facade = importlib.import_module(f"lib.{room}")
+    assert all(hasattr(facade, name) for name in facade.__all__)
 
 
 def test_faults_are_found():
