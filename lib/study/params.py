@@ -24,7 +24,7 @@ from lib.calibration.options import ZeroQOptions
 from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
-from lib.common.files import resolve
+from lib.common.files import ROOT
 from lib.common.options import (
     Count,
     Float,
@@ -368,14 +368,19 @@ def read_profile(path: Path | str) -> dict[str, Any]:
 
     `base: digits` is `digits.yaml` beside the file or in `params/`. The values are not validated.
     """
-    values, seen = read_yaml(Path(path)), {Path(path).resolve()}
+    return with_base(read_yaml(Path(path)), Path(path).parent)
+
+
+def with_base(values: dict[str, Any], folder: Path = ROOT / "params") -> dict[str, Any]:
+    """Return values with those of their `base`, a profile in `folder` or `params/`, below them."""
+    seen = set()
     while base := values.pop("base", None):
-        beside = Path(path).with_name(f"{base}.yaml")
-        path = beside if beside.is_file() else resolve(f"params/{base}.yaml")
-        if Path(path).resolve() in seen:
-            raise StudyError(f"{path} is its own base: name another one, or none")
-        seen.add(Path(path).resolve())
-        values = read_yaml(Path(path)) | values
+        if base in seen:
+            raise StudyError(f"profile {base} is its own base: name another one, or none")
+        seen.add(base)
+        beside = folder / f"{base}.yaml"
+        path = beside if beside.is_file() else ROOT / "params" / f"{base}.yaml"
+        values = read_yaml(path) | values
     return values
 
 

@@ -7,8 +7,23 @@ from lib.classifiers.names import FAMILIES, family
 
 DIGITS = 1797  # images in scikit-learn's set
 Values = Any  # of `lib.study.params.Params`
+Rule = Callable[[Values], None]
+
+RULES: dict[Rule, frozenset[str]] = {}
+"""Each rule with the parameters that it reads."""
 
 
+def reads(*keys: str) -> Callable[[Rule], Rule]:
+    """Register a rule, which raises `ValueError`, with the parameters that it reads."""
+
+    def register(rule: Rule) -> Rule:
+        RULES[rule] = frozenset(keys)
+        return rule
+
+    return register
+
+
+@reads("data", "test_images", "validation_images", "calibration_per_class")
 def digits_suffice(p: Values) -> None:
     """The digits are split here, and must leave enough images for calibration."""
     if p.data != "digits":
@@ -23,24 +38,34 @@ def digits_suffice(p: Values) -> None:
         )
 
 
+@reads("sampling_backend", "device")
 def backend_fits_the_device(p: Values) -> None:
     """OpenVINO samples on the CPU here."""
     if p.sampling_backend == "openvino" and p.device == "cuda":
         raise ValueError("sampling_backend openvino computes on the CPU: choose torch for cuda")
 
 
+@reads("sampling_precision", "device")
 def precision_fits_the_device(p: Values) -> None:
     """Half precision is the GPU's."""
     if p.sampling_precision == "float16" and p.device == "cpu":
         raise ValueError("sampling_precision float16 needs device: cuda; choose float32")
 
 
-def there_is_a_network(p: Values) -> None:
-    """Something must be quantized."""
-    if not p.classifiers and not p.own_models:
+@reads("classifiers", "own_models", "sensitivity_classifiers")
+def networks_are_there(p: Values) -> None:
+    """Something must be quantized, and the section on sensitivity takes networks of the grid."""
+    names = {*p.classifiers, *(model.name for model in p.own_models)}
+    if not names:
         raise ValueError("classifiers and own_models are both empty: name a network in one")
+    if others := sorted(set(p.sensitivity_classifiers) - names):
+        raise ValueError(
+            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
+            "classifiers and own_models"
+        )
 
 
+@reads("classifiers", "classifiers_weights")
 def published_exist(p: Values) -> None:
     """Weights are published for some sizes."""
     published = {name for names in FAMILIES.values() for name in names}
@@ -49,12 +74,14 @@ def published_exist(p: Values) -> None:
         raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
 
 
+@reads("classifiers_weights", "data")
 def published_fit_the_data(p: Values) -> None:
     """They were trained on CIFAR-10."""
     if p.classifiers_weights == "published" and p.data == "digits":
         raise ValueError("classifiers_weights: published are for CIFAR-10, not digits")
 
 
+@reads("quantization_unfused", "classifiers")
 def unfused_are_repvgg(p: Values) -> None:
     """No other family has branches to fuse."""
     for name in p.quantization_unfused:
@@ -62,58 +89,39 @@ def unfused_are_repvgg(p: Values) -> None:
             raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
 
 
-def sensitivity_takes_known_networks(p: Values) -> None:
-    """The section on sensitivity quantizes networks of the grid."""
-    names = {*p.classifiers, *(model.name for model in p.own_models)}
-    if others := sorted(set(p.sensitivity_classifiers) - names):
-        raise ValueError(
-            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
-            "classifiers and own_models"
-        )
+@reads("evaluation_per_class", "sampling_per_class")
+def samples_suffice_for_evaluation(p: Values) -> None:
+    """No more images are measured than are made."""
+    _at_most_sampled(p, "evaluation_per_class")
 
 
+@reads("calibration_per_class", "sampling_per_class")
+def samples_suffice_for_calibration(p: Values) -> None:
+    """No more images are taken than are made."""
+    _at_most_sampled(p, "calibration_per_class")
+
+
+@reads("scheduler")
 def scheduler_is_an_address(p: Values) -> None:
     """Workers are reached by a port."""
     if p.scheduler and ":" not in p.scheduler:
         raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
 
 
-def samples_suffice(key: str) -> Callable[[Values], None]:
-    """Return the rule that no more images are taken than are made."""
-
-    def rule(p: Values) -> None:
-        if getattr(p, key) > p.sampling_per_class:
-            made = p.sampling_per_class
-            raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
-
-    return rule
-
-
+@reads("student_batch_size", "num_processes")
 def batches_divide(p: Values) -> None:
     """Each process takes an equal part of a batch."""
     if p.student_batch_size % p.num_processes:
         raise ValueError("student_batch_size must be a multiple of num_processes")
 
 
+@reads("evaluation_neighbours", "evaluation_kid_subset_size")
 def neighbours_are_few(p: Values) -> None:
     """A subset must hold an image's neighbours."""
     if p.evaluation_neighbours >= p.evaluation_kid_subset_size:
         raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
 
 
-RULES: dict[Callable[[Values], None], set[str]] = {
-    digits_suffice: {"data", "test_images", "validation_images", "calibration_per_class"},
-    backend_fits_the_device: {"sampling_backend", "device"},
-    precision_fits_the_device: {"sampling_precision", "device"},
-    there_is_a_network: {"classifiers", "own_models"},
-    published_exist: {"classifiers", "classifiers_weights"},
-    published_fit_the_data: {"classifiers_weights", "data"},
-    unfused_are_repvgg: {"quantization_unfused", "classifiers"},
-    sensitivity_takes_known_networks: {"sensitivity_classifiers", "classifiers", "own_models"},
-    samples_suffice("evaluation_per_class"): {"evaluation_per_class", "sampling_per_class"},
-    samples_suffice("calibration_per_class"): {"calibration_per_class", "sampling_per_class"},
-    scheduler_is_an_address: {"scheduler"},
-    batches_divide: {"student_batch_size", "num_processes"},
-    neighbours_are_few: {"evaluation_neighbours", "evaluation_kid_subset_size"},
-}
-"""Each rule with the parameters that it reads."""
+def _at_most_sampled(p: Values, key: str) -> None:
+    if getattr(p, key) > p.sampling_per_class:
+        raise ValueError(f"{key} must not exceed sampling_per_class ({p.sampling_per_class})")

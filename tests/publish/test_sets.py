@@ -12,10 +12,10 @@ from lib.data.samples import SampleSet
 from lib.publish.sets import licence, main, publish_sets
 from lib.study import study as study_module
 from lib.study.output_folder import output_folder
-from lib.study.params import validate
+from lib.study.params import read_profile, validate
 from lib.study.study import Study
 
-TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+TINY = validate(read_profile(ROOT / "params" / "tiny.yaml")).model_dump()
 NAMES = ["ant", "bee"]
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from lib.classifiers.training import load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
@@ -27,7 +26,7 @@ from lib.student.distillation import distill
 from lib.student.sampling import load_student
 from lib.study import study as study_module
 from lib.study.output_folder import output_folder
-from lib.study.params import validate
+from lib.study.params import read_profile, validate
 from lib.study.study import Study
 from lib.teacher.sampling import generate, load_teacher
 from lib.teacher.source import adopt_teacher
@@ -35,7 +34,7 @@ from lib.teacher.start import check_start
 from lib.teacher.training import train_teacher
 
 NETWORKS = ["resnet20_x0_5", "student", "teacher"]
-TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+TINY = validate(read_profile(ROOT / "params" / "tiny.yaml")).model_dump()
 
 
 def sample_once(out, *, teacher):

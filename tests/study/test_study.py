@@ -12,15 +12,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, hash_tree, read_json, sha256_file
 from lib.study import study as study_module
+from lib.study.params import read_profile, validate
 from lib.study.study import Study
 
-TINY = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+TINY = validate(read_profile(ROOT / "params" / "tiny.yaml")).model_dump()
 
 
 def build_text(out: Path, *, text: str, source: Path | None = None, workers: int = 1) -> None:
@@ -219,7 +219,6 @@ def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):
         """
         import os, signal, sys
         from pathlib import Path
-        import yaml
         from lib.study import study as module
         from lib.common.files import atomic_path
         module.code_fingerprint = lambda function: "code"
@@ -232,7 +231,7 @@ def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):
                     if step == 3 and Path(sys.argv[2]).exists():
                         os.kill(os.getpid(), signal.SIGKILL)
 
-        values = yaml.safe_load(Path("params/tiny.yaml").read_text()) | {"output_dir": sys.argv[1]}
+        values = {"profile": "tiny", "output_dir": sys.argv[1]}
         study = module.Study.open("04_calibration_sets", values)
         study.make("steps", build, options={"kill": 0})
         """
