@@ -18,11 +18,6 @@ OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 FAULTS = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
-def is_archive(path: Path) -> bool:
-    """Return whether `path` is a file, hence read as an archive and not as a folder."""
-    return path.is_file()
-
-
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image; hidden ones are not."""
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES

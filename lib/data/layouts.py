@@ -2,10 +2,8 @@
 
 import re
 import shutil
-import struct
 import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -20,9 +18,6 @@ from lib.data.samples import SampleSet
 
 LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
-# What torch and zipfile raise over a damaged file.
-NOISE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError)
-NOISE_ERRORS += (AttributeError, OverflowError, zipfile.BadZipFile, struct.error)
 
 
 def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bool = False) -> None:
@@ -67,9 +62,11 @@ def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSe
     for image, noise in progress(flat, f"reading {folder.name}", unit="image"):
         images.append(read_image(image))
         latents.append(read_noise(noise))
-        if len(latents[-1]) != len(latents[0]):
-            sizes = f"{len(latents[-1])} numbers, {flat[0][1]} holds {len(latents[0])}"
-            raise StudyError(f"{noise} holds {sizes}: they come from different teachers")
+        size, first = len(latents[-1]), len(latents[0])
+        if size != first:
+            raise StudyError(
+                f"{noise} holds {size} numbers, {flat[0][1]} holds {first}: two teachers made them"
+            )
     labels = np.repeat(np.arange(len(pairs), dtype=np.int64), [len(part) for part in pairs])
     info = {"data": folder.name, "class_names": list(class_names), "maker": "imported"}
     return SampleSet(np.stack(images), labels, np.stack(latents), info)
@@ -99,18 +96,15 @@ def read_noise(path: Path) -> np.ndarray:
     try:
         _check_members(path)
         latent = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except UnpicklingError:
-        raise StudyError(f"{path} holds more than a tensor: replace it") from None
-    except NOISE_ERRORS as error:
+    except Exception as error:  # torch and zipfile raise errors of a dozen kinds
         reason = " ".join(str(error).split())[:120]
         raise StudyError(f"{path} cannot be read as a latent ({reason}): replace it") from None
     if type(latent) is not torch.Tensor or latent.layout != torch.strided or latent.is_meta:
         raise StudyError(f"{path} holds no plain tensor: replace it")
     shape = tuple(latent.shape)
-    if not latent.is_floating_point() or latent.numel() == 0 or shape[:-1] not in ((), (1,)):
+    one = latent.is_floating_point() and shape[:-1] in ((), (1,))
+    if not one or not 0 < latent.numel() <= MAX_Z_DIM:
         raise StudyError(f"{path} holds {latent.dtype} {shape}, expected one latent: replace it")
-    if latent.numel() > MAX_Z_DIM:
-        raise StudyError(f"{path} holds {latent.numel():,} numbers: no latent is that long")
     latent = latent.flatten().to(torch.float32, copy=True).numpy()
     if not np.isfinite(latent).all():
         raise StudyError(f"{path} holds numbers that are not finite: replace it")
@@ -150,12 +144,5 @@ def _class_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
     """Return the files whose names match, by their number."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        match = re.fullmatch(pattern, path.name, re.ASCII)
-        if match:
-            number = int(match[1][-18:])
-            if number in found:
-                raise StudyError(f"{path} has the number of {found[number].name}: remove one")
-            found[number] = path
-    return found
+    matches = ((re.fullmatch(pattern, path.name, re.ASCII), path) for path in folder.iterdir())
+    return {int(match[1]): path for match, path in matches if match}

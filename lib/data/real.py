@@ -16,7 +16,7 @@ from lib.common.errors import StudyError
 from lib.common.files import sha256_file
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed
-from lib.data.archive import is_archive, is_image, read_archive
+from lib.data.archive import is_image, read_archive
 from lib.data.samples import SampleSet
 
 MUCH = 0.3  # share of the training images held out for validation beyond which to say so
@@ -99,14 +99,9 @@ def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
             "and test/ by data: imagefolder and data_dir"
         ) from error
     info = {"data": "CIFAR-10", "class_names": list(splits[0].classes)}
-    train, test = (
-        SampleSet(
-            np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)),
-            np.array(split.targets, dtype=np.int64),
-            info=dict(info),
-        )
-        for split in splits
-    )
+    images = [np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)) for split in splits]
+    labels = [np.array(split.targets, dtype=np.int64) for split in splits]
+    train, test = (SampleSet(*pair, info=dict(info)) for pair in zip(images, labels, strict=True))
     return train, test
 
 
@@ -119,18 +114,16 @@ def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
     tree = list_tree(Path(data_dir))
     train, test = (read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
     if train.class_names != test.class_names:
-        apart = {
-            "train/": sorted(set(train.class_names) - set(test.class_names)),
-            "test/": sorted(set(test.class_names) - set(train.class_names)),
-        }
-        only = "; ".join(f"only in {k}: {', '.join(names)}" for k, names in apart.items() if names)
-        raise StudyError(f"{data_dir}: train/ and test/ have different class folders ({only})")
+        alone = ", ".join(sorted(set(train.class_names) ^ set(test.class_names)))
+        raise StudyError(
+            f"{data_dir}: class folders that train/ or test/ lacks ({alone}): add them"
+        )
     return train, test
 
 
 def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | bytes]]]:
     """Return, by (split, class), the files of an image tree: (name, path or content), sorted."""
-    if is_archive(source):
+    if source.is_file():
         return read_archive(source)
     tree = {}
     for split in ("train", "test"):
@@ -192,16 +185,11 @@ def stratified_split(samples: SampleSet, n: int, seed: int) -> tuple[SampleSet, 
     """Split off `n` samples with the same share of each class; return (rest, split off)."""
     from sklearn.model_selection import train_test_split
 
-    classes = len(np.unique(samples.labels))
-    if not classes <= n <= len(samples) - classes:
-        raise StudyError(
-            f"cannot hold out {n} of {len(samples)} images of {classes} classes: "
-            f"choose {classes} to {len(samples) - classes}"
-        )
-    index = np.arange(len(samples))
-    rest, held_out = train_test_split(
-        index, test_size=n, stratify=samples.labels, random_state=seed % 2**32
-    )
+    options = {"test_size": n, "stratify": samples.labels, "random_state": seed % 2**32}
+    try:
+        rest, held_out = train_test_split(np.arange(len(samples)), **options)
+    except ValueError as error:
+        raise StudyError(f"cannot hold out {n} of {len(samples)} images: {error}") from error
     return samples.subset(np.sort(rest)), samples.subset(np.sort(held_out))
 
 
@@ -215,7 +203,7 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
     if data == "cifar10":
         load_cifar10(data_dir)
     folder = Path(data_dir)
-    if is_archive(folder):
+    if folder.is_file():
         return sha256_file(folder)
     digest = hashlib.sha256()
     parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")

@@ -66,7 +66,7 @@ class SampleSet:
         for old in Path(folder).glob("shard-*.safetensors"):
             old.unlink()
 
-        def draw(shard: int, start: int, stop: int) -> Arrays:
+        def draw(_: int, start: int, stop: int) -> Arrays:
             return {name: array[start:stop] for name, array in arrays.items()}
 
         write_shards(folder, len(self), shard_size, draw, self.info, show=False)
@@ -76,7 +76,7 @@ class SampleSet:
         """Read a set; missing or damaged files are a `StudyError` that names them."""
         folder = Path(folder)
         record = read_json(folder / RECORD)
-        shards = [read_shard(folder / name) for name in record["shards"]]
+        shards = [read_shard(folder / name)[0] for name in record["shards"]]
         arrays = {k: np.concatenate([shard[k] for shard in shards]) for k in shards[0]}
         if len(arrays["labels"]) != record["n"]:
             raise StudyError(f"{folder} holds {len(arrays['labels'])} samples, not {record['n']}")
@@ -98,21 +98,17 @@ def write_shards(
     again, ends in the same bytes. `info` says what the samples are made from: shards of another
     record are made anew. Several processes divide the shards among them.
     """
-    folder = Path(folder)
-    starts = range(0, n, shard_size)
+    folder, starts = Path(folder), range(0, n, shard_size)
+    stops = [min(start + shard_size, n) for start in starts]
     paths = [folder / f"shard-{index:05d}.safetensors" for index in range(len(starts))]
     key = sha256_json([n, shard_size, info])
     own = range(rank(), len(starts), count())
     missing = [index for index in own if not _intact(paths[index], key)]
-    total = sum(min(shard_size, n - starts[index]) for index in own)
-    left = sum(min(shard_size, n - starts[index]) for index in missing)
-    bar = None
-    if show:
-        bar = progress(
-            desc=info.get("maker", "samples"), total=total, unit="images", initial=total - left
-        )
+    total, left = (sum(stops[i] - starts[i] for i in part) for part in (own, missing))
+    desc = info.get("maker", "samples")
+    bar = progress((), desc, total, "images", initial=total - left) if show else None
     for index in missing:
-        drawn = draw(index, starts[index], min(starts[index] + shard_size, n))
+        drawn = draw(index, starts[index], stops[index])
         write_shard(paths[index], _join(_counted(drawn, bar)), key)
     if bar is not None:
         bar.close()
@@ -137,7 +133,7 @@ def _join(batches: Iterable[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def write_shard(path: Path, arrays: Arrays, key: str = "") -> None:
+def write_shard(path: Path, arrays: Arrays, key: str) -> None:
     """Write one shard atomically, with the hash of its content and `key` in the header.
 
     They are one entry there: the format keeps no order among several.
@@ -148,12 +144,12 @@ def write_shard(path: Path, arrays: Arrays, key: str = "") -> None:
         save_file(arrays, temporary, metadata={"hashes": f"{_content_hash(arrays)} {key}"})
 
 
-def read_shard(path: Path) -> Arrays:
-    """Read one shard and compare it with the hash in its header."""
+def read_shard(path: Path) -> tuple[Arrays, str]:
+    """Read one shard and compare it with the hash in its header; return its arrays and key."""
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            expected, _ = _hashes(file)
+            expected, _, key = (file.metadata() or {}).get("hashes", "").partition(" ")
     except FileNotFoundError as error:
         raise StudyError(f"{path} is missing: make the sample set again") from error
     except (SafetensorError, OSError) as error:
@@ -161,7 +157,14 @@ def read_shard(path: Path) -> Arrays:
     check_arrays(arrays, str(path))
     if expected != _content_hash(arrays):
         raise StudyError(f"{path} is damaged (hash differs): delete it and run again")
-    return arrays
+    return arrays, key
+
+
+def _intact(path: Path, key: str) -> bool:
+    try:
+        return read_shard(path)[1] == key
+    except StudyError:
+        return False
 
 
 def check_arrays(arrays: Arrays, name: str) -> None:
@@ -178,23 +181,6 @@ def check_arrays(arrays: Arrays, name: str) -> None:
         raise StudyError(f"{name}: images have shape {images.shape[1:]}, expected {IMAGE_SHAPE}")
     if any(len(array) != len(labels) for array in arrays.values()) or labels.ndim != 1:
         raise StudyError(f"{name}: numbers of images, labels and latents differ")
-
-
-def _intact(path: Path, key: str) -> bool:
-    if not path.exists():
-        return False
-    try:
-        read_shard(path)
-        with safe_open(path, framework="numpy") as file:
-            return _hashes(file)[1] == key
-    except StudyError:
-        return False
-
-
-def _hashes(file: safe_open) -> tuple[str, str]:
-    """Return what a shard's header says: the hash of its content and its key."""
-    content, _, key = (file.metadata() or {}).get("hashes", "").partition(" ")
-    return content, key
 
 
 def _content_hash(arrays: Arrays) -> str:

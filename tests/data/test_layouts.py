@@ -136,7 +136,7 @@ def change_noise(original, value, **options):
         (torch.zeros(6, dtype=torch.int64), "int64"),
         (torch.zeros(1, 1, 6), "expected one latent"),
         (torch.zeros(5), r"noise_3.pt holds 5 numbers, .*class_0/noise_0.pt holds 6"),
-        (torch.zeros(1).expand(10**9), "no latent is that long"),
+        (torch.zeros(1).expand(10**9), "1000000000,., expected one latent"),
         (torch.tensor([1.0, float("nan"), 0, 0, 0, 0]), "not finite"),
         pytest.param(
             torch.zeros(6).to_sparse(),
@@ -188,10 +188,6 @@ def test_missing_and_surplus_files_are_named(original):
     with pytest.raises(StudyError, match="noise_99.pt has no image file"):
         import_sample_folder(original, NAMES)
     shutil.copy(folder / "image_3.png", folder / "image_99.png")
-    shutil.copy(folder / "image_3.png", folder / "image_03.png")
-    with pytest.raises(StudyError, match="image_3.png has the number of image_03.png"):
-        import_sample_folder(original, NAMES)
-    (folder / "image_03.png").unlink()
     with pytest.raises(StudyError, match="class_1 belongs to none of 1 classes"):
         import_sample_folder(original, ["cat"])
     with pytest.raises(StudyError, match="class_2 is missing"):

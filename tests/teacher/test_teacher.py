@@ -484,7 +484,7 @@ def test_samples_are_balanced_and_recorded(trained, tmp_path):
     samples = sample(trained, tmp_path)
     assert samples.images.shape == (21, 3, 32, 32) and samples.latents.shape == (21, 8)
     assert np.bincount(samples.labels).tolist() == [7, 7, 7]
-    shard = read_shard(tmp_path / "shard-00001.safetensors")
+    shard, _ = read_shard(tmp_path / "shard-00001.safetensors")
     assert np.bincount(shard["labels"]).tolist() == [3, 3, 3]
     assert samples.class_names == ["dark", "grey", "light"]
     assert samples.info["truncation"] == 0.9 and samples.info["latent_distribution"] == "normal"
