@@ -3,32 +3,23 @@
 import lazy_loader
 
 EXPORTS = {
-    "claims": ["answers"],
-    "cost": ["int8_costs", "set_costs", "with_sizes"],
-    "factors": ["effect_sizes", "effect_words", "usable_cells"],
-    "figures": [
-        "factor_bars",
-        "loss_heatmap",
-        "quality_scatter",
-        "set_differences",
-        "uncertainty_bars",
+    "answer": [
+        "answers",
+        "limits",
+        "main_answer",
+        "pooled_rows",
+        "reader_table",
+        "sentence",
+        "verdict",
     ],
-    "headline": ["headline"],
+    "cost": ["int8_costs", "set_costs"],
+    "factors": ["effect_sizes", "usable_cells"],
+    "figures": ["range_heatmap", "sensitivity_figure", "set_figure"],
     "literature": ["published_table"],
-    "mixed_effects": ["mixed_effects", "mixed_words"],
-    "models": ["common_models", "means_over_models"],
-    "quality": ["measure_quality", "quality_and_effect", "quality_correlations", "quality_words"],
-    "ranges": ["range_errors", "range_table", "rank_correlation"],
-    "rankings": ["rank_correlations", "rank_sets", "ranking_words"],
-    "sensitivity": [
-        "range_heatmap",
-        "sensitivity_table",
-        "size_curves",
-        "size_words",
-        "spread_words",
-        "variant_panels",
-    ],
+    "models": ["common_models", "compared_models", "int8_name", "int8_names", "means_over_models"],
+    "quality": ["measure_quality"],
+    "ranges": ["range_table", "range_tables"],
+    "sensitivity": ["enough_images", "sensitivity_cells", "sensitivity_table"],
     "tables": ["ALL_MODELS", "degradation_table", "mcnemar_table", "versus_real"],
-    "verdict": ["models_words", "verdict"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -5,7 +5,6 @@ model or a set share its images, so no p-values are given here; `lib.comparison.
 tests.
 """
 
-import itertools
 import warnings
 
 import numpy as np
@@ -22,8 +21,6 @@ FACTORS = {
     "engine": "engine",
     "method": "method",
 }
-RESPONSES = {"drop_pp": "loss of accuracy", "agreement_pp": "agreement with FP32"}
-"""What is explained, in percentage points, by its column in `usable_cells`."""
 SEEDS, REST = "seed (other images of the same set)", "rest (higher interactions)"
 COLUMNS = ["factor", "levels", "df", "sum_sq", "eta_sq", "omega_sq", "note"]
 
@@ -50,58 +47,29 @@ def effect_sizes(cells: pd.DataFrame, response: str = "drop_pp") -> pd.DataFrame
     everything where nothing varies.
     """
     levels = {factor: cells[factor].nunique() for factor in FACTORS}
-    reasons = _left_out(cells)
-    varied = [factor for factor in FACTORS if factor not in reasons]
-    values = cells[response].to_numpy(float)
-    if len(values) > 1 and np.ptp(values) == 0:
-        reasons |= dict.fromkeys(varied, "nothing varies")
+    notes = _left_out(cells)
+    varied = [factor for factor in FACTORS if factor not in notes]
+    if len(cells) > 1 and np.ptp(cells[response].to_numpy(float)) == 0:
+        notes |= dict.fromkeys(varied, "nothing varies")
     elif len(cells) < 3 or len(cells) <= 1 + sum(levels[factor] - 1 for factor in varied):
-        reasons |= dict.fromkeys(varied, "too few cells")
-    rows = [{"factor": FACTORS[f], "levels": levels[f], "note": reasons[f]} for f in reasons]
-    if len(reasons) == len(FACTORS):
-        return pd.DataFrame(rows, columns=COLUMNS)
-    shares = _shares(cells, response, _estimable(cells, response, varied))
-    return pd.DataFrame([*shares, *rows], columns=COLUMNS)
-
-
-def effect_words(effects: pd.DataFrame, response: str = "drop_pp") -> str:
-    """Return a sentence: the factors with their shares of the variance, the largest first."""
-    known = effects[effects["omega_sq"].notna()]
-    if known.empty:
-        notes = set(effects["note"])
-        why = "there are too few cells" if "too few cells" in notes else "no factor varies"
-        why = "it is the same in all cells" if "nothing varies" in notes else why
-        return f"Nothing to divide of the {RESPONSES[response]}: {why}."
-    known = known.sort_values("omega_sq", ascending=False, kind="stable")
-    texts = [f"{row.factor} {100 * row.omega_sq:.0f} %" for row in known.itertuples()]
-    return f"Variance of the {RESPONSES[response]} (ω²): {', '.join(texts)}."
+        notes |= dict.fromkeys(varied, "too few cells")
+    shares = _shares(cells, response, varied) if len(notes) < len(FACTORS) else []
+    without = [{"factor": FACTORS[f], "levels": levels[f], "note": notes[f]} for f in notes]
+    return pd.DataFrame([*shares, *without], columns=COLUMNS)
 
 
 def _left_out(cells: pd.DataFrame) -> dict[str, str]:
-    """Return the factors whose effect cannot be told, with the reason."""
-    reasons = {f: "one level, nothing to compare" for f in FACTORS if cells[f].nunique() < 2}
-    for factor in [f for f in FACTORS if f not in reasons]:
-        for other in [f for f in FACTORS if f not in reasons and f != factor]:
+    """Return the factors whose effect cannot be estimated, with the reason."""
+    notes = {f: "one level, nothing to compare" for f in FACTORS if cells[f].nunique() < 2}
+    for factor in [f for f in FACTORS if f not in notes]:
+        for other in [f for f in FACTORS if f not in notes and f != factor]:
             if cells.groupby(other)[factor].nunique().max() == 1:
-                reasons[factor] = f"goes with {FACTORS[other]}, not to be told apart"
+                notes[factor] = f"goes with {FACTORS[other]}, not to be told apart"
                 break
-    return reasons
+    return notes
 
 
-def _estimable(cells: pd.DataFrame, response: str, varied: list[str]) -> list[tuple[str, ...]]:
-    """Return the terms: factors, and the set's interactions for which there are cells enough."""
-    terms: list[tuple[str, ...]] = [(factor,) for factor in varied]
-    for first, second in itertools.combinations(varied, 2):
-        if first == "calibration_set":
-            before = _residual(cells, response, terms)
-            after = _residual(cells, response, [*terms, (first, second)])
-            terms += [(first, second)] if before[1] > after[1] > 0 else []
-    return terms
-
-
-def _residual(
-    cells: pd.DataFrame, response: str, terms: list[tuple[str, ...]]
-) -> tuple[float, float]:
+def _residual(cells: pd.DataFrame, response: str, terms: list[tuple]) -> tuple[float, float]:
     """Return the residual sum of squares of a linear model and its degrees of freedom.
 
     Combinations without cells leave columns of zeros, which do not count in its rank.
@@ -113,54 +81,35 @@ def _residual(
     return float(fit.ssr), float(fit.df_resid)
 
 
-def _anova(
-    cells: pd.DataFrame, response: str, terms: list[tuple[str, ...]]
-) -> dict[tuple[str, ...], tuple[float, float]]:
-    """Return the sum of squares of type II and the degrees of freedom of each term.
+def _shares(cells: pd.DataFrame, response: str, varied: list[str]) -> list[dict]:
+    """Return a row for each term, the largest first, and those of seeds and of the rest.
 
-    They are what the term adds to all others but its own interactions.
+    A term's sum of squares is what it adds to all others but its own interactions.
     """
-    found = {}
-    for term in terms:
-        others = [other for other in terms if not set(term) <= set(other)]
-        without, free = _residual(cells, response, others)
-        squares, left = _residual(cells, response, [*others, term])
-        found[term] = (max(0.0, without - squares), free - left)
-    return found
-
-
-def _shares(
-    cells: pd.DataFrame, response: str, terms: list[tuple[str, ...]]
-) -> list[dict[str, object]]:
-    """Return a row for each term, the largest first, and those of what they leave."""
-    total = _squares(cells[response].to_numpy(float))
+    terms: list[tuple[str, ...]] = [(factor,) for factor in varied]
+    for other in varied[1:] if varied[0] == "calibration_set" else []:
+        pair = ("calibration_set", other)
+        before, after = (_residual(cells, response, t) for t in (terms, [*terms, pair]))
+        terms += [pair] if before[1] > after[1] > 0 else []  # cells enough for the interaction
     rest, free = _residual(cells, response, terms)
     noise = rest / free if free > 0 else float("nan")
-    rows = []
-    for term, (squares, df) in _anova(cells, response, terms).items():
+    total, rows = _squares(cells[response]), []
+    for term in terms:
+        others = [other for other in terms if not set(term) <= set(other)]
+        without, most = _residual(cells, response, others)
+        left, least = _residual(cells, response, [*others, term])
+        squares, df = max(0.0, without - left), most - least
         row = {"factor": " × ".join(FACTORS[factor] for factor in term)}
-        row |= {"levels": len(cells[list(term)].drop_duplicates()), "df": df}
-        row |= {"sum_sq": squares, "eta_sq": squares / total}
-        omega = (squares - df * noise) / (total + noise)
-        row["omega_sq"] = float(np.maximum(0.0, omega))  # NaN where nothing is left over
-        rows.append(row | {"note": ""})
-    rows.sort(key=lambda row: -row["eta_sq"])
-    return [*rows, *_remainder(cells, response, rest, free, total)]
-
-
-def _remainder(
-    cells: pd.DataFrame, response: str, rest: float, free: float, total: float
-) -> list[dict[str, object]]:
-    """Divide the residual sum of squares into that between seeds and the rest."""
+        row |= {"levels": len(cells[list(term)].drop_duplicates()), "df": df, "sum_sq": squares}
+        omega = (squares - df * noise) / (total + noise)  # NaN where nothing is left over
+        rows.append(row | {"omega_sq": float(np.maximum(0.0, omega))})
+    rows.sort(key=lambda row: -row["sum_sq"])
     alike = cells.groupby(list(FACTORS))[response]
-    seeds = float(alike.apply(lambda values: _squares(values.to_numpy(float))).sum())
-    df = len(cells) - alike.ngroups
-    parts = {SEEDS: (seeds, df), REST: (max(0.0, rest - seeds), free - df)}
-    return [
-        {"factor": name, "df": left, "sum_sq": squares, "eta_sq": squares / total, "note": ""}
-        for name, (squares, left) in parts.items()
-    ]
+    seeds, df = float(alike.apply(_squares).sum()), len(cells) - alike.ngroups
+    rows.append({"factor": SEEDS, "df": df, "sum_sq": seeds})
+    rows.append({"factor": REST, "df": free - df, "sum_sq": max(0.0, rest - seeds)})
+    return [row | {"eta_sq": row["sum_sq"] / total, "note": ""} for row in rows]
 
 
-def _squares(values: np.ndarray) -> float:
+def _squares(values: pd.Series) -> float:
     return float(((values - values.mean()) ** 2).sum())

@@ -8,14 +8,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from lib.common.errors import StudyError
 from lib.common.openvino import read_ir
+from lib.comparison.models import REAL
 from lib.quantization.fake_quantize import Quantizer, activation_quantizers
 
-REAL = "real"
 NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a range of one level
+
+
+def range_tables(grid: Path, results: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Return `range_table` of each `model` of a grid that NNCF's default quantization has done.
+
+    `grid` is the folder with `models/`, where those of the first seed lie; models without real
+    images or without another set are left out.
+    """
+    made = results[(results["method"] == "default") & (results["status"] == "ok")]
+    made = made[(made["engine"] == "nncf") & (made["seed"] == 0)]
+    parts = [pd.DataFrame()]
+    for model, part in made.groupby("model", sort=False):
+        names = {s: f"{model}.nncf.default.{s}.{size}.xml" for s in part["calibration_set"]}
+        if REAL in names and len(names) > 1:
+            files = {kind: grid / "models" / name for kind, name in names.items()}
+            parts.append(range_table(files).assign(model=model))
+    return pd.concat(parts)
 
 
 def range_table(networks: dict[str, Path]) -> pd.DataFrame:
@@ -30,14 +46,13 @@ def range_table(networks: dict[str, Path]) -> pd.DataFrame:
     if REAL not in networks:
         raise StudyError("ranges are compared with those by real images: give their network, too")
     quantizers = {name: activation_quantizers(read_ir(xml)) for name, xml in networks.items()}
-    rows = []
+    real, rows = quantizers.pop(REAL), []
     for name, found in quantizers.items():
-        if [q.name for q in found] != [q.name for q in quantizers[REAL]]:
+        if [q.name for q in found] != [q.name for q in real]:
             raise StudyError(f"{networks[name]} and {networks[REAL]} have other quantizers")
-        for layer, pair in enumerate(zip(found, quantizers[REAL], strict=True)):
-            if name != REAL:
-                row = {"calibration_set": name, "layer": layer, "name": pair[0].name}
-                rows.append(row | compare_ranges(*pair))
+        for layer, pair in enumerate(zip(found, real, strict=True)):
+            row = {"calibration_set": name, "layer": layer, "name": pair[0].name}
+            rows.append(row | compare_ranges(*pair))
     return pd.DataFrame(rows)
 
 
@@ -63,32 +78,3 @@ def compare_ranges(quantizer: Quantizer, real: Quantizer) -> dict[str, float]:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
-
-
-def range_errors(ranges: pd.DataFrame, results: pd.DataFrame, method: str, size: int):
-    """Join the mean range error of each model and set with what the set did to the network.
-
-    `ranges` is `range_table` with a column `model`, `results` that of the grid, of which nncf's
-    rows count. Columns:
-    `range_error`, the mean of |log2_width| over layers (0 for real images), `uncovered`, and the
-    means over seeds of `disagreement_pp` (percent of images classified otherwise than in FP32)
-    and `drop_pp`.
-    """
-    errors = ranges.assign(range_error=ranges["log2_width"].abs())
-    errors = errors.groupby(["model", "calibration_set"])[["range_error", "uncovered"]].mean()
-    chosen = results["method"].eq(method) & results["calibration_size"].eq(size)
-    done = results[chosen & results["status"].eq("ok") & results["engine"].eq("nncf")]
-    done = done[done["model"].isin(ranges["model"].unique())]
-    done = done.assign(disagreement_pp=100 * (1 - done["agreement"]))
-    effects = done.groupby(["model", "calibration_set"], sort=False)[["disagreement_pp", "drop_pp"]]
-    table = effects.mean().join(errors).reset_index()
-    real = table["calibration_set"] == REAL
-    table.loc[real, ["range_error", "uncovered"]] = 0.0
-    return table.dropna()
-
-
-def rank_correlation(table: pd.DataFrame, first: str, second: str) -> float:
-    """Spearman's rank correlation of two columns; NaN where one is constant or rows are few."""
-    if len(table) < 3 or table[first].nunique() < 2 or table[second].nunique() < 2:
-        return float("nan")
-    return float(spearmanr(table[first], table[second]).statistic)

@@ -15,7 +15,7 @@ from lib.calibration.kinds import KINDS
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, read_json, resolve, write_text
 from lib.comparison.models import SETTING, means_over_models
-from lib.comparison.tables import int8_name
+from lib.comparison.models import int8_name
 from lib.quantization.pot.environment import PINS
 
 START, END = "<!-- results -->", "<!-- /results -->"

@@ -1,12 +1,11 @@
 """Results tables with predictions whose errors are known."""
 
-from dataclasses import asdict
+import itertools
 
 import numpy as np
 import pandas as pd
 
-from lib.quantization.cell import Cell, make_cells
-from lib.quantization.grid import COLUMNS
+from lib.quantization.cell import CELL_KEYS
 
 N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
 SETS = ["real", "teacher", "student", "fractal", "noise"]
@@ -26,47 +25,33 @@ def study(errors, failed=(), methods=("default",), shift=None, models=MODELS):
     """A results table with predictions, where INT8 of each set errs on `errors[set]` images.
 
     All err on the first images, or on those after `shift[set]`; each seed moves the errors by one
-    image. FP32 errs on 100.
+    image. FP32 errs on 100. `failed` names sets, or pairs of a set and a model.
     """
     labels = np.arange(N) % CLASSES
     predictions, rows = {}, []
     fp32 = predict(labels, 100)
-    for model in models:
-        cell = Cell(model)
-        predictions[cell.name] = fp32
-        rows.append(asdict(cell) | {"status": "ok", "accuracy": 0.95, "fp32_accuracy": 0.95})
-    cells = make_cells(
-        models=models,
-        methods=list(methods),
-        calibration_sets=list(errors),
-        calibration_sizes=[300],
-        seeds=SEEDS,
-    )
+    cells = [(model, "openvino", "fp32", "none", 0, 0) for model in models]
+    cells += itertools.product(models, ["nncf"], methods, errors, [300], SEEDS)
     for cell in cells:
-        if cell.calibration_set in failed:
-            rows.append(asdict(cell) | {"status": "error", "error": "RuntimeError: no"})
+        model, _, method, kind, _, seed = cell
+        row = dict(zip(CELL_KEYS, cell, strict=True)) | {"status": "ok", "error": None}
+        rows.append(row | {"fp32_accuracy": 0.95, "images_read": 300, "classes_read": CLASSES})
+        if kind in failed or (kind, model) in failed:
+            rows[-1] |= {"status": "error", "error": "RuntimeError: no"}
             continue
-        name = cell.calibration_set
-        found = predict(labels, errors[name], (shift or {}).get(name, 0) + cell.seed)
-        predictions[cell.name] = found
-        accuracy = float((found == labels).mean())
-        row = {"status": "ok", "fp32_accuracy": 0.95, "accuracy": accuracy}
-        row |= {"drop_pp": 100 * (0.95 - accuracy), "kl": 0.01}
-        rows.append(asdict(cell) | row | {"agreement": float((found == fp32).mean())})
-    return pd.DataFrame(rows, columns=COLUMNS), predictions, labels
+        found = predict(labels, errors.get(kind, 100), (shift or {}).get(kind, 0) + seed)
+        found = fp32 if method == "fp32" else found
+        predictions["/".join(map(str, cell))] = found
+        accuracy, agreement = float((found == labels).mean()), float((found == fp32).mean())
+        rows[-1] |= {"accuracy": accuracy, "drop_pp": 100 * (0.95 - accuracy)}
+        rows[-1] |= {"kl": 0.01, "agreement": agreement}
+    return pd.DataFrame(rows), predictions, labels
 
 
-def degradation(drops, agreements, kls, method="default"):
-    return pd.DataFrame(
-        {
-            "model": "resnet20_x0_5",
-            "engine": "nncf",
-            "method": method,
-            "calibration_size": 300,
-            "calibration_set": list("abcdefghi")[: len(drops)],
-            "drop_pp": drops,
-            "agreement": agreements,
-            "kl": kls,
-            "fp32_accuracy": 0.98,
-        }
-    )
+def spoil(data, kind, model, errors=300, method="default"):
+    """Return a study's data where one network calibrated with `kind` errs on `errors` images."""
+    table, predictions, labels = data
+    start = f"{model}/nncf/{method}/{kind}/"
+    wrong = {name: predict(labels, errors) for name in predictions if name.startswith(start)}
+    assert wrong
+    return table, predictions | wrong, labels

@@ -1,11 +1,22 @@
-"""What INT8 saves, what sets cost to make, and published figures."""
+"""What INT8 saves, and what sets cost to make."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.common.errors import StudyError
-from lib.comparison.cost import int8_costs, set_costs, with_sizes
+from lib.comparison.cost import int8_costs, set_costs
+
+TIMES = ["model", "engine", "method", "latency_ms", "throughput"]
+
+
+def costs(rows, seconds=None):
+    """Costs of rows of `TIMES` and `size_bytes`; networks by noise are larger and do not count."""
+    table = pd.DataFrame(rows, columns=[*TIMES, "size_bytes"])
+    sets = table["method"].map({"fp32": "none"}).fillna("real")
+    results = table.assign(seed=0, calibration_set=sets)
+    noise = results.assign(calibration_set="noise", size_bytes=1)
+    return int8_costs(table[TIMES], pd.concat([noise, results]), seconds)
 
 
 def test_ratios_are_above_one_where_int8_wins():
@@ -15,35 +26,16 @@ def test_ratios_are_above_one_where_int8_wins():
         ("b", "openvino", "fp32", 2.0, 100.0, 4000),
         ("b", "nncf", "default", 4.0, 100.0, 1000),
     ]
-    columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
-    table = int8_costs(pd.DataFrame(rows, columns=columns)).set_index("model")
-    assert list(table.loc["a", ["faster", "latency_ratio", "size_ratio"]]) == [4, 2, 4]
-    assert list(table.loc["b", ["faster", "latency_ratio", "size_ratio"]]) == [1, 0.5, 4]
-    means = table.loc["all (geometric mean)", ["faster", "latency_ratio", "size_ratio"]]
-    assert list(means) == pytest.approx([2, 1, 4])
-    assert "quantization_s" not in table
-    seconds = pd.DataFrame(
-        {"model": "a", "engine": "nncf", "method": "default", "seconds": [1.0, 2.0, 6.0]}
-    )
-    timed = int8_costs(pd.DataFrame(rows, columns=columns), seconds).set_index("model")
+    ratios = ["faster", "latency_ratio", "size_ratio"]
+    table = costs(rows).set_index("model")
+    assert list(table.loc["a", ratios]) == [4, 2, 4] and list(table.loc["b", ratios]) == [1, 0.5, 4]
+    assert list(table.loc["all (geometric mean)", ratios]) == pytest.approx([2, 1, 4])
+    assert list(table["size_bytes"][:2]) == [1000, 1000] and "quantization_s" not in table
+    key = {"model": "a", "engine": "nncf", "method": "default"}
+    timed = costs(rows, pd.DataFrame(key | {"seconds": [1.0, 2.0, 6.0]})).set_index("model")
     assert timed.loc["a", "quantization_s"] == 3 and np.isnan(timed.loc["b", "quantization_s"])
     with pytest.raises(StudyError, match="timings of b in FP32"):
-        int8_costs(pd.DataFrame(rows[:2] + rows[3:], columns=columns))
-
-
-def test_sizes_come_from_the_networks_that_were_timed():
-    results = pd.DataFrame(
-        {
-            "model": "a",
-            "engine": ["openvino", "nncf", "nncf"],
-            "method": ["fp32", "default"] * 1 + ["default"],
-            "calibration_set": ["none", "real", "noise"],
-            "seed": 0,
-            "size_bytes": [8, 2, 3],
-        }
-    )
-    timings = results[["model", "engine", "method"]].drop_duplicates().assign(throughput=1.0)
-    assert list(with_sizes(timings, results)["size_bytes"]) == [8, 2]
+        costs(rows[:2] + rows[3:])
 
 
 def manifest():
@@ -100,19 +92,17 @@ def test_networks_to_quantize_cost_a_set_nothing():
 
 
 def test_means_over_networks_go_over_those_that_engines_share():
-    columns = ["model", "engine", "method", "latency_ms", "throughput", "size_bytes"]
     rows = [(model, "openvino", "fp32", 1.0, 100.0, 4000) for model in "abc"]
     nncf = {"a": 200.0, "b": 200.0, "c": 900.0}
     rows += [(model, "nncf", "default", 1.0, faster, 10) for model, faster in nncf.items()]
     rows += [(model, "pot", "default", 1.0, 300.0, 1000) for model in "ab"]
-    means = int8_costs(pd.DataFrame(rows, columns=columns)).tail(2).set_index("engine")
+    means = costs(rows).tail(2).set_index("engine")
     assert means["faster"].to_dict() == pytest.approx({"nncf": 2, "pot": 3})
     assert means["models"].to_dict() == {"nncf": 2, "pot": 2}
-    means = int8_costs(pd.DataFrame(rows[:-1], columns=columns)).tail(2).set_index("engine")
+    means = costs(rows[:-1]).tail(2).set_index("engine")
     assert means["faster"].to_dict() == pytest.approx({"nncf": 36 ** (1 / 3), "pot": 3})
     assert means["models"].to_dict() == {"nncf": 3, "pot": 1}
-    fp32 = int8_costs(pd.DataFrame(rows[:3], columns=columns))
-    assert fp32.empty
+    assert costs(rows[:3]).empty
 
 
 def test_times_that_say_too_little_are_noted():

@@ -1,27 +1,17 @@
-"""Quality of the calibration sets, and whether what they cost goes with it."""
+"""How near calibration sets are to real images."""
 
-import itertools
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import spearmanr
-from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 from lib.comparison import quality as set_quality
-from lib.comparison.quality import (
-    measure_quality,
-    permutation_p,
-    quality_and_effect,
-    quality_correlations,
-    quality_words,
-)
+from lib.comparison.quality import measure_quality
 from lib.data.samples import SampleSet
 from lib.evaluation.extractors import Extractor
-from tests.comparison.conftest import degradation
 
 
 class Colours(nn.Module):
@@ -78,93 +68,3 @@ def test_fid_of_sets_is_compared_at_one_number_of_images(tmp_path, monkeypatch):
     assert (tmp_path / "again/quality.csv").read_bytes() == (
         tmp_path / "out/quality.csv"
     ).read_bytes()
-
-
-def quality(fids, agreement=None):
-    names = list("abcdefghi")[: len(fids)]
-    right = agreement or [1 - 0.1 * i for i in range(len(fids))]
-    return pd.DataFrame({"calibration_set": names, "fid": fids, "label_agreement": right})
-
-
-def effects(drops):
-    return degradation(drops, [0.99 - drop / 100 for drop in drops], [0.1] * len(drops))
-
-
-def test_a_loss_that_follows_fid_is_told_with_the_test():
-    fids = [0.1, 0.3, 2.0, 5.0, 9.0, 30.0, 100.0]
-    joined = quality_and_effect(quality(fids), effects([0.0, 0.1, 0.2, 0.5, 3.0, 9.0, 40.0]))
-    assert list(joined["disagreement_pp"])[:3] == pytest.approx([1, 1.1, 1.2])
-    assert (joined["models"] == 1).all()
-    found = quality_correlations(joined)
-    np.testing.assert_allclose(found["spearman"], 1)
-    np.testing.assert_allclose(found["p"], 2 / 5040)
-    np.testing.assert_allclose(found["holm_p"], 4 * 2 / 5040)
-    words = quality_words(found)
-    assert "over 7 sets: loss of accuracy rises with FID (Spearman's rho +1.00, corrected" in words
-    assert "disagreement with FP32 rises with FID" in words and "chance" not in words
-
-
-def test_a_high_correlation_alone_is_no_evidence():
-    fids = [0.1, 0.3, 2.0, 5.0, 9.0]
-    found = quality_correlations(
-        quality_and_effect(quality(fids), effects([0.1, 0.0, 0.5, 0.2, 3.0]))
-    )
-    assert found["spearman"].iloc[0] == pytest.approx(0.8)
-    words = quality_words(found)
-    assert "loss of accuracy and FID: Spearman's rho +0.80, which may be chance (corrected" in words
-    assert "rises" not in words
-
-
-def test_few_or_equal_sets_are_no_evidence():
-    perfect = quality_and_effect(quality([0.1, 2, 5, 9]), effects([0.0, 1.0, 2.0, 3.0]))
-    found = quality_correlations(perfect)
-    assert (found["spearman"] == 1).all() and found["p"].isna().all()
-    words = quality_words(found)
-    assert "loss of accuracy and FID: Spearman's rho +1.00, over too few sets to test" in words
-    alike = quality_and_effect(quality([0.1, 2, 5, 9, 10]), effects([0.0] * 5))
-    words = quality_words(quality_correlations(alike))
-    assert "loss of accuracy and FID: all sets are alike in one of the two" in words
-    nothing = quality_correlations(perfect[:0])
-    assert nothing.empty and "no evidence" in quality_words(nothing)
-
-
-def test_p_is_that_of_all_orders_also_with_ties():
-    rng = np.random.default_rng(4)
-    for _ in range(3):
-        first, second = pd.Series(rng.integers(0, 4, 6)), pd.Series(rng.normal(size=6))
-        first.iloc[:2] = [0, 1]
-        observed = spearmanr(first, second).statistic
-        rhos = np.array(
-            [
-                spearmanr([first[i] for i in order], second).statistic
-                for order in itertools.permutations(range(6))
-            ]
-        )
-        tails = [(rhos >= observed - 1e-9).mean(), (rhos <= observed + 1e-9).mean()]
-        assert permutation_p(first, second) == pytest.approx(min(1, 2 * min(tails)))
-
-
-def test_p_values_are_corrected_among_all_rows():
-    rng = np.random.default_rng(2)
-    both = pd.concat(
-        [
-            quality_and_effect(quality(list(rng.random(6))), effects(list(rng.random(6)))).assign(
-                engine=engine
-            )
-            for engine in ("nncf", "pot")
-        ]
-    )
-    found = quality_correlations(both)
-    assert len(found) == 8
-    np.testing.assert_allclose(found["holm_p"], multipletests(found["p"], method="holm")[1])
-
-
-def test_sets_that_were_not_measured_are_left_out():
-    table = effects([0.0, 0.1, 0.5, 3.0])
-    joined = quality_and_effect(quality([0.1, 5.0, 100.0]), table)  # the fourth has no FID
-    assert list(joined["calibration_set"]) == list("abc")
-    table.loc[1, "drop_pp"] = np.nan
-    assert list(quality_and_effect(quality([0.1, 5.0, 100.0]), table)["calibration_set"]) == [
-        "a",
-        "c",
-    ]

@@ -1,219 +1,28 @@
-"""Variants of quantization and what they do: levels, scales, sizes, tables, ranges."""
+"""Where calibration sets differ: by size and variant, with intervals over images and seeds."""
 
-from dataclasses import asdict
+import itertools
 
 import numpy as np
-import openvino as ov
 import pandas as pd
 import pytest
-import torch
-from torch import nn
 
-from lib.calibration.kinds import make_calibration_set
-from lib.classifiers.build import NormalizedClassifier
-from lib.common.errors import StudyError
-from lib.common.openvino import read_ir, save_ir
-from lib.comparison.ranges import (
-    NARROWEST,
-    compare_ranges,
-    range_errors,
-    range_table,
-    rank_correlation,
-)
-from lib.comparison.sensitivity import (
-    crossed_interval,
-    sensitivity_table,
-    size_curves,
-    size_words,
-    spread_words,
-    variant_panels,
-)
-from lib.data.samples import SampleSet
-from lib.quantization.cell import Cell, make_cells
-from lib.quantization.fake_quantize import (
-    Quantizer,
-    activation_quantizers,
-    is_simulated,
-    lower_activation_bits,
-    zero_on_grid,
-)
-from lib.quantization.models import export_ir, predict_ir
-from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
-from lib.quantization.options import QuantizationOptions
-
-NAMES = ["a", "b", "c"]
-
-
-class OneLayer(nn.Module):
-    """One convolution as large as the image: logits of three classes."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 32)
-
-    def forward(self, x):
-        return self.conv(x).flatten(1)
-
-
-@pytest.fixture(scope="module")
-def calibration(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("set")
-    make_calibration_set(folder, kind="noise", per_class=4, seed=0, class_names=NAMES)
-    return SampleSet.load(folder)
-
-
-@pytest.fixture(scope="module")
-def ir(calibration, tmp_path_factory):
-    torch.manual_seed(0)
-    xml = tmp_path_factory.mktemp("model") / "net.xml"
-    export_ir(xml, NormalizedClassifier(OneLayer()), calibration.images)
-    return read_ir(xml)
-
-
-@pytest.fixture(scope="module")
-def default(ir, calibration):
-    options = QuantizationOptions(subset_size=12, bias_correction="none")
-    return quantize_default(ir, calibration, options, seed=1)
-
-
-def variant(ir, calibration, name, default=None, size=12):
-    options = QuantizationOptions(subset_size=size, bias_correction="none")
-    return quantize_variant(ir, calibration, name, options, seed=1, default=default)
-
-
-def weight_scales(model):
-    """Shapes of the scales that integer weights are multiplied by."""
-    for operation in model.get_ops():
-        first = operation.input_value(0).get_node() if operation.get_input_size() else None
-        while first is not None and first.get_type_name() in ("Subtract", "Convert"):
-            first = first.input_value(0).get_node()
-            if first.get_type_name() == "Constant":
-                if (
-                    first.get_element_type() == ov.Type.i8
-                    and operation.get_type_name() == "Multiply"
-                ):
-                    yield operation.input_value(1).get_node().data
-                break
-
-
-@pytest.mark.parametrize("name, bits", [("default_a6", 6), ("default_a5", 5), ("default_a4", 4)])
-def test_levels_are_two_to_the_bits(name, bits, ir, calibration, default):
-    model = variant(ir, calibration, name, default).model
-    assert is_simulated(model) and not is_simulated(default.model)
-    assert {q.levels for q in activation_quantizers(model)} == {2**bits}
-    assert {q.levels for q in activation_quantizers(default.model)} == {256}
-    model = model.clone()
-    quantizer = activation_quantizers(model)[0].operation
-    model.add_outputs([quantizer.input(0).get_source_output(), quantizer.output(0)])
-    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    result = compiled([calibration.images.astype(np.float32)])
-    given, rounded = result[1], result[2]
-    low, high = (quantizer.input_value(i).get_node().data.astype(float) for i in (1, 2))
-    step = (high - low) / (2**bits - 1)
-    expected = np.round((np.clip(given, low, high) - low) / step) * step + low
-    ties = np.abs(rounded - expected) > 1e-4 * step
-    assert ties.mean() < 1e-3 and np.abs(rounded - expected).max() < 1.01 * step.max()
-    assert len(np.unique(rounded[:, 0].round(5))) <= 2**bits
-
-
-@pytest.mark.parametrize("name", ["default_a6", "default_a5", "default_a4"])
-def test_inference_computes_with_these_levels(name, ir, calibration, default):
-    """Logits against a convolution in torch of inputs rounded by numpy."""
-    model = variant(ir, calibration, name, default).model
-    (quantizer,) = activation_quantizers(model)
-    convolution = next(o for o in model.get_ops() if o.get_type_name() == "Convolution")
-    assert convolution.input_value(0).get_node() == quantizer.operation
-    pixels = ov.Model([quantizer.operation.input_value(0)], model.get_parameters())
-    x = ov.compile_model(pixels, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
-        [calibration.images.astype(np.float32)]
-    )[0].astype(float)
-    low, high = float(quantizer.low[0]), float(quantizer.high[0])
-    step = (high - low) / (quantizer.levels - 1)
-    x = np.round((np.clip(x, low, high) - low) / step) * step + low
-    scales = next(weight_scales(model))
-    node = convolution.input_value(1).get_node()
-    while node.get_type_name() != "Constant":
-        node = node.input_value(0).get_node()
-    weights = torch.from_numpy(node.data * scales)
-    logits = nn.functional.conv2d(torch.from_numpy(x), weights.double()).flatten(1)
-    logits = logits.numpy()
-    found = predict_ir(model, calibration.images)
-    found, logits = found - found.mean(axis=0), logits - logits.mean(axis=0)  # the bias falls out
-    assert np.abs(found - logits).max() < 0.01 * np.abs(logits).max()
-
-
-def test_fewer_bits_lose_more(ir, calibration, default):
-    fp32 = predict_ir(ir, calibration.images)
-    errors = [
-        np.abs(predict_ir(lower_activation_bits(default.model, bits), calibration.images) - fp32)
-        for bits in (7, 5, 4, 3, 2)
-    ]
-    assert np.all(np.diff([error.mean() for error in errors]) > 0)
-
-
-def test_saved_networks_predict_alike(ir, calibration, default, tmp_path):
-    for name in VARIANTS:
-        model = variant(ir, calibration, name, default).model
-        expected = predict_ir(model, calibration.images)
-        save_ir(tmp_path / "net.xml", model)
-        assert b'element_type="i8"' in (tmp_path / "net.xml").read_bytes()
-        assert np.array_equal(predict_ir(tmp_path / "net.xml", calibration.images), expected)
-
-
-def test_scales_are_per_channel_or_one(ir, calibration, default):
-    per_tensor = variant(ir, calibration, "default_per_tensor", default).model
-    assert [scale.size for scale in weight_scales(default.model)] == [3]
-    assert [scale.size for scale in weight_scales(per_tensor)] == [1]
-
-
-def test_variants_need_no_default_at_hand(ir, calibration, default):
-    lone = variant(ir, calibration, "default_a5")
-    shared = variant(ir, calibration, "default_a5", default)
-    assert lone.labels_read == shared.labels_read == [4, 4, 4]
-    logits = [predict_ir(q.model, calibration.images) for q in (lone, shared)]
-    assert np.array_equal(*logits)
-
-
-def test_sizes_below_the_number_of_classes(ir, calibration):
-    assert sorted(variant(ir, calibration, "default", size=1).labels_read) == [0, 0, 1]
-    assert sorted(variant(ir, calibration, "default", size=2).labels_read) == [0, 1, 1]
-
-
-def test_unknown_variants_and_bits_are_named(ir, calibration, default):
-    with pytest.raises(StudyError, match="'default_a9' is unknown: choose one of default, "):
-        variant(ir, calibration, "default_a9")
-    with pytest.raises(StudyError, match="activation bits are 1: give 2 to 8"):
-        lower_activation_bits(default.model, 1)
-
-
-@pytest.mark.parametrize("levels", [4, 16, 64])
-def test_zero_is_a_level(levels):
-    rng = np.random.default_rng(0)
-    low = np.append(-rng.uniform(0, 3, 50), [0, -2, -1e-6, -128 / 127]).astype(np.float32)
-    high = np.append(rng.uniform(0.1, 3, 50), [3, 0, 1, 1]).astype(np.float32)
-    new_low, new_high = zero_on_grid(low, high, levels)
-    step = (new_high - new_low) / (levels - 1)
-    position = -new_low / step
-    np.testing.assert_allclose(position, np.round(position), atol=1e-4)
-    half = (high - low) / (levels - 1) / 2 + 1e-6
-    assert np.all(new_high >= high - half) and np.all(new_low <= low + half)
-    assert new_high[-1] == 1 and new_low[-1] == pytest.approx(-(levels / 2) / (levels / 2 - 1))
+from lib.comparison.sensitivity import crossed_interval, enough_images, sensitivity_table
+from lib.quantization.cell import CELL_KEYS
 
 
 def planted(n=1000):
     """At size 1 INT8 errs on 200 images that FP32 has right, then on none; noise always on 300."""
     labels = np.arange(n) % 10
-    axes = {"models": ["m"], "calibration_sets": ["real", "noise"], "seeds": [0, 1]}
-    cells = make_cells(methods=["default"], calibration_sizes=[1, 10, 30], **axes)
-    variants = ["default_per_tensor", "default_a4"]
-    cells += make_cells(methods=variants, calibration_sizes=[30], **axes)
-    predictions, rows = {Cell("m").name: labels}, []
+    cells = [("m", "openvino", "fp32", "none", 0, 0)]
+    cells += itertools.product(["m"], ["nncf"], ["default"], ["real", "noise"], [1, 10, 30], [0, 1])
+    cells += itertools.product(["m"], ["nncf"], ["default_a4"], ["real", "noise"], [30], [0, 1])
+    predictions, rows = {}, []
     for cell in cells:
-        errors = {"noise": 300, "real": 200 if cell.calibration_size == 1 else 0}
-        wrong = np.arange(n) < errors[cell.calibration_set]
-        predictions[cell.name] = np.where(wrong, (labels + 1) % 10, labels)
-        row = {"status": "ok", "images_read": cell.calibration_size, "classes_read": 1}
-        rows.append(asdict(cell) | row)
+        errors = {"noise": 300, "real": 200 if cell[4] == 1 else 0, "none": 0}[cell[3]]
+        wrong = np.arange(n) < errors
+        predictions["/".join(map(str, cell))] = np.where(wrong, (labels + 1) % 10, labels)
+        row = {"status": "ok", "images_read": cell[4], "classes_read": 1}
+        rows.append(dict(zip(CELL_KEYS, cell, strict=True)) | row)
     return pd.DataFrame(rows), predictions, labels
 
 
@@ -222,15 +31,23 @@ def test_table_of_sizes_by_hand():
     first = table[(table["calibration_set"] == "real") & (table["calibration_size"] == 1)].iloc[0]
     assert first["accuracy"] == first["agreement"] == pytest.approx(80)
     assert first["accuracy_low"] == pytest.approx(80 - 2.5, abs=0.6)
-    assert first["seeds"] == 2 and first["fp32_accuracy"] == 100
-    words = size_words(table, 0.5)
-    assert "real 80.0 % at 1, 100.0 % at 30, level from 10 on" in words
-    assert "noise 70.0 % at 1, 70.0 % at 30, level from 1 on" in words
-    assert "m, default_a4: 30.0 points between real (100.0 %) and noise (70.0 %)" in spread_words(
-        table, 30
-    )
-    for figure in (size_curves(table, "Sizes"), variant_panels(table, 30, "Bits")):
-        assert all(axis.get_ylabel() and axis.get_title() for axis in figure.axes)
+    assert first["seeds"] == 2 and first["fp32_accuracy"] == 100 and first["images_read"] == 1
+    assert set(table["method"]) == {"default", "default_a4"}
+
+
+@pytest.mark.parametrize("tolerance, enough", [(0.5, 10), (25, 1)])
+def test_enough_images_are_those_from_which_agreement_is_level(tolerance, enough):
+    table = enough_images(sensitivity_table(*planted(), resamples=20), tolerance)
+    table = table.set_index("calibration_set")
+    assert list(table.loc["real", ["fewest", "most", "enough"]]) == [80, 100, enough]
+    assert list(table.loc["noise", ["fewest", "most", "enough"]]) == [70, 70, 1]
+
+
+def test_agreement_that_falls_again_was_not_enough():
+    sizes, agreement = [1, 10, 100, 300], [90.0, 99.0, 90.0, 99.0]
+    rows = {"model": "m", "method": "default", "calibration_set": "real"}
+    table = pd.DataFrame(rows | {"calibration_size": sizes, "agreement": agreement})
+    assert enough_images(table, 0.5)["enough"].tolist() == [300]
 
 
 def test_interval_widens_with_the_spread_of_seeds():
@@ -240,69 +57,3 @@ def test_interval_widens_with_the_spread_of_seeds():
     same, wider = (crossed_interval(values, 0.95, 400, 0) for values in (alike, spread))
     assert same[0] == pytest.approx(50 - 9.8, abs=2) and same[1] == pytest.approx(50 + 9.8, abs=2)
     assert wider[1] - wider[0] > 1.5 * (same[1] - same[0]) / 2
-
-
-def test_ranges_against_real(default, ir, tmp_path):
-    grey = SampleSet(
-        np.full((6, 3, 32, 32), 128, np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None],
-        np.arange(6) % 3,
-        info={"data": "grey", "class_names": NAMES},
-    )
-    narrow = variant(ir, grey, "default", size=6)
-    paths = {}
-    for name, quantized in {"real": default, "same": default, "narrow": narrow}.items():
-        paths[name] = tmp_path / f"{name}.xml"
-        save_ir(paths[name], quantized.model)
-    table = range_table(paths).set_index("calibration_set")
-    assert table.loc["same", "log2_width"] == 0 and table.loc["same", "uncovered"] == 0
-    assert table.loc["narrow", "log2_width"] < -1 and table.loc["narrow", "uncovered"] > 0.5
-    with pytest.raises(StudyError, match="give their network, too"):
-        range_table({"noise": paths["same"]})
-
-
-def test_one_range_by_hand(default):
-    quantizer = activation_quantizers(default.model)[0]
-    one, two = np.float32([0.0]), np.float32([2.0])
-    real = type(quantizer)(quantizer.operation, -two, two)
-    row = compare_ranges(type(quantizer)(quantizer.operation, one, two / 2), real)
-    assert row["log2_width"] == pytest.approx(-2) and row["uncovered"] == pytest.approx(0.75)
-
-
-def test_channels_without_a_range_do_not_count():
-    real = Quantizer("q", np.array([0.0, 0.0]), np.array([0.0, 2.0]))
-    wide = Quantizer("q", np.array([0.0, 0.0]), np.array([5.0, 1.0]))
-    assert compare_ranges(real, real)["uncovered"] == compare_ranges(real, real)["log2_width"] == 0
-    found = compare_ranges(wide, real)
-    assert (found["log2_width"], found["uncovered"]) == (-1, 0.5)
-    dead = Quantizer("q", np.zeros(2), np.zeros(2))
-    assert np.isnan(compare_ranges(wide, dead)["log2_width"])
-    assert compare_ranges(dead, wide)["log2_width"] == np.log2(NARROWEST)
-
-
-def test_range_errors_and_their_rank():
-    ranges = pd.DataFrame(
-        [
-            {"model": "m", "calibration_set": name, "log2_width": sign * width, "uncovered": 0.1}
-            for name, width in {"student": 0.5, "noise": 3.0, "fractal": 1.0}.items()
-            for sign in (-1, 1)
-        ]
-    )
-    agreement = {"real": 1.0, "student": 0.99, "noise": 0.4, "fractal": 0.9}
-    results = pd.DataFrame(
-        [
-            {"model": "m", "method": "default", "calibration_size": 300, "status": "ok"}
-            | {"calibration_set": name, "agreement": kept, "drop_pp": 0.0, "engine": engine}
-            for name, value in agreement.items()
-            for engine, kept in {"nncf": value, "pot": 0.1}.items()
-        ]
-    )
-    table = range_errors(ranges, results, "default", 300).set_index("calibration_set")
-    assert table["range_error"].to_dict() == {
-        "real": 0.0,
-        "student": 0.5,
-        "noise": 3.0,
-        "fractal": 1.0,
-    }
-    assert table.loc["noise", "disagreement_pp"] == pytest.approx(60)
-    assert rank_correlation(table, "range_error", "disagreement_pp") == pytest.approx(1)
-    assert np.isnan(rank_correlation(table, "range_error", "drop_pp"))

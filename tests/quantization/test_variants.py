@@ -1,0 +1,178 @@
+"""Variants of default quantization: scales of weights, levels of activations."""
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from torch import nn
+
+from lib.calibration.kinds import make_calibration_set
+from lib.classifiers.build import NormalizedClassifier
+from lib.common.errors import StudyError
+from lib.common.openvino import read_ir, save_ir
+from lib.data.samples import SampleSet
+from lib.quantization.fake_quantize import (
+    activation_quantizers,
+    is_simulated,
+    lower_activation_bits,
+    zero_on_grid,
+)
+from lib.quantization.models import export_ir, predict_ir
+from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
+
+NAMES = ["a", "b", "c"]
+
+
+class OneLayer(nn.Module):
+    """One convolution as large as the image: logits of three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 32)
+
+    def forward(self, x):
+        return self.conv(x).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set")
+    make_calibration_set(folder, kind="noise", per_class=4, seed=0, class_names=NAMES)
+    return SampleSet.load(folder)
+
+
+@pytest.fixture(scope="module")
+def ir(calibration, tmp_path_factory):
+    torch.manual_seed(0)
+    xml = tmp_path_factory.mktemp("model") / "net.xml"
+    export_ir(xml, NormalizedClassifier(OneLayer()), calibration.images)
+    return read_ir(xml)
+
+
+@pytest.fixture(scope="module")
+def default(ir, calibration):
+    return quantize_default(ir, calibration, subset_size=12, bias_correction="none", seed=1)
+
+
+def variant(ir, calibration, name, default=None, size=12):
+    options = {"subset_size": size, "bias_correction": "none", "seed": 1}
+    return quantize_variant(ir, calibration, name, default=default, **options)
+
+
+def weight_scales(model):
+    """Shapes of the scales that integer weights are multiplied by."""
+    for operation in model.get_ops():
+        first = operation.input_value(0).get_node() if operation.get_input_size() else None
+        while first is not None and first.get_type_name() in ("Subtract", "Convert"):
+            first = first.input_value(0).get_node()
+            if first.get_type_name() == "Constant":
+                if (
+                    first.get_element_type() == ov.Type.i8
+                    and operation.get_type_name() == "Multiply"
+                ):
+                    yield operation.input_value(1).get_node().data
+                break
+
+
+@pytest.mark.parametrize("name, bits", [("default_a6", 6), ("default_a5", 5), ("default_a4", 4)])
+def test_levels_are_two_to_the_bits(name, bits, ir, calibration, default):
+    model = variant(ir, calibration, name, default).model
+    assert is_simulated(model) and not is_simulated(default.model)
+    assert {q.levels for q in activation_quantizers(model)} == {2**bits}
+    assert {q.levels for q in activation_quantizers(default.model)} == {256}
+    model = model.clone()
+    quantizer = activation_quantizers(model)[0].operation
+    model.add_outputs([quantizer.input(0).get_source_output(), quantizer.output(0)])
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result = compiled([calibration.images.astype(np.float32)])
+    given, rounded = result[1], result[2]
+    low, high = (quantizer.input_value(i).get_node().data.astype(float) for i in (1, 2))
+    step = (high - low) / (2**bits - 1)
+    expected = np.round((np.clip(given, low, high) - low) / step) * step + low
+    ties = np.abs(rounded - expected) > 1e-4 * step
+    assert ties.mean() < 1e-3 and np.abs(rounded - expected).max() < 1.01 * step.max()
+    assert len(np.unique(rounded[:, 0].round(5))) <= 2**bits
+
+
+@pytest.mark.parametrize("name", ["default_a6", "default_a5", "default_a4"])
+def test_inference_computes_with_these_levels(name, ir, calibration, default):
+    """Logits against a convolution in torch of inputs rounded by numpy."""
+    model = variant(ir, calibration, name, default).model
+    (quantizer,) = activation_quantizers(model)
+    convolution = next(o for o in model.get_ops() if o.get_type_name() == "Convolution")
+    assert convolution.input_value(0).get_node() == quantizer.operation
+    pixels = ov.Model([quantizer.operation.input_value(0)], model.get_parameters())
+    x = ov.compile_model(pixels, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
+        [calibration.images.astype(np.float32)]
+    )[0].astype(float)
+    low, high = float(quantizer.low[0]), float(quantizer.high[0])
+    step = (high - low) / (quantizer.levels - 1)
+    x = np.round((np.clip(x, low, high) - low) / step) * step + low
+    scales = next(weight_scales(model))
+    node = convolution.input_value(1).get_node()
+    while node.get_type_name() != "Constant":
+        node = node.input_value(0).get_node()
+    weights = torch.from_numpy(node.data * scales)
+    logits = nn.functional.conv2d(torch.from_numpy(x), weights.double()).flatten(1)
+    logits = logits.numpy()
+    found = predict_ir(model, calibration.images)
+    found, logits = found - found.mean(axis=0), logits - logits.mean(axis=0)  # the bias falls out
+    assert np.abs(found - logits).max() < 0.01 * np.abs(logits).max()
+
+
+def test_fewer_bits_lose_more(ir, calibration, default):
+    fp32 = predict_ir(ir, calibration.images)
+    errors = [
+        np.abs(predict_ir(lower_activation_bits(default.model, bits), calibration.images) - fp32)
+        for bits in (7, 5, 4, 3, 2)
+    ]
+    assert np.all(np.diff([error.mean() for error in errors]) > 0)
+
+
+def test_saved_networks_predict_alike(ir, calibration, default, tmp_path):
+    for name in VARIANTS:
+        model = variant(ir, calibration, name, default).model
+        expected = predict_ir(model, calibration.images)
+        save_ir(tmp_path / "net.xml", model)
+        assert b'element_type="i8"' in (tmp_path / "net.xml").read_bytes()
+        assert np.array_equal(predict_ir(tmp_path / "net.xml", calibration.images), expected)
+
+
+def test_scales_are_per_channel_or_one(ir, calibration, default):
+    per_tensor = variant(ir, calibration, "default_per_tensor", default).model
+    assert [scale.size for scale in weight_scales(default.model)] == [3]
+    assert [scale.size for scale in weight_scales(per_tensor)] == [1]
+
+
+def test_variants_need_no_default_at_hand(ir, calibration, default):
+    lone = variant(ir, calibration, "default_a5")
+    shared = variant(ir, calibration, "default_a5", default)
+    assert lone.labels_read == shared.labels_read == [4, 4, 4]
+    logits = [predict_ir(q.model, calibration.images) for q in (lone, shared)]
+    assert np.array_equal(*logits)
+
+
+def test_sizes_below_the_number_of_classes(ir, calibration):
+    assert sorted(variant(ir, calibration, "default", size=1).labels_read) == [0, 0, 1]
+    assert sorted(variant(ir, calibration, "default", size=2).labels_read) == [0, 1, 1]
+
+
+def test_unknown_variants_and_bits_are_named(ir, calibration, default):
+    with pytest.raises(StudyError, match="'default_a9' is unknown: choose one of default, "):
+        variant(ir, calibration, "default_a9")
+    with pytest.raises(StudyError, match="activation bits are 1: give 2 to 8"):
+        lower_activation_bits(default.model, 1)
+
+
+@pytest.mark.parametrize("levels", [4, 16, 64])
+def test_zero_is_a_level(levels):
+    rng = np.random.default_rng(0)
+    low = np.append(-rng.uniform(0, 3, 50), [0, -2, -1e-6, -128 / 127]).astype(np.float32)
+    high = np.append(rng.uniform(0.1, 3, 50), [3, 0, 1, 1]).astype(np.float32)
+    new_low, new_high = zero_on_grid(low, high, levels)
+    step = (new_high - new_low) / (levels - 1)
+    position = -new_low / step
+    np.testing.assert_allclose(position, np.round(position), atol=1e-4)
+    half = (high - low) / (levels - 1) / 2 + 1e-6
+    assert np.all(new_high >= high - half) and np.all(new_low <= low + half)
+    assert new_high[-1] == 1 and new_low[-1] == pytest.approx(-(levels / 2) / (levels / 2 - 1))
