@@ -171,13 +171,13 @@ def bench(options: argparse.Namespace) -> None:
 
 def docs(options: argparse.Namespace) -> None:
     """Write what is generated from code and tables."""
-    from lib.publish.readme import write_readme
+    from lib.publish.readme import write_results
     from lib.study.notebooks import write_parameter_cells
     from lib.study.reference import write_reference
 
     write_parameter_cells()
     write_reference(ROOT / "docs")
-    write_readme()
+    write_results()
 
 
 if __name__ == "__main__":
