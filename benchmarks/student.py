@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import normalize, to_tensor
 
-from lib.app.student_export import draw_inputs, files, plain_form, write_formats
-from lib.common.openvino import read_ir
+from lib.app.export import draw_inputs, files, plain_form, write_formats
 from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
+from lib.quantization.models import read_ir
 from lib.student.batches import Batch, DistillationData
 from lib.student.distillation import Distillation
 from lib.student.networks import Discriminator, Generator

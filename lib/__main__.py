@@ -124,17 +124,19 @@ def blog(options: argparse.Namespace) -> None:
 
 def app(options: argparse.Namespace) -> None:
     """Serve the image generator, or publish its networks."""
-    from lib.app.serve import publish, serve_app
+    from lib.app.export import publish_generator
+    from lib.app.serve import ARTIFACT, PUBLISHED, serve_app
 
-    if options.publish:
-        publish(_folder(options))
-    else:
-        serve_app(options.profile, options.port, options.visitors)
+    if not options.publish:
+        serve_app(_params(options), options.port, options.visitors)
+    folder = _folder(options)
+    for path in publish_generator(folder / ARTIFACT, folder / PUBLISHED):
+        print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def export(options: argparse.Namespace) -> None:
     """Export the student."""
-    from lib.app.student_export import export_student
+    from lib.app.export import export_student
 
     folder = options.student.parent if options.student else _folder(options)
     student = options.student or folder / "artifacts" / "student" / "student.safetensors"

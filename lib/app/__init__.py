@@ -3,11 +3,10 @@
 import lazy_loader
 
 EXPORTS = {
-    "export": ["export_generator"],
+    "export": ["export_generator", "export_student", "publish_generator"],
     "generator": ["ImageGenerator"],
-    "interpolation": ["interpolate"],
-    "requests": ["ImagesRequest", "PathRequest"],
-    "student_export": ["export_student"],
+    "requests": ["ImagesRequest", "PathRequest", "interpolate"],
+    "serve": ["serve_app"],
     "widgets": ["generator_widgets"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -1,29 +1,58 @@
-"""Write the folder that `lib.app.generator` reads: student, evaluator and, if any, teacher."""
+"""The trained networks in the formats that others read, each checked against torch.
+
+The student becomes `student.safetensors` and `config.json`, `student.onnx`, and OpenVINO IR:
+`student-fp32.xml`, `student-fp16.xml` (weights in FP16) and `student-int8.xml` (quantized by NNCF).
+All take latents `z (n, z_dim)` and one-hot labels `c (n, c_dim)`, float32, and give images
+`(n, 3, 32, 32)` in [-1, 1].
+"""
 
 import shutil
+import warnings
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
+import openvino as ov
+import pandas as pd
 import torch
 from torch import nn
 
 from lib.app.generator import CONFIG, EVALUATOR, FILES
-from lib.app.student_export import export_student
 from lib.common.errors import StudyError
-from lib.common.files import read_json, replace_folder
-from lib.common.openvino import convert, save_ir
+from lib.common.files import atomic_path, read_json, replace_folder, write_json, write_text
+from lib.common.openvino import compile_model, convert, read_ir, save_ir
+from lib.common.seeds import torch_generator
+from lib.common.tensors import save_weights
 from lib.quantization.models import export_classifiers
+from lib.quantization.nncf import quiet_nncf
+from lib.student.networks import Generator, UpsampleBlock
+from lib.student.sampling import load_student, one_hot
 from lib.teacher.sampling import load_teacher
 
+CHECK = "check.csv"
+QUANTILE = 0.999
+# How far a format's images may be from torch's in grey levels of 255: on average, and the QUANTILE
+# of all pixels. Good INT8 students are off by 1 to 4 and by 6 to 40.
+TOLERANCES = {
+    "safetensors": (0.0, 0.0),
+    "onnx": (0.01, 0.1),
+    "fp32": (0.01, 0.1),
+    "fp16": (0.1, 1.0),
+    "int8": (8.0, 64.0),
+}
+CHECK_IMAGES = 200
+CALIBRATION_IMAGES = 300
+OPSET = 17
 TEACHER_BATCH = 10  # images at once; the converted teacher takes no other number
-PUBLISHED = ("student.safetensors", CONFIG, "check.csv")
 PUBLISHED_MODELS = (FILES["student"], FILES["student INT8"], EVALUATOR)
 
 
 def export_generator(
     out: Path, *, student: Path, evaluator: Path, check: Path, teacher: Path | None = None
 ) -> None:
-    """Write the student's formats, `evaluator.xml` and, given its file, `teacher.xml` into `out`.
+    """Write the folder that `lib.app.generator` reads into `out`.
 
+    It holds the student's formats, `evaluator.xml` and, given its file, `teacher.xml`.
     `evaluator` is the classifier's folder, `check` a SampleSet on whose first images it is
     compared with torch. Raises `StudyError` where a format's images differ from torch's.
     """
@@ -33,21 +62,130 @@ def export_generator(
         _export_teacher(out / FILES["teacher"], teacher, read_json(out / CONFIG))
 
 
-def publish_generator(artifact: Path, target: Path) -> list[Path]:
-    """Copy what a fresh checkout needs to show the student into `target`; return its files.
+def export_student(out: Path, *, student: Path, seed: int = 1) -> pd.DataFrame:
+    """Write every format into the folder `out`, then `check.csv`; return that table.
 
-    The teacher, the ONNX and the FP16 files stay behind.
+    The table holds for each format its size in bytes and how far its images are from torch's, in
+    grey levels over all pixels of `CHECK_IMAGES` images of normal latents: the mean, the
+    `QUANTILE` and the largest difference. Raises `StudyError` where the student cannot be read or
+    a format is beyond its tolerance.
     """
-    if not (artifact / CONFIG).exists():
-        raise StudyError(f"{artifact} is missing: run notebook 07 first")
-    models = [Path(name).with_suffix(end) for name in PUBLISHED_MODELS for end in (".xml", ".bin")]
-    work = target.with_name(f".{target.name}.new")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    for name in (*PUBLISHED, *models):
-        shutil.copyfile(artifact / name, work / name)
-    replace_folder(work, target)
-    return sorted(target.iterdir())
+    network = load_student(student)
+    write_formats(out, network, seed)
+    inputs = draw_inputs(network, CHECK_IMAGES, seed, "check")
+    with torch.inference_mode():
+        expected = network(*inputs).numpy()
+    rows = []
+    for name, path in files(out).items():
+        difference = 127.5 * np.abs(run_exported(path, *inputs) - expected)
+        sizes = [p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()]
+        rows.append({"format": name, "file": path.name, "bytes": sum(sizes)})
+        rows[-1]["mean_difference"] = difference.mean()
+        rows[-1]["quantile_difference"] = np.quantile(difference, QUANTILE)
+        rows[-1]["largest_difference"] = difference.max()
+        rows[-1]["mean_tolerance"], rows[-1]["quantile_tolerance"] = TOLERANCES[name]
+    table = pd.DataFrame(rows)
+    write_text(out / CHECK, table.to_csv(index=False, float_format="%.4g"))
+    _refuse(out, table, "mean", "on average")
+    _refuse(out, table, "quantile", "or more in one pixel of 1,000")
+    return table
+
+
+def _refuse(out: Path, table: pd.DataFrame, measure: str, words: str) -> None:
+    """Raise `StudyError` for the first format whose difference is beyond its tolerance."""
+    found, allowed = table[f"{measure}_difference"], table[f"{measure}_tolerance"]
+    for row in np.flatnonzero(~(found <= allowed)):
+        raise StudyError(
+            f"{out / table['file'][row]}: its images differ from torch's by {found[row]:.2g} grey "
+            f"levels {words}, allowed are {allowed[row]:g}: do not use it"
+        )
+
+
+def files(out: Path) -> dict[str, Path]:
+    """Return the file of each format."""
+    paths = {"safetensors": out / "student.safetensors", "onnx": out / "student.onnx"}
+    return paths | {name: out / f"student-{name}.xml" for name in ("fp32", "fp16", "int8")}
+
+
+def write_formats(out: Path, network: Generator, seed: int) -> None:
+    """Write the files of a student in eval mode."""
+    paths = files(out)
+    save_weights(paths["safetensors"], network, network.config)
+    write_json(out / CONFIG, network.config)
+    example = draw_inputs(network, 2, seed, "example")
+    _write_onnx(paths["onnx"], network, example)
+    model = _convert(network, example)
+    save_ir(paths["fp32"], model.clone())
+    save_ir(paths["fp16"], model, half=True)
+    plain = _convert(plain_form(network), example)
+    save_ir(paths["int8"], _quantize(plain, network, seed))
+
+
+def plain_form(network: Generator) -> Generator:
+    """Return a copy that upsamples and convolves apart: the form that quantizes well."""
+    network = deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, UpsampleBlock):
+            module.fused = False
+    return network
+
+
+def draw_inputs(network: Generator, n: int, seed: int, name: str) -> tuple[torch.Tensor, ...]:
+    """Return normal latents `(n, z_dim)` and one-hot labels `(n, c_dim)`, cycling the classes."""
+    latents = torch.randn(n, network.z_dim, generator=torch_generator(seed, "export", name))
+    return latents, one_hot(torch.arange(n) % network.c_dim, network.c_dim)
+
+
+def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor) -> np.ndarray:
+    """Return the images `(n, 3, 32, 32)` in [-1, 1] that an exported file makes."""
+    if path.suffix == ".safetensors":
+        with torch.inference_mode():
+            return load_student(path)(z, c).numpy()
+    model = read_ir(path) if path.suffix == ".xml" else ov.Core().read_model(path)
+    return compile_model(model)({"z": z.numpy(), "c": c.numpy()})[0]
+
+
+def _convert(network: nn.Module, example: tuple[torch.Tensor, ...], n: int = -1) -> ov.Model:
+    """Convert a function of latents and labels; it takes `n` images at once, -1: any number."""
+    model = convert(network, example, [[n, part.shape[1]] for part in example])
+    for port, name in zip([*model.inputs, *model.outputs], ("z", "c", "images"), strict=True):
+        port.get_tensor().set_names({name})
+    return model
+
+
+def _write_onnx(path: Path, network: Generator, example: tuple[torch.Tensor, ...]) -> None:
+    names = ["z", "c", "images"]
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        torch.onnx.export(
+            network,
+            example,
+            temporary,
+            dynamo=False,  # one file, and an opset that older readers know
+            opset_version=OPSET,
+            input_names=names[:2],
+            output_names=names[2:],
+            dynamic_axes={name: {0: "n"} for name in names},
+        )
+
+
+def _quantize(model: ov.Model, network: Generator, seed: int) -> ov.Model:
+    z, c = draw_inputs(network, CALIBRATION_IMAGES, seed, "calibration")
+    items = [{"z": z[[k]].numpy(), "c": c[[k]].numpy()} for k in range(CALIBRATION_IMAGES)]
+    with quiet_nncf() as nncf:
+        # NNCF's default ranges, means over the images, cut large activations off: pixels far from
+        # torch's. Its bias correction takes the images farther away, too.
+        parameters = nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=True,
+            activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX,
+        )
+        return nncf.quantize(
+            model,
+            nncf.Dataset(items),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=CALIBRATION_IMAGES,
+            advanced_parameters=parameters,
+        )
 
 
 class _Labelled(nn.Module):
@@ -66,10 +204,22 @@ def _export_teacher(xml: Path, weights: Path, student: dict) -> None:
     sizes = (generator.z_dim, generator.c_dim)
     if sizes != (student["z_dim"], student["c_dim"]):
         raise StudyError(f"{weights}: latents and labels {sizes} are not the student's")
-    shapes = [(TEACHER_BATCH, side) for side in sizes]
-    example = tuple(torch.zeros(shape) for shape in shapes)
-    model = convert(_Labelled(generator), example)
-    model.reshape(dict(enumerate(map(list, shapes))))
-    for port, name in zip(model.inputs, "zc", strict=True):
-        port.get_tensor().set_names({name})
-    save_ir(xml, model)
+    example = tuple(torch.zeros(TEACHER_BATCH, size) for size in sizes)
+    save_ir(xml, _convert(_Labelled(generator), example, TEACHER_BATCH))
+
+
+def publish_generator(artifact: Path, target: Path) -> list[Path]:
+    """Copy what a fresh checkout needs to show the student into `target`; return its files.
+
+    The teacher, the ONNX and the FP16 files stay behind.
+    """
+    if not (artifact / CONFIG).exists():
+        raise StudyError(f"{artifact} is missing: run notebook 07 first")
+    models = [Path(name).with_suffix(end) for name in PUBLISHED_MODELS for end in (".xml", ".bin")]
+    work = target.with_name(f".{target.name}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    for name in ("student.safetensors", CONFIG, CHECK, *models):
+        shutil.copyfile(artifact / name, work / name)
+    replace_folder(work, target)
+    return sorted(target.iterdir())

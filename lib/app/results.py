@@ -1,14 +1,32 @@
 """Answers to requests: generated images as a page, a line of words and files to save."""
 
+import io
+import json
+import re
 import time
-from dataclasses import asdict, dataclass, field
+import zipfile
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from markupsafe import Markup
+from PIL import Image
+from safetensors.numpy import save
 
-from lib.app.downloads import image_folder_zip, png_grid
-from lib.app.generator import ImageGenerator
-from lib.app.page import classed_figures, path_figures, section
+from lib.app.generator import ImageGenerator, Opinions
 from lib.app.requests import ImagesRequest, PathRequest
+
+GAP = 2  # white pixels between images
+LATENTS, RECORD = "latents.safetensors", "request.json"
+# Markup's `format` escapes what it puts in.
+SECTION = Markup(
+    '<section class="ig-class"><h3>{} <small>{}</small></h3><div class="ig-grid">{}</div></section>'
+)
+FIGURE = Markup(
+    '<figure class="ig-image {}"><img src="data:image/png;base64,{}" alt="{}">'
+    "<figcaption>{}</figcaption></figure>"
+)
 
 
 @dataclass(frozen=True)
@@ -17,70 +35,139 @@ class Result:
 
     page: str
     words: str
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes]
 
 
 def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
     """Return images grouped by class, with the classifier's opinion of each."""
     z, labels = request.inputs(generator)
-    started = time.perf_counter()
-    images = generator.images(z, labels)
-    seconds = time.perf_counter() - started
+    images, seconds = timed_images(generator, z, labels)
     seen, names = generator.opinions(images), generator.class_names
-    sections = []
+    recognized, page = seen.labels == labels, ""
     for label in request.labels:
         own = labels == label
-        right = int((seen.labels[own] == label).sum())
-        figures = classed_figures(images[own], seen.of(own), label, names)
-        note = f"{right} of {request.per_class} recognized"
-        sections.append(section(f"Class {names[label]}", note, figures))
+        note = f"{recognized[own].sum()} of {request.per_class} recognized"
+        page += section(f"Class {names[label]}", note, images[own], seen.of(own), names, label)
     record = asdict(request) | {"data": generator.data, "classes": names}
     files = {
-        "images.png": png_grid(images, labels),
+        "images.png": png_grid(images[labels == label] for label in sorted(set(request.labels))),
         "images.zip": image_folder_zip(images, labels, z, names, record),
     }
-    right = int((seen.labels == labels).sum())
-    words = f"{timing(len(z), seconds)} The classifier recognizes {right} ({right / len(z):.0%})."
-    return Result("".join(sections), words, files)
+    words = f"The classifier recognizes {recognized.sum()} ({recognized.mean():.0%})."
+    return Result(page, f"{timing(len(z), seconds)} {words}", files)
 
 
 def make_path(generator: ImageGenerator, request: PathRequest) -> Result:
     """Return the images on the way from one class and latent to another."""
     z, c = request.inputs(generator)
-    started = time.perf_counter()
-    images = generator.images(z, c)
-    seconds = time.perf_counter() - started
+    images, seconds = timed_images(generator, z, c)
     names = generator.class_names
     first, last = (names[label] for label in request.labels)
-    figures = path_figures(images, generator.opinions(images), names)
     note = f"latents of seeds {request.seeds[0]} and {request.seeds[1]}"
-    page = section(f"From class {first} to class {last}", note, figures)
-    files = {"interpolation.png": png_grid(images, [0] * len(images))}
-    return Result(page, timing(len(z), seconds), files)
+    heading = f"From class {first} to class {last}"
+    page = section(heading, note, images, generator.opinions(images), names)
+    return Result(page, timing(len(z), seconds), {"interpolation.png": png_grid([images])})
 
 
 def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
     """Return the images of every network from the same latents, and how far each is from FP32."""
     z, labels = request.inputs(generator)
-    names, made, pages = generator.class_names, {}, []
+    names, made, page = generator.class_names, {}, ""
     for model in generator.models:
-        started = time.perf_counter()
-        made[model] = generator.images(z, labels, model)
-        seconds = time.perf_counter() - started
-        seen = generator.opinions(made[model])
-        right = int((seen.labels == labels).sum())
-        note = f"{right} of {len(z)} recognized; {len(z) / seconds:,.0f} images/s"
+        images, seconds = timed_images(generator, z, labels, model)
+        made[model], seen = images, generator.opinions(images)
+        recognized = int((seen.labels == labels).sum())
+        note = f"{recognized} of {len(z)} recognized; {len(z) / seconds:,.0f} images/s"
         if model != "student":
-            grey = np.abs(made[model].astype(int) - made["student"]).mean()
+            grey = np.abs(images.astype(int) - made["student"]).mean()
             note += f"; {grey:.1f} grey levels of 255 from the student's, on average"
-        figures = classed_figures(made[model], seen, request.labels[0], names)
-        pages.append(section(model[0].upper() + model[1:], note, figures))
-    rows = np.repeat(np.arange(len(made)), len(z))
-    files = {"networks.png": png_grid(np.concatenate(list(made.values())), rows)}
+        heading = model[0].upper() + model[1:]
+        page += section(heading, note, images, seen, names, request.labels[0])
     words = f"{len(z)} latents of class {names[request.labels[0]]}, the same for every network."
-    return Result("".join(pages), words, files)
+    return Result(page, words, {"networks.png": png_grid(made.values())})
+
+
+def timed_images(
+    generator: ImageGenerator, z: np.ndarray, c: np.ndarray, model: str = "student"
+) -> tuple[np.ndarray, float]:
+    """Return the images of latents and classes, and the seconds that they took."""
+    started = time.perf_counter()
+    images = generator.images(z, c, model)
+    return images, time.perf_counter() - started
 
 
 def timing(n: int, seconds: float) -> str:
     """Say how long `n` images took."""
     return f"{n:,} images in {1000 * seconds:,.0f} ms ({n / seconds:,.0f} images/s)."
+
+
+def section(
+    heading: str,
+    note: str,
+    images: np.ndarray,
+    seen: Opinions,
+    names: Sequence[str],
+    wanted: int | None = None,
+) -> Markup:
+    """Return a heading with a note and below it a figure an image `(n, 3, h, w) uint8`.
+
+    A caption tells the class that the classifier sees; images in which that is not the class
+    `wanted` are marked. Without `wanted` the images are steps of a path.
+    """
+    figures = []
+    for number, image in enumerate(images):
+        label = seen.labels[number]
+        caption = f"{names[label]} · {seen.probabilities[number]:.0%}"
+        what = f"Step {number + 1} of {len(images)}"
+        if wanted is not None:
+            what = f"Image {number + 1} of class {names[wanted]}"
+        mark = "" if wanted in (None, label) else "ig-other"
+        alt = f"{what}; the classifier sees {caption}"
+        figures.append(FIGURE.format(mark, b64encode(png_bytes(image)).decode(), alt, caption))
+    return SECTION.format(heading, note, Markup().join(figures))
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Return `(3, h, w) uint8` as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG")
+    return file.getvalue()
+
+
+def png_grid(rows: Iterable[np.ndarray]) -> bytes:
+    """Return rows of images, each `(n, 3, h, w) uint8`, as one PNG."""
+    rows = list(rows)
+    height, width = (side + GAP for side in rows[0].shape[2:])
+    size = (len(rows) * height - GAP, max(map(len, rows)) * width - GAP)
+    canvas = np.full((3, *size), 255, np.uint8)
+    for top, row in enumerate(rows):
+        for left, image in enumerate(row):
+            y, x = top * height, left * width
+            canvas[:, y : y + height - GAP, x : x + width - GAP] = image
+    return png_bytes(canvas)
+
+
+def image_folder_zip(
+    images: np.ndarray, labels: np.ndarray, latents: np.ndarray, names: Sequence[str], record: dict
+) -> bytes:
+    """Return a ZIP in torchvision's `ImageFolder` layout: `<class>/NNNNN.png`.
+
+    With it `latents.safetensors` (`latents (n, z_dim) float32`, `labels (n,) int64`; row NNNNN for
+    image NNNNN) and `request.json`, the `record` of how they were made. Equal input gives equal
+    bytes.
+    """
+    arrays = {"latents": np.ascontiguousarray(latents), "labels": labels.astype(np.int64)}
+    files = {RECORD: json.dumps(record, indent=2).encode(), LATENTS: save(arrays)}
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        files[f"{folder_name(names, label)}/{index:05d}.png"] = png_bytes(image)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return packed.getvalue()
+
+
+def folder_name(names: Sequence[str], label: int) -> str:
+    """Return a class's folder: its name, or `class-<label>` where that is no safe file name."""
+    name = names[label]
+    return name if re.fullmatch(r"\w[\w .-]{0,99}", name) else f"class-{label}"

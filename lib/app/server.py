@@ -27,19 +27,14 @@ from lib.app.seats import SeatedKernelManager
 
 TEMPLATE = "generator"
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
-FROM_BROWSER = ("comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request")
-TO_BROWSER = ("comm_open", "comm_msg", "comm_close", "comm_info_reply", "kernel_info_reply")
-TO_BROWSER += ("status",)
+COMMS = {"comm_open", "comm_msg", "comm_close"}
+FROM_BROWSER = COMMS | {"comm_info_request", "kernel_info_request"}
+TO_BROWSER = COMMS | {"comm_info_reply", "kernel_info_reply", "status"}
 CONTROL_COMM = "jupyter.widget.control"  # the only comm that a page opens: it asks for the widgets
-KERNEL_INFO = {  # what the page asks for, without the versions
-    "status": "ok",
-    "protocol_version": "5.3",
-    "implementation": "python",
-    "implementation_version": "",
-    "language_info": {"name": "python", "version": "", "file_extension": ".py"},
-    "banner": "",
-    "help_links": [],
-}
+# What the page asks for, without the versions.
+KERNEL_INFO = {"status": "ok", "protocol_version": "5.3", "implementation": "python"}
+KERNEL_INFO |= {"implementation_version": "", "banner": "", "help_links": []}
+KERNEL_INFO["language_info"] = {"name": "python", "version": "", "file_extension": ".py"}
 MAX_MESSAGE_BYTES = 200_000
 MIN_OFFSETS, MAX_OFFSETS = 6, 32  # channel, header, parent, metadata, content, buffers, end
 KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
@@ -101,7 +96,15 @@ class PageHandler(TornadoVoilaHandler):
         await super().get()
 
 
-class WidgetChannels(VoilaKernelWebsocketHandler):
+class Curt:
+    """Answers what goes wrong with the number alone."""
+
+    def write_error(self, status_code: int, **_) -> None:
+        """Tell nothing of the reason."""
+        self.finish(str(status_code))
+
+
+class WidgetChannels(Curt, VoilaKernelWebsocketHandler):
     """Passes messages of widgets between browser and kernel, and no others."""
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
@@ -126,22 +129,14 @@ class WidgetChannels(VoilaKernelWebsocketHandler):
             message = serialize_msg_to_ws_v1(parts, channel)
         return super().write_message(message, binary) if kind in TO_BROWSER else None
 
-    def write_error(self, status_code: int, **_) -> None:
-        """Answer with the number alone."""
-        self.finish(str(status_code))
 
-
-class StateHandler(KernelHandler):
+class StateHandler(Curt, KernelHandler):
     """Says that the page's kernel is there; stops none."""
 
     SUPPORTED_METHODS = ("GET",)
 
-    def write_error(self, status_code: int, **_) -> None:
-        """Answer with the number alone."""
-        self.finish(str(status_code))
 
-
-class LeaveHandler(VoilaShutdownKernelHandler):
+class LeaveHandler(Curt, VoilaShutdownKernelHandler):
     """Frees the seat of a visitor who closes the page."""
 
     async def post(self, kernel_id: str) -> None:
@@ -149,10 +144,6 @@ class LeaveHandler(VoilaShutdownKernelHandler):
         if kernel_id not in self.kernel_manager:
             raise HTTPError(404)
         await super().post(kernel_id)
-
-    def write_error(self, status_code: int, **_) -> None:
-        """Answer with the number alone."""
-        self.finish(str(status_code))
 
 
 def allowed(message: str | bytes) -> bool:
@@ -198,7 +189,7 @@ def write_page(handler: RequestHandler, code: int, title: str, text: str, again=
 
 def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
     """Return the server, ready to start."""
-    voila = {
+    page = {
         "template": TEMPLATE,
         "allow_template_override": "NO",
         "allow_theme_override": "NO",
@@ -209,15 +200,10 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
         "default_pool_size": visitors,
         "multi_kernel_manager_class": SeatedKernelManager,
     }
+    address = {"ip": "127.0.0.1", "port": port, "connection_dir_root": str(notebook.parents[1])}
     config = {
-        "GeneratorServer": {
-            "ip": "127.0.0.1",
-            "port": port,
-            "open_browser": False,
-            "log_level": "WARN",
-            "connection_dir_root": str(notebook.parents[1]),
-        },
-        "VoilaConfiguration": voila,
+        "GeneratorServer": {"open_browser": False, "log_level": "WARN", **address},
+        "VoilaConfiguration": page,
         "SeatedKernelManager": {"seats": visitors},
         "MappingKernelManager": {"cull_interval": 10, "cull_idle_timeout": 1},  # see the seats
         "KernelManager": {"autorestart": False, "transport": "ipc"},
@@ -228,15 +214,15 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
     return server
 
 
-def main(notebook: str, port: str, visitors: str) -> None:
+def main(notebook: Path, port: int, visitors: int) -> None:
     """Serve until a signal ends it, then remove the folder that was served."""
     try:
-        server = make_server(Path(notebook), int(port), int(visitors))
+        server = make_server(notebook, port, visitors)
         print(f"http://127.0.0.1:{port}/, visitors at once: {visitors}; Ctrl-C ends it", flush=True)
         server.start()
     finally:
-        shutil.rmtree(Path(notebook).parents[1], ignore_errors=True)
+        shutil.rmtree(notebook.parents[1], ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

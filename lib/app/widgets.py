@@ -1,19 +1,23 @@
 """Widgets around the image generator: controls, a button and what came out, in three panels."""
 
 import logging
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from secrets import randbelow
 
 import ipywidgets as widgets
+from markupsafe import Markup
 
 from lib.app.generator import ImageGenerator
-from lib.app.page import alert, download_link, status
 from lib.app.requests import MAX_PER_CLASS, MAX_STEPS, ImagesRequest, PathRequest
 from lib.app.results import Result, compare_models, make_images, make_path
 from lib.common.errors import StudyError
 
 STYLE = Path(__file__).with_name("generator.css")
+STATUS = Markup('<p class="ig-status" role="status">{}</p>')  # screen readers announce it
+ALERT = Markup('<p class="ig-alert" role="alert">{}</p>')
+LINK = Markup('<a class="ig-download" download="{}" href="data:{};base64,{}">{}</a>')
 LINKS = {
     ".png": ("Save as one PNG", "image/png"),
     ".zip": ("Save as ZIP (class folders, latents)", "application/zip"),
@@ -29,7 +33,6 @@ def generator_widgets(generator: ImageGenerator, seed: int = 1) -> widgets.Widge
         "Networks": compare_panel(generator, seed),
     }
     choice = widgets.ToggleButtons(options=list(panels), layout=widgets.Layout(width="auto"))
-    boxes = [panel.box for panel in panels.values()]
 
     def show(_: object = None) -> None:
         for name, panel in panels.items():
@@ -40,9 +43,8 @@ def generator_widgets(generator: ImageGenerator, seed: int = 1) -> widgets.Widge
     choice.observe(show, "value")
     show()
     style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    root = widgets.VBox([style, choice, *boxes])
-    choice.add_class("ig-modes")
-    return root.add_class("ig")
+    boxes = [panel.box for panel in panels.values()]
+    return widgets.VBox([style, choice.add_class("ig-modes"), *boxes]).add_class("ig")
 
 
 class Panel:
@@ -64,26 +66,27 @@ class Panel:
     def run(self) -> None:
         """Compute and show; whatever goes wrong is one line for the person."""
         self.button.disabled, self.button.description = True, "Working…"
-        self.message.value = status("Working…")
+        self.message.value = STATUS.format("Working…")
         self.page.add_class("ig-busy")
         try:
             self._show(self.work())
         except StudyError as error:
-            self.message.value = alert(str(error))
+            self.message.value = ALERT.format(error)
         except Exception:
             logging.getLogger(__name__).exception("the request failed")
-            self.message.value = alert("This did not work. Try again, or reload the page.")
+            self.message.value = ALERT.format("This did not work. Try again, or reload the page.")
         finally:
             self.page.remove_class("ig-busy")
             self.button.disabled, self.button.description = False, self.action
 
     def _show(self, result: Result) -> None:
-        self.page.value, links = result.page, []
+        links = ""
         for name, content in result.files.items():
             text, kind = LINKS[Path(name).suffix]
-            links.append(download_link(text, name, content, kind))
-        self.links.value = f'<p class="ig-links">{"".join(links)}</p>'
-        self.message.value = status(result.words)
+            links += LINK.format(name, kind, b64encode(content).decode(), text)
+        self.page.value = result.page
+        self.links.value = Markup('<p class="ig-links">{}</p>').format(links)
+        self.message.value = STATUS.format(result.words)
 
 
 def images_panel(generator: ImageGenerator, seed: int) -> Panel:
@@ -92,7 +95,6 @@ def images_panel(generator: ImageGenerator, seed: int) -> Panel:
         widgets.Checkbox(value=label < BROWSED, description=name, indent=False)
         for label, name in enumerate(generator.class_names)
     ]
-    chooser = widgets.Box(boxes).add_class("ig-classes")
     count, number = whole(f"Images a class (1–{MAX_PER_CLASS})", 12), whole("Seed", seed)
     truncation = truncation_control()
 
@@ -101,8 +103,15 @@ def images_panel(generator: ImageGenerator, seed: int) -> Panel:
         request = ImagesRequest(chosen, count.value, number.value, truncation.value)
         return make_images(generator, request)
 
-    controls = [heading("Classes"), chooser, all_or_none(boxes), count, number]
-    return Panel([*controls, new_seed(number), truncation], "Generate", work)
+    def choose(value: bool) -> None:
+        for box in boxes:
+            box.value = value
+
+    heading = widgets.HTML('<span class="ig-heading">Classes</span>')
+    chooser = widgets.Box(boxes).add_class("ig-classes")
+    some = small_buttons({"All": lambda: choose(True), "None": lambda: choose(False)})
+    controls = [heading, chooser, some, count, number, new_seed(number), truncation]
+    return Panel(controls, "Generate", work)
 
 
 def path_panel(generator: ImageGenerator, seed: int) -> Panel:
@@ -140,12 +149,8 @@ def whole(name: str, value: int) -> widgets.IntText:
 
 def truncation_control() -> widgets.FloatText:
     """Return the field for the truncation."""
-    return widgets.FloatText(
-        value=1.0,
-        step=0.1,
-        description="Truncation (0–1)",
-        tooltip="Scales the latents: lower is more typical and less varied, 1 is none",
-    )
+    tip = "Scales the latents: lower is more typical and less varied, 1 is none"
+    return widgets.FloatText(value=1.0, step=0.1, description="Truncation (0–1)", tooltip=tip)
 
 
 def class_control(name: str, names: list[str], index: int) -> widgets.Dropdown:
@@ -154,23 +159,14 @@ def class_control(name: str, names: list[str], index: int) -> widgets.Dropdown:
     return widgets.Dropdown(options=options, value=options[index][1], description=name)
 
 
-def heading(text: str) -> widgets.HTML:
-    """Return a small heading above controls."""
-    return widgets.HTML(f'<span class="ig-heading">{text}</span>')
-
-
-def all_or_none(boxes: list[widgets.Checkbox]) -> widgets.Box:
-    """Return the two buttons that choose all classes or none."""
-    buttons = []
-    for text, value in (("All", True), ("None", False)):
-        button = widgets.Button(description=text)
-        button.on_click(lambda _, value=value: [setattr(box, "value", value) for box in boxes])
-        buttons.append(button)
+def small_buttons(actions: dict[str, Callable[[], None]]) -> widgets.Box:
+    """Return a row of buttons, each with what it does."""
+    buttons = [widgets.Button(description=text) for text in actions]
+    for button, action in zip(buttons, actions.values(), strict=True):
+        button.on_click(lambda _, action=action: action())
     return widgets.Box(buttons).add_class("ig-small")
 
 
 def new_seed(number: widgets.IntText) -> widgets.Box:
     """Return the button that draws another seed."""
-    button = widgets.Button(description="Another seed")
-    button.on_click(lambda _: setattr(number, "value", randbelow(10_000)))
-    return widgets.Box([button]).add_class("ig-small")
+    return small_buttons({"Another seed": lambda: number.set_trait("value", randbelow(10_000))})

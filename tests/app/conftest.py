@@ -2,32 +2,31 @@
 
 from pathlib import Path
 
-import openvino as ov
+import pytest
 import torch
 
 from lib.app.generator import CONFIG, EVALUATOR, FILES
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.common.files import write_json
-from lib.common.openvino import save_ir
+from lib.common.openvino import convert, save_ir
 from lib.student.sampling import build_student
 
 CLASSES = ["cat", "dog", "<b>bird</b>"]
-SIZES = {"z_dim": 6, "c_dim": 3, "ngf": 16, "project_dim": 8, "nc": 3}
+SIZES = {"z_dim": 6, "c_dim": 3, "ngf": 16, "project_dim": 8, "nc": 3, "residual": True}
+SIZES |= {"class_names": CLASSES, "data": "test"}
 
 
-def write_networks(folder: Path) -> Path:
-    torch.manual_seed(0)
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory) -> Path:
+    """The folder of an image generator, with a teacher."""
+    folder = tmp_path_factory.mktemp("networks")
     for file in FILES.values():
         example = (torch.randn(2, 6), torch.eye(3)[:2])
-        model = ov.convert_model(
-            random_student(), example_input=example, input=[[-1, 6], [-1, 3]], verbose=False
-        )
-        save_ir(folder / file, model)
+        save_ir(folder / file, convert(random_student(), example, [[-1, 6], [-1, 3]]))
     network = NormalizedClassifier(build_classifier("resnet20_x0_25", 3), [0.5] * 3, [0.5] * 3)
-    images = torch.zeros(1, 3, 32, 32)
-    model = ov.convert_model(network.eval(), example_input=images, input=[-1, 3, 32, 32])
+    model = convert(network.eval(), torch.zeros(1, 3, 32, 32), [-1, 3, 32, 32])
     save_ir(folder / EVALUATOR, model)
-    write_json(folder / CONFIG, SIZES | {"class_names": CLASSES, "data": "test"})
+    write_json(folder / CONFIG, SIZES)
     return folder
 
 

@@ -1,38 +1,31 @@
 """The image generator without a browser: requests, images, pages, downloads, exports."""
 
 import io
+import os
 import re
-import warnings
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
+import openvino as ov
 import pytest
-import torch
 from PIL import Image
 from safetensors.numpy import load
 
-from lib.app import export
 from lib.app import widgets as interface
 from lib.app.generator import CONFIG, FILES, ImageGenerator, draw_latents
 from lib.app.requests import ImagesRequest, PathRequest
 from lib.app.results import compare_models, make_images, make_path
 from lib.common.errors import StudyError
-from lib.common.files import write_json
-from lib.common.tensors import save_weights
-from lib.gan.generator import Generator
-from tests.app.conftest import CLASSES, SIZES, write_networks
+from lib.common.files import ROOT, write_json
+from lib.common.openvino import save_ir
+from tests.app.conftest import SIZES
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        return write_networks(tmp_path_factory.mktemp("networks"))
-
-
-@pytest.fixture(scope="module")
-def generator(folder):
-    return ImageGenerator(folder)
+def generator(networks):
+    return ImageGenerator(networks)
 
 
 def test_more_images_and_other_classes_change_none_of_those_before(generator):
@@ -61,20 +54,15 @@ def test_batches_and_class_weights_give_the_same_images(generator, model):
     assert np.abs(alone[0].astype(int) - images[120]).max() <= 1
 
 
-def test_a_network_of_one_batch_size_takes_any_number(folder, tmp_path):
-    import openvino as ov
-
-    from lib.common.openvino import save_ir
-
-    for file in folder.iterdir():
+def test_a_network_of_one_batch_size_takes_any_number(networks, generator, tmp_path):
+    for file in networks.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    model = ov.Core().read_model(folder / FILES["teacher"])
+    model = ov.Core().read_model(networks / FILES["teacher"])
     model.reshape({0: [4, 6], 1: [4, 3]})
     save_ir(tmp_path / FILES["teacher"], model)
-    z, labels = ImagesRequest((0, 1, 2), 3, seed=1).inputs(ImageGenerator(folder))
-    fixed, free = ImageGenerator(tmp_path), ImageGenerator(folder)
-    difference = fixed.images(z, labels, "teacher").astype(int)
-    difference -= free.images(z, labels, "teacher")
+    z, labels = ImagesRequest((0, 1, 2), 3, seed=1).inputs(generator)
+    difference = ImageGenerator(tmp_path).images(z, labels, "teacher").astype(int)
+    difference -= generator.images(z, labels, "teacher")
     assert len(difference) == 9 and np.abs(difference).max() <= 1
 
 
@@ -173,10 +161,10 @@ def test_an_unforeseen_fault_tells_the_person_nothing_of_the_machine(generator, 
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_folders_without_a_student_are_named(folder, tmp_path):
+def test_folders_without_a_student_are_named(tmp_path):
     with pytest.raises(StudyError, match="config.json is missing"):
         ImageGenerator(tmp_path)
-    write_json(tmp_path / CONFIG, SIZES | {"class_names": CLASSES, "data": "test"})
+    write_json(tmp_path / CONFIG, SIZES)
     with pytest.raises(StudyError, match="holds no student"):
         ImageGenerator(tmp_path)
     (tmp_path / FILES["student"]).write_text("<net")
@@ -187,39 +175,7 @@ def test_folders_without_a_student_are_named(folder, tmp_path):
         ImageGenerator(tmp_path)
 
 
-def test_the_exported_teacher_makes_torch_s_images(folder, tmp_path):
-    sizes = {"w_dim": 8, "img_resolution": 32, "img_channels": 3}
-    synthesis = {"channel_base": 64, "channel_max": 8}
-    torch.manual_seed(0)
-    teacher = Generator(z_dim=6, c_dim=3, **sizes, synthesis_kwargs=synthesis).eval()
-    record = {"generator": teacher.config, "class_names": CLASSES, "data": "test"}
-    save_weights(tmp_path / "teacher.safetensors", teacher, record)
-    export._export_teacher(tmp_path / FILES["teacher"], tmp_path / "teacher.safetensors", SIZES)
-    for file in folder.iterdir():
-        if not file.name.startswith("teacher"):
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    generator = ImageGenerator(tmp_path)
-    z, labels = ImagesRequest((0, 1, 2), 4, seed=1).inputs(generator)
-    with torch.inference_mode():
-        images = teacher(torch.from_numpy(z), torch.eye(3)[labels], noise_mode="const").numpy()
-    expected = np.clip(np.rint(images * 127.5 + 127.5), 0, 255)
-    assert np.abs(generator.images(z, labels, "teacher") - expected).max() <= 1
-    with pytest.raises(StudyError, match="are not the student's"):
-        export._export_teacher(
-            tmp_path / "x.xml", tmp_path / "teacher.safetensors", SIZES | {"z_dim": 7}
-        )
-
-
-def test_publishing_leaves_the_teacher_behind(folder, tmp_path):
-    artifact = tmp_path / "artifact"
-    artifact.mkdir()
-    for file in folder.iterdir():
-        (artifact / file.name).write_bytes(file.read_bytes())
-    for name in ("student.safetensors", "check.csv"):
-        (artifact / name).touch()
-    names = {path.name for path in export.publish_generator(artifact, tmp_path / "student")}
-    assert {"student-int8.bin", "evaluator.xml", "config.json"} <= names
-    assert not any(name.startswith("teacher") for name in names)
-    assert ImageGenerator(tmp_path / "student").models == ["student", "student INT8"]
-    with pytest.raises(StudyError, match="run notebook 07 first"):
-        export.publish_generator(tmp_path / "nowhere", tmp_path / "student")
+def test_the_page_s_kernels_do_without_torch():
+    code = "import sys, lib.app.widgets; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

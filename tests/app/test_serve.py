@@ -11,8 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import warnings
 import zipfile
+from http.cookiejar import CookieJar
 from pathlib import Path
 
 import psutil
@@ -25,17 +25,18 @@ from jupyter_server.services.kernels.connection.base import (
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from lib.app import serve as generator_app
+from lib.app import serve
 from lib.app.server import PROTOCOL, allowed
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.study.params import read_profile, validate
-from tests.app.conftest import CLASSES, write_networks
+from tests.app.conftest import CLASSES
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
 ARGUMENTS += " --disable-sync --no-first-run"
 VISITORS = 2
+KERNEL = re.compile(r'"kernelId": "([\w-]+)"')
 SHOWN = """() => Object.fromEntries([...document.querySelectorAll("section.ig-class")]
   .filter(part => part.checkVisibility())
   .map(part => [part.querySelector("h3").firstChild.data.trim(),
@@ -43,19 +44,15 @@ SHOWN = """() => Object.fromEntries([...document.querySelectorAll("section.ig-cl
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, networks):
     """The app with random networks; yields its port and its process."""
     folder = tmp_path_factory.mktemp("app")
-    (folder / "networks").mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        networks = write_networks(folder / "networks")
-    notebook = generator_app.prepare(folder / "served" / "page", networks, 1)
+    notebook = serve.prepare(folder / "served" / "page", networks, 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "lib.app.server", notebook, str(port), str(VISITORS)]
-    environment = generator_app.server_environment(folder / "served")
+    environment = serve.server_environment(folder / "served")
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -121,6 +118,26 @@ def press_generate(page):
     page.wait_for_selector(
         ".ig-status:not([data-old]):not(:text('Working')):visible,.ig-alert:not([data-old]):visible"
     )
+
+
+def test_a_page_shows_images_and_gives_its_seat_back(server):
+    url = f"http://127.0.0.1:{server[0]}/"
+    jar = CookieJar()
+    opened = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    with opened.open(url, timeout=60) as response:
+        page = response.read().decode()
+    assert "application/vnd.jupyter.widget-view+json" in page
+    kernel = KERNEL.search(page)[1]
+    values = [m["state"].get("value") for m in widget_states(server[0], kernel).values()]
+    (shown,) = [value for value in values if str(value).startswith("<section")]
+    assert shown.count("<img") == 12 * len(CLASSES)
+    (token,) = [cookie.value for cookie in jar if cookie.name == "_xsrf"]
+    left = urllib.request.Request(
+        f"{url}voila/api/shutdown/{kernel}", b"", {"X-XSRFToken": token, "Referer": url}
+    )
+    with opened.open(left, timeout=20) as response:
+        assert response.status == 204
+    assert status(server[0], f"/api/kernels/{kernel}") == 404
 
 
 def test_two_classes_give_two_times_n_images(visitor):
@@ -224,7 +241,7 @@ def test_memory_stays_bounded(visitor, server):
 
 
 def test_code_and_foreign_widgets_are_refused(server, visitor, tmp_path):
-    kernel = re.search(r'"kernelId": "([\w-]+)"', visitor.wire["bodies"][0])[1]
+    kernel = KERNEL.search(visitor.wire["bodies"][0])[1]
     proof = tmp_path / "proof"
     code = {"code": f"open({str(proof)!r}, 'w')", "silent": True}
     own = {"target_name": "jupyter.widget", "comm_id": "x", "data": {"state": {}}}
@@ -241,7 +258,7 @@ def test_code_and_foreign_widgets_are_refused(server, visitor, tmp_path):
 
 
 def test_forged_values_are_refused(server, visitor):
-    kernel = re.search(r'"kernelId": "([\w-]+)"', visitor.wire["bodies"][0])[1]
+    kernel = KERNEL.search(visitor.wire["bodies"][0])[1]
     before = generate(visitor, Images_a_class="2", Seed="3")
     states = widget_states(server[0], kernel)
     (count,) = [
@@ -331,25 +348,25 @@ def test_who_finds_all_seats_taken_is_told_so(server, visitor, browser):
 
 def test_a_profile_without_a_student_names_the_command(tmp_path, monkeypatch):
     values = read_profile(ROOT / "params" / "tiny.yaml") | {"output_dir": str(tmp_path)}
-    params, profile = validate(values), Path("params/tiny.yaml")
-    monkeypatch.setattr(generator_app, "SHIPPED", tmp_path / "none")
+    params = validate(values)
+    monkeypatch.setattr(serve, "SHIPPED", tmp_path / "none")
     with pytest.raises(StudyError, match="make study PROFILE=params/tiny.yaml"):
-        generator_app.find_networks(params, profile)
+        serve.find_networks(params)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "config.json").touch()
-    found, notice = generator_app.find_networks(params, profile)
+    found, notice = serve.find_networks(params)
     assert found == tmp_path / "none" and "make study PROFILE=params/tiny.yaml" in notice
     own = tmp_path / "tiny" / "artifacts" / "image_generator"
     own.mkdir(parents=True)
     (own / "config.json").touch()
-    assert generator_app.find_networks(params, profile) == (own, "")
+    assert serve.find_networks(params) == (own, "")
 
 
 def test_ports_that_are_taken_are_named(server):
     with pytest.raises(StudyError, match=f"--port {server[0]}.*give another one"):
-        generator_app.check_options(server[0], 5)
+        serve.check_options(server[0], 5)
     with pytest.raises(StudyError, match="--visitors 0"):
-        generator_app.check_options(server[0], 0)
+        serve.check_options(server[0], 0)
 
 
 def status(port: int, path: str, **headers: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.app.interpolation import interpolate
+from lib.app.requests import interpolate
 from lib.classifiers.build import build_classifier
 from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.app.student_export import plain_form
+from lib.app.export import plain_form
 from lib.evaluation.size import count_macs, count_parameters
 from lib.figures.animation import TITLE_HEIGHT, training_frames, write_gif
 from lib.student.networks import Generator

@@ -1,0 +1,120 @@
+"""The exported formats make torch's images, within what each states."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.app import export
+from lib.app.generator import FILES, ImageGenerator
+from lib.app.requests import ImagesRequest
+from lib.common.errors import StudyError
+from lib.common.files import read_json
+from lib.common.tensors import save_weights
+from lib.gan.generator import Generator
+from lib.student.sampling import load_student
+from tests.app.conftest import CLASSES, SIZES, random_student
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    torch.manual_seed(0)
+    save_weights(path, random_student(), SIZES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, student):
+    out = tmp_path_factory.mktemp("export")
+    return out, export.export_student(out, student=student)
+
+
+def test_every_format_is_within_its_tolerance(exported):
+    out, table = exported
+    assert table["format"].tolist() == ["safetensors", "onnx", "fp32", "fp16", "int8"]
+    for measure in ("mean", "quantile"):
+        assert (table[f"{measure}_difference"] <= table[f"{measure}_tolerance"]).all()
+    differences = table.set_index("format")["mean_difference"]
+    assert differences["safetensors"] == 0 < differences["fp16"] < differences["int8"]
+    int8 = table.set_index("format").loc["int8"]
+    assert int8.mean_difference < int8.quantile_difference < int8.largest_difference
+    sizes = {path.name: path.stat().st_size for path in out.iterdir()}
+    assert sizes["student-fp16.bin"] < 0.6 * sizes["student-fp32.bin"]
+    assert sizes["student-int8.bin"] < 0.5 * sizes["student-fp32.bin"]
+    assert read_json(out / "config.json") == SIZES
+    assert pd.read_csv(out / "check.csv")["file"].tolist() == table["file"].tolist()
+
+
+@pytest.mark.parametrize("name", ["onnx", "fp32", "int8"])
+def test_exported_files_take_any_number_of_images(exported, student, name):
+    network = load_student(student)
+    for n in (1, 5):
+        z, c = export.draw_inputs(network, n, 2, "any")
+        images = export.run_exported(export.files(exported[0])[name], z, c)
+        assert images.shape == (n, 3, 32, 32)
+        assert np.abs(images).max() <= 1.01
+
+
+@pytest.mark.parametrize(
+    "share, levels, message",
+    [(1, 20, "20 grey levels on average"), (0.002, 200, "2.+ grey levels or more in one pixel")],
+)
+def test_int8_that_is_off_is_refused(student, tmp_path, monkeypatch, share, levels, message):
+    """All pixels a little off, or few of them far: both are seen."""
+    network = load_student(student)
+
+    def run(path, z, c):
+        with torch.inference_mode():
+            images = network(z, c).numpy()
+        chosen = np.random.default_rng(0).random(images.shape) < share
+        return images + levels / 127.5 * chosen * ("int8" in path.name)
+
+    for path in export.files(tmp_path).values():
+        path.touch()
+    monkeypatch.setattr(export, "write_formats", lambda *arguments: None)
+    monkeypatch.setattr(export, "run_exported", run)
+    with pytest.raises(StudyError, match=f"int8.xml: its images differ from torch's by {message}"):
+        export.export_student(tmp_path, student=student)
+
+
+def test_a_missing_student_is_named(tmp_path):
+    with pytest.raises(StudyError, match="none.safetensors is missing"):
+        export.export_student(tmp_path, student=tmp_path / "none.safetensors")
+
+
+def test_the_exported_teacher_makes_torch_s_images(networks, tmp_path):
+    sizes = {"w_dim": 8, "img_resolution": 32, "img_channels": 3}
+    synthesis = {"channel_base": 64, "channel_max": 8}
+    torch.manual_seed(0)
+    teacher = Generator(z_dim=6, c_dim=3, **sizes, synthesis_kwargs=synthesis).eval()
+    weights = tmp_path / "teacher.safetensors"
+    record = {"generator": teacher.config, "class_names": CLASSES, "data": "test"}
+    save_weights(weights, teacher, record)
+    export._export_teacher(tmp_path / FILES["teacher"], weights, SIZES)
+    for file in networks.iterdir():
+        if not file.name.startswith("teacher"):
+            (tmp_path / file.name).symlink_to(file)
+    generator = ImageGenerator(tmp_path)
+    z, labels = ImagesRequest((0, 1, 2), 4, seed=1).inputs(generator)
+    with torch.inference_mode():
+        images = teacher(torch.from_numpy(z), torch.eye(3)[labels], noise_mode="const").numpy()
+    expected = np.clip(np.rint(images * 127.5 + 127.5), 0, 255)
+    assert np.abs(generator.images(z, labels, "teacher") - expected).max() <= 1
+    with pytest.raises(StudyError, match="are not the student's"):
+        export._export_teacher(tmp_path / "x.xml", weights, SIZES | {"z_dim": 7})
+
+
+def test_publishing_leaves_the_teacher_behind(networks, tmp_path):
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    for file in networks.iterdir():
+        (artifact / file.name).symlink_to(file)
+    for name in ("student.safetensors", "check.csv"):
+        (artifact / name).touch()
+    names = {path.name for path in export.publish_generator(artifact, tmp_path / "student")}
+    assert {"student-int8.bin", "evaluator.xml", "config.json"} <= names
+    assert not any(name.startswith("teacher") for name in names)
+    assert ImageGenerator(tmp_path / "student").models == ["student", "student INT8"]
+    with pytest.raises(StudyError, match="run notebook 07 first"):
+        export.publish_generator(tmp_path / "nowhere", tmp_path / "student")
