@@ -8,29 +8,21 @@ does not count, so that files can be moved and renamed without making anything a
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
 
 from lib.common import errors, progress
+from lib.common.files import ROOT, sha256_json
 
-LIB = Path(errors.__file__).resolve().parents[1]
 # Modules that only print or raise; what they define is not followed.
 WITHOUT_EFFECT = {errors.__name__, progress.__name__}
-
-
-class Module(NamedTuple):
-    """The top level of a module: definitions by name, and what its imports bind names to."""
-
-    definitions: dict[str, list[ast.stmt]]
-    imports: dict[str, tuple[str, str]]  # name -> (module, name there; "" for the module itself)
+Target = tuple[str, str]  # module and name there; "" for the module itself
 
 
 def read_sources() -> dict[str, str]:
     """Return the text of all modules of `lib`, by full name."""
-    paths = {path.relative_to(LIB.parent).with_suffix(""): path for path in LIB.rglob("*.py")}
+    paths = {path.relative_to(ROOT).with_suffix(""): path for path in ROOT.glob("lib/**/*.py")}
     return {".".join(name.parts): path.read_text("utf-8") for name, path in paths.items()}
 
 
@@ -49,8 +41,7 @@ def code_fingerprint(function: Callable) -> str:
         if (definition := queue.pop()) not in found:
             found.add(definition)
             queue += [use for use in _uses(*definition).values() if use[0] in SOURCES]
-    content = sorted(_describe(*definition) for definition in found)
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256_json(sorted(_describe(*definition) for definition in found))
 
 
 def _describe(module: str, name: str) -> str:
@@ -64,19 +55,18 @@ def _describe(module: str, name: str) -> str:
 
 @cache
 def _own_hash(module: str, name: str) -> str:
-    statements = _module(module).definitions[name]
-    dumps = [ast.dump(_WithoutNotes().visit(deepcopy(s))) for s in statements]
-    return hashlib.sha256("\n".join(dumps).encode()).hexdigest()
+    text = "\n".join(ast.dump(_without_notes(s)) for s in _module(module)[0][name])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @cache
-def _uses(module: str, name: str) -> dict[str, tuple[str, str]]:
-    """Return what the names in a definition stand for: (module, name there)."""
+def _uses(module: str, name: str) -> dict[str, Target]:
+    """Return what the names in a definition stand for."""
     definitions, imports = _module(module)
     uses = {}
     for statement in definitions[name]:
-        bare = _WithoutNotes(keep_imports=True).visit(deepcopy(statement))
-        known = imports | dict(_bindings(ast.walk(bare)))
+        known = imports | dict(_bindings(ast.walk(statement)))
+        bare = _without_notes(statement)
         for node in ast.walk(bare):
             if isinstance(node, ast.Name) and node.id in definitions:
                 uses[node.id] = (module, node.id)
@@ -86,15 +76,15 @@ def _uses(module: str, name: str) -> dict[str, tuple[str, str]]:
     return {k: v for k, v in uses.items() if v[0] not in WITHOUT_EFFECT}
 
 
-def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> dict:
+def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> dict[str, Target]:
     """Return what an imported name stands for; of a module in `lib`, the parts that are used.
 
     Of one that is used as a value, such as a script that is run, that is all of it.
     """
     inner = f"{module}.{attribute}" if attribute else module
     if inner not in SOURCES:
-        if module in SOURCES and attribute not in _module(module).definitions:
-            return _imported(name, *_module(module).imports[attribute], tree)
+        if module in SOURCES and attribute not in _module(module)[0]:
+            return _imported(name, *_module(module)[1][attribute], tree)
         return {name: (module, attribute)}
     parts, whole = set(), 0
     for node in ast.walk(tree):
@@ -102,49 +92,46 @@ def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> dict:
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == name:
             parts.add(node.attr)
             whole -= 1
-    known = _module(inner).definitions.keys()
-    used = known if whole or not parts <= known else parts
-    return {f"{name}.{part}": (inner, part) for part in used}
+    known = _module(inner)[0].keys()
+    return {f"{name}.{p}": (inner, p) for p in (known if whole or not parts <= known else parts)}
 
 
 @cache
-def _module(name: str) -> Module:
+def _module(name: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Target]]:
+    """Return a module's definitions by name, and what its imports bind names to."""
     body = ast.parse(SOURCES[name]).body
     definitions: dict[str, list[ast.stmt]] = {}
     for statement in body:
         for target in _targets(statement):
             definitions.setdefault(target, []).append(statement)
-    return Module(definitions, dict(_bindings(body)))
+    return definitions, dict(_bindings(body))
 
 
 def _targets(statement: ast.stmt) -> list[str]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
-    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return [
-            node.id
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        ]
-    return []
+    if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return []
+    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return [name.id for name in names if isinstance(name.ctx, ast.Store)]
 
 
-def _bindings(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[tuple[str, tuple[str, str]]]:
+def _bindings(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, Target]]:
     for node in nodes:
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if isinstance(node, ast.ImportFrom):
                 yield alias.asname or alias.name, (node.module or "", alias.name)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
+            else:
                 full = alias.name if alias.asname else alias.name.partition(".")[0]
                 yield alias.asname or full, (full, "")
 
 
-class _WithoutNotes(ast.NodeTransformer):
-    """Drop docstrings, the text of raised errors and (unless kept) imports."""
+def _without_notes(statement: ast.stmt) -> ast.AST:
+    return _WithoutNotes().visit(deepcopy(statement))
 
-    def __init__(self, keep_imports: bool = False):
-        self.keep_imports = keep_imports
+
+class _WithoutNotes(ast.NodeTransformer):
+    """Drops docstrings, the text of raised errors, and imports."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -154,7 +141,7 @@ class _WithoutNotes(ast.NodeTransformer):
         what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         return ast.Raise(exc=what, cause=None)
 
-    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> ast.AST | None:
-        return node if self.keep_imports else None
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        return None
 
     visit_ImportFrom = visit_Import
