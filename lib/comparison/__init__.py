@@ -19,7 +19,7 @@ EXPORTS = {
     "models": ["common_models", "compared_models", "int8_name", "int8_names", "means_over_models"],
     "quality": ["measure_quality"],
     "ranges": ["range_table", "range_tables"],
-    "sensitivity": ["enough_images", "sensitivity_cells", "sensitivity_table"],
+    "sensitivity": ["enough_images", "sensitivity_table"],
     "tables": ["ALL_MODELS", "degradation_table", "mcnemar_table", "versus_real"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -9,22 +9,8 @@ import pandas as pd
 
 from lib.common.seeds import numpy_generator
 from lib.comparison.tables import named_cells
-from lib.quantization.grid import make_cells
 
 GROUP = ["model", "method", "calibration_set", "calibration_size"]
-
-
-def sensitivity_cells(
-    *, sizes: list[int], variants: list[str], subset_size: int, seeds: int, **axes
-) -> list[dict]:
-    """Return the cells: default quantization at all sizes, the variants at `subset_size`.
-
-    `axes` are `models` and `calibration_sets` of `make_cells`.
-    """
-    axes |= {"seeds": list(range(seeds))}
-    all_sizes = sorted({*sizes, subset_size})
-    default = make_cells(methods=["default"], calibration_sizes=all_sizes, **axes)
-    return default + make_cells(methods=variants, calibration_sizes=[subset_size], **axes)
 
 
 def sensitivity_table(

@@ -19,6 +19,7 @@ from lib.quantization.fake_quantize import (
 )
 from lib.quantization.models import export_ir, predict_ir
 from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
+from lib.quantization.options import QuantizationOptions
 
 NAMES = ["a", "b", "c"]
 
@@ -51,12 +52,13 @@ def ir(calibration, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def default(ir, calibration):
-    return quantize_default(ir, calibration, subset_size=12, bias_correction="none", seed=1)
+    options = QuantizationOptions(subset_size=12, bias_correction="none")
+    return quantize_default(ir, calibration, options, seed=1)
 
 
 def variant(ir, calibration, name, default=None, size=12):
-    options = {"subset_size": size, "bias_correction": "none", "seed": 1}
-    return quantize_variant(ir, calibration, name, default=default, **options)
+    options = QuantizationOptions(subset_size=size, bias_correction="none")
+    return quantize_variant(ir, calibration, name, options, seed=1, default=default)
 
 
 def weight_scales(model):
