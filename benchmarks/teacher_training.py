@@ -8,6 +8,7 @@ outputs/bench/teacher_training.csv.
 import argparse
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 
@@ -20,15 +21,16 @@ from lib.common.files import ROOT, write_text
 from lib.common.machine import describe_environment
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
+from lib.teacher.options import TeacherOptions
 from lib.teacher.training import TeacherTrainer
 
 REFERENCE, PRECISIONS = "float32", ("float32", "bfloat16")
 
 
-def settings() -> dict:
+def settings() -> TeacherOptions:
     """Return the settings of a training by params/cifar10-local.yaml."""
     params = validate(read_profile(ROOT / "params" / "cifar10-local.yaml"))
-    return params.group("teacher") | {"seed": 1}
+    return params.options("teacher")
 
 
 def random_images(n: int) -> SampleSet:
@@ -44,15 +46,15 @@ def train(trainer: TeacherTrainer, numbers: Iterator[int], steps: int) -> None:
         trainer.step(step)
 
 
-def compare(turns: int, options: dict) -> pd.DataFrame:
+def compare(turns: int, options: TeacherOptions) -> pd.DataFrame:
     """Return one row a precision: images/s and the ratio to float32."""
-    images, steps = random_images(10 * options["batch_size"]), options["r1_interval"]
+    images, steps = random_images(10 * options.batch_size), options.r1_interval
     trainers = {
-        name: TeacherTrainer(images, options | {"precision": name}, "cpu") for name in PRECISIONS
+        name: TeacherTrainer(images, 1, replace(options, precision=name)) for name in PRECISIONS
     }
     calls = {name: partial(train, trainer, count(), steps) for name, trainer in trainers.items()}
     seconds = measure(calls, turns).median()
-    shown = steps * options["batch_size"]
+    shown = steps * options.batch_size
     rows = [
         {
             "precision": name,

@@ -1,5 +1,7 @@
 """The benchmarks' references make the same as the study; their tables hold what they promise."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,13 +112,14 @@ def test_benchmark_app_gives_a_rate_or_its_error(tmp_path):
 
 
 def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
-    small = teacher_training.settings() | {"channel_max": 8, "batch_size": 8, "r1_interval": 2}
+    sizes = {"channel_max": 8, "batch_size": 8, "r1_interval": 2}
+    small = dataclasses.replace(teacher_training.settings(), **sizes)
     monkeypatch.setattr(teacher_training, "ROOT", tmp_path)
     monkeypatch.setattr(teacher_training, "settings", lambda: small)
     steps, step = [], teacher_training.TeacherTrainer.step
 
     def noted(trainer, number):
-        steps.append((trainer.options["precision"], number))
+        steps.append((trainer.options.precision, number))
         step(trainer, number)
 
     monkeypatch.setattr(teacher_training.TeacherTrainer, "step", noted)

@@ -9,6 +9,7 @@ from lib.common.files import write_text
 from lib.evaluation.diversity import by_class, pairwise_distance
 from lib.evaluation.features import FeatureSet, extract_features
 from lib.evaluation.tables import compare
+from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import sample_teacher
 
 CURVE = "truncation.csv"
@@ -45,15 +46,17 @@ def truncation_curve(
         sample_teacher(
             work / "images",
             teacher=teacher,
-            per_class=per_class,
             seed=seed,
-            truncation=psi,
-            noise_mode=noise_mode,
-            latent_distribution=latent_distribution,
-            batch_size=batch_size,
-            backend=backend,
-            precision=precision,
-            shard_size=per_class * len(reference.class_names),
+            options=SamplingOptions(
+                per_class=per_class,
+                truncation=psi,
+                noise_mode=noise_mode,
+                latent_distribution=latent_distribution,
+                batch_size=batch_size,
+                backend=backend,
+                precision=precision,
+                shard_size=per_class * len(reference.class_names),
+            ),
             device=device,
         )
         extract_features(

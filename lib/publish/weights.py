@@ -26,7 +26,7 @@ from lib.student import sampling as student
 from lib.study.params import Params, read_profile, validate
 from lib.study.study import Study
 from lib.teacher import sampling as teacher
-from lib.teacher.start import STATE, round_state
+from lib.teacher.source import STATE, round_state
 
 CHECK_IMAGES = 200
 LARGEST_HALF = 65504.0
@@ -96,7 +96,9 @@ def model_card(study: Study, name: str, source: Path, target: Path) -> str:
     """Return the Markdown card of a network: data, recipe, machine, time, measures, terms."""
     entry, config = study.manifest.entry(name), load_weights(target)[1]
     made, seconds = entry["made_with"], study.manifest.read()["seconds"].get(name)
-    options = ", ".join(f"{key} {value}" for key, value in sorted(entry["options"].items()))
+    recipe = dict(entry["options"])
+    recipe |= recipe.pop("options", {})
+    options = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
     made_from = [f"`{r}` ({h})" for group in entry["inputs"].values() for r, h in group.items()]
     versions = ", ".join(f"{key} {value}" for key, value in sorted(made["versions"].items()))
     loader = LOADED_BY.get(name, "lib.classifiers.training.load_classifier(path)")

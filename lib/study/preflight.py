@@ -15,8 +15,7 @@ from lib.study.manifest import changed_parameter
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.output_folder import check_writable, output_folder
 from lib.study.params import Params
-from lib.teacher.source import check_source, find_teacher
-from lib.teacher.start import check_start
+from lib.teacher.source import check_source, check_start, find_teacher
 
 BASE_BYTES = 200_000_000
 

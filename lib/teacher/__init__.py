@@ -5,15 +5,16 @@ import lazy_loader
 EXPORTS = {
     "official.reader": ["load_network"],
     "sampling": ["choose_backend", "generate", "load_teacher", "sample_teacher"],
+    "options": ["SamplingOptions", "TeacherOptions"],
     "source": [
         "adopt_teacher",
+        "check_start",
         "count_parameters",
         "find_teacher",
         "licence_note",
         "make_teacher_samples",
         "source_record",
     ],
-    "start": ["check_start"],
     "training": ["train_teacher"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -1,22 +1,24 @@
-"""Batches for training a teacher: each depends on (seed, step) alone."""
+"""What a teacher in training is shown, a batch a step, and snapshots of what it makes."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.common.errors import StudyError
 from lib.common.seeds import numpy_generator, torch_generator
 from lib.data.samples import SampleSet, to_float
 
 GROUP = 4  # images over which the discriminator takes statistics
+MOMENTS, PER_CLASS, CLASSES = 10, 4, 10  # of snapshots
 
 
 class Batches:
-    """Real images and latents, all classes alike often; the images lie on the device as uint8.
+    """Real images and latents, all classes alike often; a batch depends on (seed, step) alone.
 
-    Of a batch of n, the images at i, i + n/4, i + n/2 and i + 3n/4 share a class: they are the
-    groups of the discriminator's minibatch statistics, which so see the variety within a class.
+    The images lie on the device as uint8. Of a batch of n, the images at i, i + n/4, i + n/2 and
+    i + 3n/4 share a class: they are the groups of the discriminator's minibatch statistics, which
+    so see the variety within a class.
     """
 
     def __init__(self, real: SampleSet, seed: int, batch_size: int, z_dim: int, device: str):
@@ -66,3 +68,29 @@ class Batches:
 
     def _permutation(self, name: str, n: int, number: int) -> np.ndarray:
         return numpy_generator(self.seed, "teacher", name, int(number)).permutation(n)
+
+
+class Snapshots(nn.Module):
+    """Images of the same latents at ten moments from step `first` to `steps`.
+
+    The moments lie closer together at the start, where most changes.
+    """
+
+    def __init__(self, first: int, steps: int, classes: int):
+        super().__init__()
+        classes = min(classes, CLASSES)
+        n = classes * PER_CLASS
+        shares = [(i / (MOMENTS - 1)) ** 2 for i in range(MOMENTS)]
+        moments = [first + round((steps - first) * share) for share in shares]
+        self.due = set(moments)
+        self.register_buffer("steps", torch.tensor(moments))
+        self.register_buffer("labels", torch.arange(n) % classes)
+        self.register_buffer("images", torch.zeros(MOMENTS, n, 3, 32, 32, dtype=torch.uint8))
+
+    def put(self, step: int, images: Tensor) -> None:
+        """Store `(n, 3, 32, 32) uint8` wherever `step` is a moment."""
+        self.images[self.steps == step] = images
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the arrays of the final file."""
+        return dict(self.named_buffers())

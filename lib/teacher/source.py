@@ -1,19 +1,27 @@
-"""Where the teacher comes from: trained here, a file from elsewhere, or samples it has made."""
+"""Where the teacher comes from: trained here, a file from elsewhere, or samples it has made.
+
+A training may also go on from the state in which an earlier one has ended: its networks,
+averages and moments, and how many images they were shown.
+"""
 
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+from torch import nn
+from torch.optim import Optimizer
 
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
 from lib.common.files import hash_tree, read_json, resolve, sha256_file, sha256_json
-from lib.common.tensors import save_weights
+from lib.common.tensors import load_checkpoint, load_tensors, save_tensors, save_weights
 from lib.data.layouts import import_sample_folder, sample_pairs
 from lib.data.samples import RECORD, SampleSet
 from lib.teacher.official.reader import OFFICIAL_CIFAR10
+from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import load_teacher, open_teacher, sample_teacher
 
-WEIGHTS = "teacher.safetensors"
+WEIGHTS, STATE = "teacher.safetensors", "training.safetensors"
 
 
 def find_teacher(teacher: str, manifest: Path | None = None) -> Path:
@@ -25,16 +33,12 @@ def find_teacher(teacher: str, manifest: Path | None = None) -> Path:
     """
     if teacher != "official":
         return resolve(teacher)
-    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
-    download(OFFICIAL_CIFAR10, target, recorded_official(manifest))
-    return target
-
-
-def recorded_official(manifest: Path | None) -> str | None:
-    """Return the SHA-256 of the official file that a manifest records, if any."""
     content = read_json(manifest) if manifest is not None and manifest.is_file() else {}
-    options = content.get("artifacts", {}).get("teacher", {}).get("options", {})
-    return options.get("sha256") if options.get("origin") == "official" else None
+    recorded = content.get("artifacts", {}).get("teacher", {}).get("options", {})
+    sha256 = recorded.get("sha256") if recorded.get("origin") == "official" else None
+    target = cache_folder() / "stylegan2-ada-cifar10.pkl"
+    download(OFFICIAL_CIFAR10, target, sha256)
+    return target
 
 
 def source_record(teacher: str, source: Path) -> dict[str, str]:
@@ -85,26 +89,32 @@ def latent_distribution(latents: np.ndarray) -> str:
 
 
 def make_teacher_samples(
-    out: Path, *, teacher: Path, per_class: int, shard_size: int, **sampling
+    out: Path,
+    *,
+    teacher: Path,
+    seed: int,
+    options: SamplingOptions,
+    device: str = "cpu",
+    num_processes: int = 1,
 ) -> None:
-    """Write the sample set of the artifact folder `teacher`, `per_class` images of each class.
+    """Write the sample set of the artifact folder `teacher`, `options.per_class` images a class.
 
     They are drawn from its network (`sample_teacher`), or taken in their order from the samples
     that stand in its place.
     """
     if not (teacher / RECORD).is_file():
-        sizes = dict(per_class=per_class, shard_size=shard_size)
-        return sample_teacher(out, teacher=teacher / WEIGHTS, **sizes, **sampling)
+        how = {"device": device, "num_processes": num_processes}
+        return sample_teacher(out, teacher=teacher / WEIGHTS, seed=seed, options=options, **how)
     samples = SampleSet.load(teacher)
     classes = range(len(samples.class_names))
-    members = [np.flatnonzero(samples.labels == label)[:per_class] for label in classes]
-    fewest = min(members, key=len)
-    if len(fewest) < per_class:
+    members = [np.flatnonzero(samples.labels == k)[: options.per_class] for k in classes]
+    fewest = min(map(len, members))
+    if fewest < options.per_class:
         raise StudyError(
-            f"{samples.info['origin']} holds {len(fewest)} images of a class, sampling_per_class "
-            f"asks for {per_class}: lower it"
+            f"{samples.info['origin']} holds {fewest} images of a class, sampling_per_class "
+            f"asks for {options.per_class}: lower it"
         )
-    samples.subset(np.stack(members, axis=1).flatten()).save(out, shard_size)
+    samples.subset(np.stack(members, axis=1).flatten()).save(out, options.shard_size)
 
 
 def count_parameters(teacher: Path) -> int | None:
@@ -135,3 +145,67 @@ def licence_note(teacher: Path) -> str:
         f"The teacher was trained by this study on {record['data']}, without weights from "
         "elsewhere: the licence of the data is the one to heed."
     )
+
+
+class StateOptions(BaseModel):
+    """What must be known of the options of the training that has left a state."""
+
+    batch_size: int = Field(gt=0)
+
+
+class StateRecord(BaseModel):
+    """What a state says of its training: see `TeacherTrainer.save`."""
+
+    step: int = Field(ge=0)
+    options: StateOptions
+    adaptive: tuple[float, float, int]
+    rows: list[str]
+    sums: dict[str, list[float]]
+    class_names: list[str]
+
+
+def check_start(start: str) -> str:
+    """Return the SHA-256 of the state that the parameter `teacher_start` names, "" for none.
+
+    Raises `StudyError` if the file is missing or no state.
+    """
+    if not start:
+        return ""
+    read_record(resolve(start))
+    return sha256_file(resolve(start))
+
+
+def read_record(path: Path) -> StateRecord:
+    """Return what a training state says of itself; raise `StudyError` if it is none."""
+    try:
+        return StateRecord.model_validate(load_tensors(path)[1].get("state"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "its record"
+        raise StudyError(
+            f"{path} is no training state of a teacher ({where}: {fault['msg']}): name the {STATE} "
+            "that notebook 00 writes, or leave teacher_start empty"
+        ) from error
+
+
+def load_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> None:
+    """Fill networks and optimizers from a state; the optimizers keep their own settings."""
+    own = [dict(group) for optimizer in optimizers.values() for group in optimizer.param_groups]
+    try:
+        load_checkpoint(path, modules, optimizers)
+    except (KeyError, ValueError, IndexError) as error:
+        raise StudyError(f"{path} does not fit this teacher: {error}") from error
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    for group, settings in zip(groups, own, strict=True):
+        group.update(settings)
+
+
+def round_state(source: Path, target: Path) -> None:
+    """Write the state `source` with its tensors in bfloat16, single numbers exact, no pictures."""
+    tensors, config = load_tensors(source)
+    rounded = {
+        name: tensor.bfloat16() if tensor.is_floating_point() and tensor.ndim else tensor
+        for name, tensor in tensors.items()
+        if not name.startswith("module/snapshots/")
+    }
+    save_tensors(target, rounded, config)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.common.errors import StudyError
 from lib.common.files import resolve, write_text
+from lib.common.options import outcome
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
 from lib.common.tensors import load_checkpoint, save_checkpoint, save_tensors, save_weights
@@ -23,14 +24,13 @@ from lib.data.samples import SampleSet, to_uint8
 from lib.gan.augment import AdaptiveProbability, Augment
 from lib.gan.discriminator import Discriminator, DiscriminatorBlock
 from lib.gan.generator import Generator, SynthesisBlock
-from lib.teacher.batches import Batches
-from lib.teacher.snapshots import Snapshots
-from lib.teacher.start import STATE, check_start, load_state, read_record
+from lib.teacher.batches import Batches, Snapshots
+from lib.teacher.options import TeacherOptions
+from lib.teacher.source import STATE, WEIGHTS, check_start, load_state, read_record
 
 COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
 EMA_RAMPUP = 0.05
 LOG_ROWS = 100
-HOW = ("out", "real", "device", "checkpoint_kimg")  # no part of what comes out
 
 
 def train_teacher(
@@ -38,23 +38,7 @@ def train_teacher(
     *,
     real: Path,
     seed: int,
-    kimg: float,
-    batch_size: int,
-    z_dim: int,
-    w_dim: int,
-    mapping_layers: int,
-    mapping_lr_multiplier: float,
-    label_lr_multiplier: float,
-    channel_base: int,
-    channel_max: int,
-    learning_rate: float,
-    r1_gamma: float,
-    r1_interval: int,
-    ema_kimg: float,
-    ada_target: float,
-    ada_kimg: float,
-    precision: str,
-    checkpoint_kimg: float,
+    options: TeacherOptions,
     start: str = "",
     start_sha256: str = "",
     device: str = "cpu",
@@ -64,24 +48,17 @@ def train_teacher(
     `out` receives `teacher.safetensors`, `log.csv`, `snapshots.safetensors`: `images
     (10, n, 3, 32, 32) uint8` from the same latents at `steps (10,)`, and their `labels (n,)`; and
     `training.safetensors`, the state in which the training ends. A longer one goes on from such a
-    file, `start`, whose SHA-256 may be given, too. `kimg` counts from the very beginning: with the
-    same settings, two trainings end in the weights of one.
-    `mapping_lr_multiplier` scales the learning rate of the generator's mapping network and
-    `label_lr_multiplier` that of the discriminator's, which sees the label alone; 0.01 in the
-    official configuration, too slow for a training of minutes. `precision` is that of the feature
-    maps from 4×4 on, `float32` or `bfloat16`; weights, their moving average, styles, the losses
-    and the discriminator's last layers are float32 in both.
-    One kimg is a thousand real images shown. Killed and started again, it continues from its
-    last checkpoint and ends in the same bytes.
+    file, `start`, whose SHA-256 may be given, too. `options.kimg` counts from the very beginning:
+    with the same settings, two trainings end in the weights of one. Killed and started again, a
+    training continues from its last checkpoint and ends in the same bytes.
     """
-    options = {k: v for k, v in locals().items() if k not in HOW}
-    trainer = TeacherTrainer(SampleSet.load(real), options, device)
+    trainer = TeacherTrainer(SampleSet.load(real), seed, options, device, start, start_sha256)
     checkpoint = Path(out) / "checkpoint.safetensors"
     if start_sha256 and check_start(start) != start_sha256:
         raise StudyError(f"{start} is not the file it was: mend it, or run again from the start")
-    begin = trainer.start(resolve(start)) if start else 0
+    begin = trainer.go_on_from(resolve(start)) if start else 0
     first = trainer.resume(checkpoint) or begin
-    every = max(round(checkpoint_kimg * 1000 / batch_size), 1)
+    every = max(round(options.checkpoint_kimg * 1000 / options.batch_size), 1)
     steps = progress(
         range(first, trainer.steps), "teacher", trainer.steps, unit="step", initial=first
     )
@@ -95,60 +72,61 @@ def train_teacher(
 
 
 class TeacherTrainer:
-    """The networks, optimizers and counters of one training run."""
+    """The networks, optimizers and counters of one training run.
 
-    def __init__(self, real: SampleSet, options: dict, device: str):
-        self.options, self.device, self.real = options, device, real
-        self.batches = Batches(
-            real, options["seed"], options["batch_size"], options["z_dim"], device
-        )
-        self.classes = self.batches.classes
-        self.batch_size = options["batch_size"]
-        self.steps = max(math.ceil(options["kimg"] * 1000 / self.batch_size), 1)
-        self.log_every = max(self.steps // LOG_ROWS, options["r1_interval"])
+    `settings` is what decides the outcome beside the real images: a checkpoint must agree in it.
+    """
+
+    def __init__(
+        self,
+        real: SampleSet,
+        seed: int,
+        options: TeacherOptions,
+        device: str = "cpu",
+        start: str = "",
+        start_sha256: str = "",
+    ):
+        self.real, self.seed, self.options, self.device = real, seed, options, device
+        self.settings = {"seed": seed, "start": start, "start_sha256": start_sha256}
+        self.settings |= outcome(options)
+        self.batches = Batches(real, seed, options.batch_size, options.z_dim, device)
+        self.steps = max(math.ceil(options.kimg * 1000 / options.batch_size), 1)
+        self.log_every = max(self.steps // LOG_ROWS, options.r1_interval)
         self.augment = Augment()
-        self.adaptive = AdaptiveProbability(options["ada_target"], options["ada_kimg"])
+        self.adaptive = AdaptiveProbability(options.ada_target, options.ada_kimg)
         self.rows: list[str] = []
         self.sums: dict[str, list[float]] = {}
         self._build_networks()
-        self._build_optimizers()
-        self.snapshots = Snapshots(0, self.steps, self.classes)
+        # The lazy penalty scales the discriminator's settings (arXiv 1912.04958, appendix B).
+        self.optimizer_g = self._adam(self.generator)
+        self.optimizer_d = self._adam(
+            self.discriminator, options.r1_interval / (options.r1_interval + 1)
+        )
+        self.optimizers = {"generator": self.optimizer_g, "discriminator": self.optimizer_d}
+        self.snapshots = Snapshots(0, self.steps, self.batches.classes)
 
     def _build_networks(self) -> None:
-        o = self.options
-        mapping = {"num_layers": o["mapping_layers"], "lr_multiplier": o["mapping_lr_multiplier"]}
-        labels = {"num_layers": o["mapping_layers"], "lr_multiplier": o["label_lr_multiplier"]}
-        widths = {"channel_base": o["channel_base"], "channel_max": o["channel_max"]}
+        o, classes = self.options, self.batches.classes
+        mapping = {"num_layers": o.mapping_layers, "lr_multiplier": o.mapping_lr_multiplier}
+        labels = {"num_layers": o.mapping_layers, "lr_multiplier": o.label_lr_multiplier}
+        widths = {"channel_base": o.channel_base, "channel_max": o.channel_max}
         channels, side = self.real.images.shape[1:3]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(o["seed"], "teacher networks"))
-            self.generator = Generator(
-                o["z_dim"], self.classes, o["w_dim"], side, channels, mapping, widths
+            torch.manual_seed(derive_seed(self.seed, "teacher networks"))
+            generator = Generator(o.z_dim, classes, o.w_dim, side, channels, mapping, widths)
+            discriminator = Discriminator(
+                classes, side, channels, "orig", **widths, mapping_kwargs=labels
             )
-            self.discriminator = Discriminator(
-                self.classes, side, channels, "orig", **widths, mapping_kwargs=labels
-            )
-        for block in [*self.generator.modules(), *self.discriminator.modules()]:
+        for block in [*generator.modules(), *discriminator.modules()]:
             if isinstance(block, SynthesisBlock | DiscriminatorBlock):
-                block.precision = getattr(torch, o["precision"])
-        self.generator.to(self.device).train()
-        self.discriminator.to(self.device).train()
+                block.precision = getattr(torch, o.precision)
+        self.generator = generator.to(self.device).train()
+        self.discriminator = discriminator.to(self.device).train()
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
 
-    def _build_optimizers(self) -> None:
-        """Make the optimizers; the lazy penalty scales the discriminator's (1912.04958, B)."""
-        lr, interval = self.options["learning_rate"], self.options["r1_interval"]
-        lazy = interval / (interval + 1)
-        self.optimizer_g = torch.optim.Adam(
-            self.generator.parameters(), lr=lr, betas=(0.0, 0.99), eps=1e-8, fused=True
-        )
-        self.optimizer_d = torch.optim.Adam(
-            self.discriminator.parameters(),
-            lr=lr * lazy,
-            betas=(0.0, 0.99**lazy),
-            eps=1e-8,
-            fused=True,
-        )
+    def _adam(self, network: nn.Module, lazy: float = 1.0) -> torch.optim.Adam:
+        rate, betas = self.options.learning_rate * lazy, (0.0, 0.99**lazy)
+        return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8, fused=True)
 
     def step(self, step: int) -> None:
         """Update both networks once; every draw depends on (seed, step) alone."""
@@ -157,7 +135,7 @@ class TeacherTrainer:
         images, labels = self.batches.real(step)
         fake, fake_labels = self.generator_step(step)
         self.discriminator_step(step, images, labels, fake, fake_labels)
-        if step % self.options["r1_interval"] == 0:
+        if step % self.options.r1_interval == 0:
             self.r1_step(step, images, labels)
         self.update_average(step)
         self.adaptive.update(step)
@@ -168,7 +146,7 @@ class TeacherTrainer:
 
     def draws(self, name: str, step: int) -> torch.Generator:
         """Return the generator of one step's random numbers."""
-        return torch_generator(self.options["seed"], "teacher training", name, step)
+        return torch_generator(self.seed, "teacher training", name, step)
 
     def generator_step(self, step: int) -> tuple[Tensor, Tensor]:
         """Update the generator; return the images it made, for the discriminator."""
@@ -203,7 +181,7 @@ class TeacherTrainer:
         logits = self.discriminator(images, c)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
-        weight = self.options["r1_gamma"] / 2 * self.options["r1_interval"]
+        weight = self.options.r1_gamma / 2 * self.options.r1_interval
         self.update(self.optimizer_d, penalty * weight)
         self.record(step, "r1", penalty)
 
@@ -216,9 +194,9 @@ class TeacherTrainer:
     @torch.no_grad()
     def update_average(self, step: int) -> None:
         """Move the averaged generator: its half-life ramps up with the images seen."""
-        seen = (step + 1) * self.batch_size
-        half_life = min(self.options["ema_kimg"] * 1000, seen * EMA_RAMPUP)
-        weight = 1 - 0.5 ** (self.batch_size / max(half_life, 1e-8))
+        batch = self.options.batch_size
+        half_life = min(self.options.ema_kimg * 1000, (step + 1) * batch * EMA_RAMPUP)
+        weight = 1 - 0.5 ** (batch / max(half_life, 1e-8))
         ours, theirs = list(self.average.parameters()), list(self.generator.parameters())
         torch._foreach_lerp_(ours, theirs, weight)
         for mine, other in zip(self.average.buffers(), self.generator.buffers(), strict=True):
@@ -237,7 +215,7 @@ class TeacherTrainer:
     def log(self, step: int) -> None:
         """Write a row with the means since the last one."""
         means = {name: np.mean(values) for name, values in self.sums.items()}
-        kimg = step * self.batch_size / 1000
+        kimg = step * self.options.batch_size / 1000
         means |= {"step": step, "kimg": kimg, "augment_p": self.adaptive.p}
         self.rows.append(",".join(f"{means[k]:.6g}" if k in means else "" for k in COLUMNS))
         self.sums = {}
@@ -252,55 +230,48 @@ class TeacherTrainer:
     def take_snapshot(self, step: int) -> None:
         """Draw the averaged generator's images of the fixed latents."""
         labels = self.snapshots.labels
-        draws = torch_generator(self.options["seed"], "teacher snapshot")
-        z = torch.randn(len(labels), self.options["z_dim"], generator=draws)
+        draws = torch_generator(self.seed, "teacher snapshot")
+        z = torch.randn(len(labels), self.options.z_dim, generator=draws)
         with torch.no_grad():
             images = self.average(
                 z.to(self.device), self.batches.one_hot(labels), noise_mode="const"
             )
         self.snapshots.put(step, to_uint8(images).cpu())
 
-    def modules(self) -> dict[str, nn.Module]:
-        """Return what a checkpoint holds, by name."""
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "average": self.average,
-            "snapshots": self.snapshots,
-        }
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the optimizers by name."""
-        return {"generator": self.optimizer_g, "discriminator": self.optimizer_d}
+    def networks(self) -> dict[str, nn.Module]:
+        """Return what a training state holds, by name."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return networks | {"average": self.average}
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint from which training continues at `step`."""
         state = {
-            "options": self.options,
+            "options": self.settings,
             "step": step,
             "adaptive": [self.adaptive.p, self.adaptive.signs, self.adaptive.count],
             "rows": self.rows,
             "sums": self.sums,
             "class_names": self.real.class_names,
         }
-        save_checkpoint(path, self.modules(), self.optimizers(), state)
+        modules = self.networks() | {"snapshots": self.snapshots}
+        save_checkpoint(path, modules, self.optimizers, state)
 
     def resume(self, path: Path) -> int:
         """Continue from the checkpoint, if there is one; return the next step."""
         if not path.exists():
             return 0
-        state = load_checkpoint(path, self.modules(), self.optimizers())
-        if state["options"] != self.options:
+        modules = self.networks() | {"snapshots": self.snapshots}
+        state = load_checkpoint(path, modules, self.optimizers)
+        if state["options"] != self.settings:
             raise StudyError(f"{path} was made with other parameters: delete it to start again")
-        self.adaptive.p, self.adaptive.signs, self.adaptive.count = state["adaptive"]
-        self.rows, self.sums = state["rows"], state["sums"]
+        self._take_counters(state["adaptive"], state["rows"], state["sums"])
         return state["step"]
 
-    def start(self, path: Path) -> int:
+    def go_on_from(self, path: Path) -> int:
         """Take over the state of another training; return the step at which this one begins."""
         before = read_record(path)
         shown = before.step * before.options.batch_size
-        first = shown // self.batch_size
+        first = shown // self.options.batch_size
         if before.class_names != self.real.class_names:
             raise StudyError(f"{path} was trained on other classes than {self.real.class_names}")
         if first >= self.steps:
@@ -308,12 +279,14 @@ class TeacherTrainer:
                 f"{path} has been shown {shown / 1000:g} thousand images already: raise "
                 "teacher_kimg, which counts them"
             )
-        modules = {k: v for k, v in self.modules().items() if k != "snapshots"}
-        load_state(path, modules, self.optimizers())
-        self.adaptive.p, self.adaptive.signs, self.adaptive.count = before.adaptive
-        self.rows, self.sums = before.rows, before.sums
-        self.snapshots = Snapshots(first, self.steps, self.classes)
+        load_state(path, self.networks(), self.optimizers)
+        self._take_counters(before.adaptive, before.rows, before.sums)
+        self.snapshots = Snapshots(first, self.steps, self.batches.classes)
         return first
+
+    def _take_counters(self, adaptive: list, rows: list[str], sums: dict) -> None:
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = adaptive
+        self.rows, self.sums = rows, sums
 
     def write(self, out: Path) -> None:
         """Write the final files."""
@@ -322,7 +295,7 @@ class TeacherTrainer:
             "class_names": self.real.class_names,
             "data": self.real.info["data"],
         }
-        save_weights(out / "teacher.safetensors", self.average, record)
+        save_weights(out / WEIGHTS, self.average, record)
         save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
         write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
         self.save(out / STATE, self.steps)

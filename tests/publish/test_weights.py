@@ -29,8 +29,7 @@ from lib.study.output_folder import output_folder
 from lib.study.params import read_profile, validate
 from lib.study.study import Study
 from lib.teacher.sampling import generate, load_teacher
-from lib.teacher.source import adopt_teacher
-from lib.teacher.start import check_start
+from lib.teacher.source import adopt_teacher, check_start
 from lib.teacher.training import train_teacher
 
 NETWORKS = ["resnet20_x0_5", "student", "teacher"]
@@ -59,7 +58,7 @@ def params(tmp_path_factory):
         real |= {"validation_images": 1700}
         study.make("real", prepare_real, options=real, run_options={"data_dir": ""})
         inputs = {"real": "real/train"}
-        options = validate(values).group("teacher") | {"seed": 1}
+        options = {"seed": 1, "options": validate(values).options("teacher")}
         study.make("teacher", train_teacher, inputs=inputs, options=options)
         study.make("teacher_samples", sample_once, inputs={"teacher": "teacher"})
         options = {"seed": 1, "options": replace(validate(values).options("student"), epochs=1)}

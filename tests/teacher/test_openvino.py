@@ -7,8 +7,8 @@ from openvino import Type
 
 from lib.common.errors import StudyError
 from lib.gan.generator import Generator
-from lib.teacher import openvino as teacher_openvino
-from lib.teacher.openvino import OpenVinoGenerator
+from lib.teacher import sampling
+from lib.teacher.sampling import OpenVinoGenerator
 from tests.gan.conftest import DATA, fill, read_keys, tiny_generator, tiny_inputs
 
 UNEVEN = {"channel_base": 200, "channel_max": 24, "conv_clamp": 0.5, "architecture": "resnet"}
@@ -51,7 +51,7 @@ def test_random_noise_is_that_of_each_image(options):
 
 
 def test_other_images_than_torchs_are_noticed(monkeypatch):
-    monkeypatch.setattr(teacher_openvino, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(sampling, "TOLERANCE", 1e-12)
     generator = tiny_generator().requires_grad_(False)
     with pytest.raises(StudyError, match="differs from torch by .*sampling_backend: torch"):
         OpenVinoGenerator(generator, truncation=1.0, noise_mode="const", batch_size=4)

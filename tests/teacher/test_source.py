@@ -1,5 +1,7 @@
 """Teachers from elsewhere: official files, folders of samples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, sha256_file, write_json
 from lib.data.samples import SampleSet
+from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import load_teacher, open_teacher
 from lib.teacher.source import (
     adopt_teacher,
@@ -22,17 +25,7 @@ from lib.teacher.source import (
 
 OFFICIAL_LAYOUT = ROOT / "tests" / "fixtures" / "stylegan2" / "tiny_p4.pkl"
 NAMES = ["zero", "one", "two"]
-SAMPLING = dict(
-    per_class=4,
-    shard_size=5,
-    seed=1,
-    truncation=1.0,
-    noise_mode="const",
-    latent_distribution="normal",
-    backend="torch",
-    precision="float32",
-    batch_size=10,
-)
+SAMPLING = SamplingOptions(per_class=4, shard_size=5, backend="torch", batch_size=10)
 
 
 @pytest.fixture
@@ -59,7 +52,8 @@ def test_a_folder_of_samples_stands_in_for_a_teacher(samples_folder, tmp_path):
     adopt(tmp_path / "teacher", samples_folder, "published")
     assert count_parameters(tmp_path / "teacher") is None
     assert "folder published" in licence_note(tmp_path / "teacher")
-    make_teacher_samples(tmp_path / "out", teacher=tmp_path / "teacher", **SAMPLING)
+    about = {"teacher": tmp_path / "teacher", "seed": 1}
+    make_teacher_samples(tmp_path / "out", **about, options=SAMPLING)
     samples = SampleSet.load(tmp_path / "out")
     assert samples.labels.tolist() == [0, 1, 2] * 4
     assert samples.images[:, 0, 0, 0].tolist() == [10 * i + k for i in range(4) for k in range(3)]
@@ -67,9 +61,7 @@ def test_a_folder_of_samples_stands_in_for_a_teacher(samples_folder, tmp_path):
     stored = torch.load(samples_folder / "class_2" / "noise_1.pt", weights_only=True)
     np.testing.assert_array_equal(samples.latents[5], stored[0].numpy())
     with pytest.raises(StudyError, match="published holds 6 images .* asks for 7: lower it"):
-        make_teacher_samples(
-            tmp_path / "more", teacher=tmp_path / "teacher", **SAMPLING | {"per_class": 7}
-        )
+        make_teacher_samples(tmp_path / "more", **about, options=replace(SAMPLING, per_class=7))
 
 
 def test_unfit_folders_of_samples_are_named(samples_folder, tmp_path):
