@@ -1,46 +1,75 @@
 """Publish the networks that a profile has trained: weights in half precision, with model cards.
 
-`python -m lib.publish.weights params/digits.yaml` writes, below `outputs/<profile>/weights/`,
-`<name>.safetensors` and `<name>.md` for teacher, student, evaluator and each classifier, and
-`teacher-training.safetensors`, from which the teacher's training can go on.
+Below `outputs/<profile>/weights/` lie `<name>.safetensors` and `<name>.md` for teacher, student,
+evaluator and each classifier, and `teacher-training.safetensors`, from which the teacher's training
+can go on.
 """
 
-import argparse
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lib.classifiers.training import accuracy, load_classifier, predict
+from lib.classifiers.training import accuracy, load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
 from lib.common.files import sha256_file, write_text
 from lib.common.seeds import torch_generator
 from lib.common.statistics import wilson_interval
 from lib.common.tensors import load_weights, save_weights
 from lib.data.samples import SampleSet
-from lib.publish.sets import licence
+from lib.publish.cards import licence, render_card
 from lib.student import sampling as student
-from lib.study.params import Params, read_profile, validate
+from lib.student.distillation import distill
+from lib.study.params import Params
 from lib.study.study import Study
 from lib.teacher import sampling as teacher
 from lib.teacher.source import STATE, round_state
+from lib.teacher.training import train_teacher
 
 CHECK_IMAGES = 200
 LARGEST_HALF = 65504.0
-WHAT = {
-    "teacher": "Teacher: class-conditional StyleGAN2-ADA generator (Karras et al. 2020, "
-    "2006.06676)",
-    "student": "Student: class-conditional DiStyleGAN generator, distilled from the teacher's "
-    "samples, with real images for its discriminator (after Chang & Lu 2020, 2009.13829)",
-    "evaluator": "Evaluator: the classifier that judges generated images",
-}
-TRAINERS = {"train_teacher", "distill", "train_classifier"}
-LOADED_BY = {
-    "teacher": "lib.teacher.sampling.load_teacher(path)`, or in a profile `teacher: path",
-    "student": "lib.student.sampling.load_student(path)",
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a network does in the study: its words, its builder, how it is loaded and used."""
+
+    what: str
+    train: Callable
+    load: Callable
+    generate: Callable | None = None
+    origin: str = "statistics"  # as in `lib.calibration.kinds.Kind`
+
+    @property
+    def loader(self) -> str:
+        """How a reader loads the weights."""
+        room = ".".join(self.load.__module__.split(".")[:2])
+        return f"from {room} import {self.load.__name__}; {self.load.__name__}(path)"
+
+
+CLASSIFIER = Role("Classifier of the family and size `{name}`", train_classifier, load_classifier)
+ROLES = {
+    "teacher": Role(
+        "Teacher: class-conditional StyleGAN2-ADA generator (Karras et al. 2020, 2006.06676)",
+        train_teacher,
+        teacher.load_teacher,
+        teacher.generate,
+        "generator",
+    ),
+    "student": Role(
+        "Student: class-conditional DiStyleGAN generator, distilled from the teacher's samples, "
+        "with real images for its discriminator (after Chang & Lu 2020, 2009.13829)",
+        distill,
+        student.load_student,
+        student.generate,
+        "generator",
+    ),
+    "evaluator": Role(
+        "Evaluator: the classifier that judges generated images", train_classifier, load_classifier
+    ),
 }
 
 
@@ -54,7 +83,8 @@ def publish_weights(params: Params) -> list[Path]:
     study = Study(params, "06_comparison")
     written = []
     for name in sorted(study.manifest.read()["artifacts"]):
-        source = trained_network(study, name)
+        role = CLASSIFIER if name.startswith("classifier-") else ROLES.get(name)
+        source = trained_weights(study, name, role) if role else None
         if source is None:
             continue
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
@@ -62,7 +92,7 @@ def publish_weights(params: Params) -> list[Path]:
         save_weights(target, {key: half(tensor) for key, tensor in state.items()}, config)
         if (source.parent / STATE).is_file():
             round_state(source.parent / STATE, training_state(target))
-        write_text(target.with_suffix(".md"), model_card(study, name, source, target))
+        write_text(target.with_suffix(".md"), model_card(study, name, role, source, target))
         print(f"{target}: {target.stat().st_size:,} bytes", flush=True)
         written.append(target)
     if not written:
@@ -70,14 +100,11 @@ def publish_weights(params: Params) -> list[Path]:
     return written
 
 
-def trained_network(study: Study, name: str) -> Path | None:
-    """Return the weights of the artifact `name`, or None if it is no network trained here."""
-    kind = "classifier" if name.startswith("classifier-") or name == "evaluator" else name
-    if kind not in ("teacher", "student", "classifier"):
-        return None
-    path = study.path(name) / f"{kind}.safetensors"
-    trained = study.manifest.entry(name)["builder"].rpartition(".")[2] in TRAINERS
-    return path if trained and path.is_file() else None
+def trained_weights(study: Study, name: str, role: Role) -> Path | None:
+    """Return the weights of the artifact `name`, or None if it was not trained here."""
+    path = study.path(name) / f"{name if role.generate else 'classifier'}.safetensors"
+    builder = study.manifest.entry(name)["builder"].rpartition(".")[2]
+    return path if builder == role.train.__name__ and path.is_file() else None
 
 
 def training_state(target: Path) -> Path:
@@ -92,44 +119,35 @@ def half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def model_card(study: Study, name: str, source: Path, target: Path) -> str:
+def model_card(study: Study, name: str, role: Role, source: Path, target: Path) -> str:
     """Return the Markdown card of a network: data, recipe, machine, time, measures, terms."""
-    entry, config = study.manifest.entry(name), load_weights(target)[1]
-    made, seconds = entry["made_with"], study.manifest.read()["seconds"].get(name)
-    recipe = dict(entry["options"])
-    recipe |= recipe.pop("options", {})
-    options = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
-    made_from = [f"`{r}` ({h})" for group in entry["inputs"].values() for r, h in group.items()]
-    versions = ", ".join(f"{key} {value}" for key, value in sorted(made["versions"].items()))
-    loader = LOADED_BY.get(name, "lib.classifiers.training.load_classifier(path)")
-    state = load_weights(target)[0]
-    lines = [
-        f"# {name.removeprefix('classifier-')} ({study.params.profile})",
-        WHAT.get(name, f"Classifier of the family and size `{config.get('name')}`") + ".",
-        f"- Data: {study.data_name()}, {len(config['class_names'])} classes "
-        f"({', '.join(config['class_names'])})",
-        f"- File: `{target.name}`, {target.stat().st_size:,} bytes, "
-        f"{sum(tensor.numel() for tensor in state.values()):,} numbers, SHA-256 "
-        f"{sha256_file(target)}",
-        f"- Load: `{loader}`" + go_on(training_state(target)),
-        f"- Recipe: `{entry['builder']}`; {options}",
-        f"- Trained on: {'; '.join(made_from)} (hashes as in `manifest.json`)",
-        f"- Hardware: {hardware(made)}; time {training_time(seconds, entry['options'])}",
-        f"- Software: {versions}; code {made['git_revision']}",
-        f"- Terms: {licence(name, study.params)}",
-        "## Measures",
-        *measures(study, name, source, target),
-    ]
-    head, rest = lines[:2], lines[2:10]
-    return "\n\n".join([*head, "\n".join(rest), lines[10], "\n".join(lines[11:])]) + "\n"
-
-
-def go_on(state: Path) -> str:
-    """Return the line on a state from which training goes on, if it is there."""
-    if not state.is_file():
-        return ""
-    size = f"{state.stat().st_size:,} bytes, tensors in bfloat16"
-    return f"\n- Training goes on from `{state.name}` ({size}): `teacher_start:` in a profile"
+    entry, (state, config) = study.manifest.entry(name), load_weights(target)
+    training = training_state(target)
+    if role.generate:
+        measures = generator_measures(study, name) + [half_precision(role, source, target)]
+    else:
+        test = SampleSet.load(study.path("real/test"))
+        measures = classifier_measures(test, source, target)
+    seconds = study.manifest.read()["seconds"].get(name)
+    return render_card(
+        "network.md.j2",
+        name=target.stem,
+        profile=study.params.profile,
+        what=role.what.format(name=config.get("name")),
+        data=study.data_name(),
+        classes=config["class_names"],
+        file=target,
+        numbers=sum(tensor.numel() for tensor in state.values()),
+        sha256=sha256_file(target),
+        load=role.loader,
+        training=training if training.is_file() else None,
+        builder=f"{role.train.__module__}.{role.train.__name__}",
+        entry=entry,
+        hardware=hardware(entry["made_with"]),
+        time=training_time(seconds, entry["options"]),
+        terms=licence(role.origin, study.params),
+        measures=measures,
+    )
 
 
 def hardware(made_with: dict) -> str:
@@ -148,89 +166,67 @@ def training_time(seconds: dict | None, options: dict) -> str:
     return f"{seconds['seconds'] / 60:.1f} min{since}{before}"
 
 
-def measures(study: Study, name: str, source: Path, target: Path) -> list[str]:
-    """Return the lines on how good a network is, and what half precision changes."""
-    if name not in ("teacher", "student"):
-        return classifier_measures(SampleSet.load(study.path("real/test")), source, target)
-    return [*generator_measures(study, name), half_precision(name, source, target)]
-
-
 def classifier_measures(test: SampleSet, source: Path, target: Path) -> list[str]:
     """Return top-1 accuracy on the test set, of the published file, and how far rounding goes."""
     ours, exact = (predict(load_classifier(path), test.images) for path in (target, source))
     correct, n = round(accuracy(ours, test.labels) * len(test)), len(test)
     low, high = wilson_interval(correct, n)
     agreement = np.mean(ours.argmax(1) == exact.argmax(1))
+    right = ours.argmax(1) == test.labels
+    by_class = [right[test.labels == label].mean() for label in range(len(test.class_names))]
     return [
-        f"- Top-1 accuracy {correct / n:.2%} on {n:,} test images (95 % interval {low:.2%} to "
-        f"{high:.2%}); by class: {accuracy_by_class(ours, test)}",
-        f"- Half precision: {agreement:.2%} of the test images are classified as in float32",
+        f"Top-1 accuracy {correct / n:.2%} on {n:,} test images (95 % interval {low:.2%} to "
+        f"{high:.2%}); by class: {shares(test.class_names, by_class)}",
+        f"Half precision: {agreement:.2%} of the test images are classified as in float32",
     ]
 
 
-def accuracy_by_class(logits: np.ndarray, test: SampleSet) -> str:
-    """Return `"cat 61.0 %, dog …"` from logits `(n, classes)`."""
-    right = logits.argmax(1) == test.labels
-    shares = [right[test.labels == k].mean() for k in range(len(test.class_names))]
-    return ", ".join(f"{n} {s:.1%}" for n, s in zip(test.class_names, shares, strict=True))
-
-
 def generator_measures(study: Study, name: str) -> list[str]:
-    """Return what notebook 03 has measured of the generator's images, if it has."""
-    if study.manifest.entry("evaluation") is None:
-        return ["- Not evaluated: run notebook 03"]
-    folder = study.path("evaluation")
-    whole = pd.read_csv(folder / "metrics.csv").query("set == @name and against == 'real test'")
-    by_class = agreement_by_class(pd.read_csv(folder / "per_class.csv", dtype={"class": str}), name)
+    """Return what the notebooks have measured of a generator's images and exported files."""
     lines = []
-    for row in whole.itertuples():
+    if study.manifest.entry("evaluation") is None:
+        lines.append("Not evaluated: run notebook 03")
+    else:
+        lines += image_measures(study.path("evaluation"), name)
+    if name == "student" and study.manifest.entry("image_generator") is not None:
+        formats = pd.read_csv(study.path("image_generator") / "check.csv").set_index("format")
+        int8 = formats.loc["int8"]
         lines.append(
-            f"- FID {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to {row.n_against:,} "
-            f"real test images, from {row.n:,}, in the features of {row.extractor}; label "
-            f"agreement {row.label_agreement:.1%}, precision {row.precision:.1%}, recall "
-            f"{row.recall:.1%}"
+            f"In INT8 the pixels differ from float32's by {int8.mean_difference:.1f} of 255 grey "
+            f"levels on average, by {int8.quantile_difference:.0f} or more in one pixel of 1,000, "
+            f"by {int8.largest_difference:.0f} at most"
         )
-    return [*lines, f"- Label agreement by class: {by_class}"]
+    return lines
 
 
-def agreement_by_class(per_class: pd.DataFrame, name: str) -> str:
-    """Return `"cat 61.0%, dog …"` of the set `name` from notebook 03's table by class."""
-    rows = per_class.query("set == @name and against == 'real train'")
-    pairs = zip(rows["class"], rows["label_agreement"], strict=True)
-    return ", ".join(f"{label} {share:.1%}" for label, share in pairs)
+def image_measures(folder: Path, name: str) -> list[str]:
+    """Return notebook 03's measures of the set `name` from the artifact in `folder`."""
+    whole = pd.read_csv(folder / "metrics.csv").query("set == @name and against == 'real test'")
+    lines = [
+        f"FID {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to {row.n_against:,} real "
+        f"test images, from {row.n:,}, in the features of {row.extractor}; label agreement "
+        f"{row.label_agreement:.1%}, precision {row.precision:.1%}, recall {row.recall:.1%}"
+        for row in whole.itertuples()
+    ]
+    classes = pd.read_csv(folder / "per_class.csv", dtype={"class": str})
+    classes = classes.query("set == @name and against == 'real train'")
+    by_class = shares(classes["class"], classes["label_agreement"])
+    return [*lines, f"Label agreement by class: {by_class}"]
 
 
-def half_precision(name: str, source: Path, target: Path) -> str:
+def shares(names, values) -> str:
+    """Write shares by class: `"cat 61.0%, dog 70.2%"`."""
+    return ", ".join(f"{name} {value:.1%}" for name, value in zip(names, values, strict=True))
+
+
+def half_precision(role: Role, source: Path, target: Path) -> str:
     """Return how far the images of the rounded weights are from those of the exact ones."""
-    load, generate = GENERATORS[name]
-    exact, rounded = load(source), load(target)
+    exact, rounded = role.load(source), role.load(target)
     z = torch.randn(CHECK_IMAGES, exact.z_dim, generator=torch_generator(1, "half precision"))
     labels = torch.arange(CHECK_IMAGES) % exact.c_dim
-    images = [generate(network, z, labels).astype(np.float32) for network in (exact, rounded)]
+    images = [role.generate(network, z, labels).astype(float) for network in (exact, rounded)]
     difference = np.abs(images[0] - images[1])
     return (
-        f"- Half precision: over {CHECK_IMAGES} images the pixels differ from float32's by "
+        f"Half precision: over {CHECK_IMAGES} images the pixels differ from float32's by "
         f"{difference.mean():.3f} of 255 grey levels on average, {difference.max():.0f} at most"
     )
-
-
-GENERATORS: dict[str, tuple[Callable, Callable]] = {
-    "teacher": (teacher.load_teacher, teacher.generate),
-    "student": (student.load_student, student.generate),
-}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lib.publish.weights", description=__doc__)
-    parser.add_argument("profile", type=Path, help="a profile's YAML file")
-    try:
-        publish_weights(validate(read_profile(parser.parse_args(arguments).profile)))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

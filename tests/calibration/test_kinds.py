@@ -18,7 +18,8 @@ from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.comparison.factors import usable_cells
 from lib.data.samples import SampleSet
-from lib.publish.sets import card_text, data_card
+from lib.publish.cards import render_card
+from lib.publish.sets import data_card
 from lib.study.params import read_profile, validate
 
 NAMES = ["ant", "bee", "cat"]
@@ -133,7 +134,8 @@ def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
     name = "calibration-black"
     card = data_card(samples, tmp_path / name, name, entry, params)
     assert "made by the study's code alone" in card["licence"]
-    assert "Images without light." in card_text(card) and "show no classes" in card_text(card)
+    text = render_card("set.md.j2", **card)
+    assert "Images without light." in text and "show no classes" in text
     assert set_colours(["real", "black"])["black"] == "#000000"
     table = pd.DataFrame({"calibration_set": ["real", "black"], "method": "default"})
     table = table.assign(status="ok", agreement=1.0)

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import yaml
 from torchvision.datasets import ImageFolder
 
 from lib.calibration.kinds import make_calibration_set
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, hash_tree, read_json, replace_folder, sha256_file
 from lib.data.samples import SampleSet
-from lib.publish.sets import licence, main, publish_sets
+from lib.publish.cards import licence
+from lib.publish.sets import publish_sets
 from lib.study import study as study_module
 from lib.study.output_folder import output_folder
 from lib.study.params import read_profile, validate
@@ -73,6 +73,9 @@ def test_the_card_says_what_is_there(params):
         assert sha256_file(root / "calibration-noise" / "samples" / name) == value
     text = (root / "calibration-noise" / "README.md").read_text()
     assert "Apache License 2.0" in text and card["sha256"]["samples.json"] in text
+    assert "- Images a class: ant 2, bee 2 (the images show no classes" in text
+    assert "\n- `samples/`: safetensors with `images`, `labels`; `images/<class>/NNNNN.png`" in text
+    assert "- Made from: nothing else\n- Made with: " in text
     assert read_json(root / "calibration-zeroq/vgg11_bn/card.json")["name"].endswith("vgg11_bn")
 
 
@@ -108,21 +111,20 @@ def test_a_set_that_was_made_anew_is_published_anew(params):
     assert len(list((root / "calibration-noise" / "images").rglob("*.png"))) == 2
 
 
-def test_faults_are_one_line(params, tmp_path, capsys):
+def test_faults_are_named(params, tmp_path):
     damaged = output_folder(params) / "artifacts/student_samples/samples.json"
     damaged.write_text("{}")
     with pytest.raises(StudyError, match="student_samples.*damaged"):
         publish_sets(params)
-    profile = tmp_path / "mine.yaml"
-    profile.write_text(yaml.safe_dump(TINY | {"output_dir": str(tmp_path / "empty")}))
-    assert main([str(profile)]) == 1
-    assert "holds no image sets: run the study first" in capsys.readouterr().err
+    empty = validate(TINY | {"output_dir": str(tmp_path / "empty")})
+    with pytest.raises(StudyError, match="holds no image sets: run the study first"):
+        publish_sets(empty)
 
 
 def test_terms_follow_the_data_and_the_teacher():
     digits = validate(TINY)
     official = validate(TINY | {"teacher": "official"})
-    assert "CC BY 4.0" in licence("real", digits) and "CC BY 4.0" in licence("student", digits)
-    assert "NVIDIA" not in licence("student", digits)
-    assert "NVIDIA" in licence("student", official) and "NVIDIA" not in licence("real", official)
-    assert "Apache" in licence("fractal", official)
+    assert "CC BY 4.0" in licence("data", digits) and "CC BY 4.0" in licence("generator", digits)
+    assert "NVIDIA" not in licence("generator", digits)
+    assert "NVIDIA" in licence("generator", official) and "NVIDIA" not in licence("data", official)
+    assert "Apache" in licence("code", official)

@@ -18,7 +18,6 @@ from lib.publish.weights import (
     generator_measures,
     half,
     hardware,
-    main,
     publish_weights,
     training_time,
 )
@@ -101,7 +100,9 @@ def test_cards_say_what_the_files_are(params):
     for path in publish_weights(params):
         card = path.with_suffix(".md").read_text()
         assert sha256_file(path) in card and "CC BY 4.0" in card and "- Data: digits" in card
-        assert "Hardware" in card and "Half precision" in card and "nan" not in card
+        assert "Hardware" in card and "- Half precision" in card and "nan" not in card
+        room = {"teacher": "teacher", "student": "student"}.get(path.stem, "classifiers")
+        assert f"- Load: `from lib.{room} import load_" in card and f"`lib.{room}." in card
     assert "Top-1 accuracy" in (path.parent / "resnet20_x0_5.md").read_text()
     for name in ("teacher", "student"):
         card = (path.parent / f"{name}.md").read_text()
@@ -119,11 +120,14 @@ def test_cards_tell_what_was_measured_of_a_generator(tmp_path):
     pd.DataFrame([measured]).to_csv(tmp_path / "metrics.csv", index=False)
     parts = [measured | {"against": "real train", "class": name} for name in ("cat", "7")]
     pd.DataFrame(parts).to_csv(tmp_path / "per_class.csv", index=False)
+    int8 = {"format": "int8", "mean_difference": 0.74, "quantile_difference": 6.1}
+    pd.DataFrame([int8 | {"largest_difference": 10.0}]).to_csv(tmp_path / "check.csv", index=False)
     manifest = SimpleNamespace(entry=lambda name: {"notebook": "03_evaluation"})
     study = SimpleNamespace(manifest=manifest, path=lambda name: tmp_path)
     lines = generator_measures(study, "student")
     assert "FID 0.500 (0.500 to 0.500) to 50 real test images, from 100" in lines[0]
-    assert lines[1] == "- Label agreement by class: cat 75.0%, 7 75.0%"
+    assert lines[1] == "Label agreement by class: cat 75.0%, 7 75.0%"
+    assert "float32's by 0.7 of 255 grey levels on average, by 6 or more in one" in lines[2]
 
 
 def test_terms_follow_what_a_network_was_made_from(params):
@@ -163,8 +167,3 @@ def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch
     study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
     with pytest.raises(StudyError, match="no trained network"):
         publish_weights(validate(values))
-
-
-def test_command_line_names_faults(capsys, tmp_path):
-    assert main([str(tmp_path / "none.yaml")]) == 1
-    assert "none.yaml" in capsys.readouterr().err
