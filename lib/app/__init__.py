@@ -5,7 +5,7 @@ import lazy_loader
 EXPORTS = {
     "export": ["export_generator", "export_student", "publish_generator"],
     "generator": ["ImageGenerator"],
-    "requests": ["ImagesRequest", "PathRequest", "interpolate"],
+    "requests": ["ImagesRequest", "PathRequest"],
     "serve": ["serve_app"],
     "widgets": ["generator_widgets"],
 }

@@ -57,6 +57,11 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_csv(path: Path | str, table: Any) -> None:
+    """Write a pandas `table` without its index, floats to six digits, atomically."""
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as JSON with sorted keys, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

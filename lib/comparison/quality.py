@@ -8,7 +8,7 @@ import pandas as pd
 from lib.common.files import write_text
 from lib.common.seeds import numpy_generator
 from lib.data.samples import RECORD, SampleSet
-from lib.evaluation.extractors import classifier_extractor, extract
+from lib.evaluation.features import classifier_extractor, extract
 from lib.evaluation.frechet import frechet_distance
 
 QUALITY = "quality.csv"

@@ -3,11 +3,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.classifiers.options import ClassifierOptions
-from lib.classifiers.training import accuracy, load_classifier, predict, train_classifier
-from lib.common.files import write_text
+from lib.classifiers.training import (
+    WEIGHTS,
+    accuracy,
+    load_classifier,
+    predict,
+    train_classifier,
+)
+from lib.common.files import write_csv
 from lib.common.statistics import wilson_interval
 from lib.data.samples import SampleSet
 from lib.evaluation.features import first_per_class
@@ -35,21 +42,17 @@ def classification_accuracy_scores(
     trained.
     """
     real, rows = SampleSet.load(test), []
-    for index, (name, folder) in enumerate(sets.items()):
-        samples = SampleSet.load(folder)
-        smallest = min((samples.labels == k).sum() for k in range(len(samples.class_names)))
-        work = out / f"{index}"
-        if not (work / "network").exists():
-            first_per_class(samples, min(per_class, smallest)).save(work / "images")
-            (work / "training").mkdir(exist_ok=True)
-            given = {"name": name, "seed": seed, "options": options, "device": device}
-            train_classifier(work / "training", real=work / "images", **given)
-            (work / "training").rename(work / "network")
-        logits = predict(load_classifier(work / "network", device), real.images)
-        score = accuracy(logits, real.labels)
+    for index, (source, folder) in enumerate(sets.items()):
+        samples, work = SampleSet.load(folder), out / f"{index}"
+        each = min(per_class, np.bincount(samples.labels, minlength=len(samples.class_names)).min())
+        if not (work / WEIGHTS).exists():
+            first_per_class(samples, each).save(work / "images")
+            training = {"name": name, "seed": seed, "options": options, "device": device}
+            train_classifier(work, real=work / "images", **training)
+        score = accuracy(predict(load_classifier(work, device), real.images), real.labels)
         low, high = wilson_interval(round(score * len(real)), len(real), confidence=confidence)
-        row = {"trained on": name, "n": len(samples.class_names) * min(per_class, smallest)}
-        rows.append(row | {"n_test": len(real), "score": score, "low": low, "high": high})
+        row = {"trained on": source, "n": len(samples.class_names) * each, "n_test": len(real)}
+        rows.append(row | {"score": score, "low": low, "high": high})
     for index in range(len(sets)):
         shutil.rmtree(out / f"{index}")
-    write_text(out / SCORES, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    write_csv(out / SCORES, pd.DataFrame(rows))

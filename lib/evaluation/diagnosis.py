@@ -3,17 +3,33 @@
 Every threshold is relative to what the real test images show in the same measurement.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import confusion_matrix
 
 from lib.common.errors import StudyError
-from lib.common.files import read_json, write_json, write_text
-from lib.evaluation.evidence import Evidence, Examined, gather, real_spacing
+from lib.common.files import read_json, write_csv, write_json
+from lib.data.samples import SampleSet
+from lib.evaluation.features import FeatureSet, first_per_class
+from lib.evaluation.neighbours import (
+    NEAR_COPY,
+    by_class,
+    copy_ratios,
+    distinct_share,
+    nearest_spacing,
+    pairwise_distance,
+    precision_recall,
+)
 
+MOST = 2000  # images of a set that are examined
+TWIN = 0.25  # images of a class nearer than this part of the real images' spacing count as one
 COPIES = 0.05  # share of near copies, beyond twice that among the real test images
 COLLAPSED = 0.25  # of the test images' share of distinct images, or of their features' diversity
+NARROW = 0.5  # of the test images' recall
 UNREAL, REAL = 0.5, 0.75  # of the test images' precision: below, or from where images look real
 DISTANT, NEAR = 1.5, 1.2  # times their distance to the nearest training image: above, or up to
 WRONG = 0.75  # of the evaluator's accuracy on them
@@ -43,16 +59,22 @@ def examine(
         for name, folder in samples.items()
         if name != "real train"
     }
-    spacing = real_spacing(sets["real test"])
+    test, names = sets["real test"], train.features.class_names
+    spacing = by_class(nearest_spacing, test.pixels, test.features.labels, len(names))
     evidence = {name: gather(found, train, spacing, neighbours) for name, found in sets.items()}
-    test, names = evidence["real test"], train.features.class_names
-    made = {name: found for name, found in evidence.items() if name != "real test"}
+    real = evidence["real test"]
     findings = [
-        {"set": name, "faults": diagnose(name, found, test, names)} for name, found in made.items()
+        {"set": name, "faults": diagnose(name, found, real)}
+        for name, found in evidence.items()
+        if name != "real test"
     ]
-    write_text(out / CHECKS, checks_table(evidence).to_csv(index=False, float_format="%.6g"))
-    table = diversity_table(evidence, names)
-    write_text(out / DIVERSITY, table.to_csv(index=False, float_format="%.6g"))
+    checks = pd.DataFrame({"set": name} | vars(found) for name, found in evidence.items())
+    write_csv(out / CHECKS, checks.drop(columns="classes"))
+    parts = [found.classes.assign(set=name) for name, found in evidence.items()]
+    for part in parts:
+        part["against_real"] = part["feature_distance"] / real.classes["feature_distance"]
+    columns = ["set", "class", "feature_distance", "pixel_distance", "against_real", "distinct"]
+    write_csv(out / DIVERSITY, pd.concat(parts)[columns])
     write_json(out / FINDINGS, findings)
 
 
@@ -61,16 +83,103 @@ def load_findings(folder: Path) -> dict[str, list[str]]:
     return {entry["set"]: entry["faults"] for entry in read_json(folder / FINDINGS)}
 
 
-def diagnose(name: str, found: Evidence, real: Evidence, class_names: list[str]) -> list[str]:
+@dataclass(frozen=True)
+class Examined:
+    """Images `(n, 3, 32, 32) uint8` and the features of the same images."""
+
+    images: np.ndarray
+    features: FeatureSet
+
+    @staticmethod
+    def load(samples: Path, features: Path, per_class: int | None = None) -> "Examined":
+        """Read both; `per_class` as the features were taken. Other images are a `StudyError`."""
+        found, chosen = FeatureSet.load(features), SampleSet.load(samples)
+        chosen = chosen if per_class is None else first_per_class(chosen, per_class)
+        if not np.array_equal(chosen.labels, found.labels):
+            raise StudyError(f"{features} are not of the images in {samples}: extract them again")
+        return Examined(chosen.images, found)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Images as rows `(n, 3072) float32` in [0, 1]."""
+        return np.divide(self.images.reshape(len(self.images), -1), 255, dtype=np.float32)
+
+    def some(self, most: int = MOST) -> "Examined":
+        """Return about `most` images at most, the first of each class."""
+        labels, classes = self.features.labels, len(self.features.class_names)
+        each = max(2, most // classes)
+        index = np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(classes)])
+        return Examined(self.images[np.sort(index)], self.features.at(np.sort(index)))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Measurements of one set; those of classes with fewer than 2 images are NaN."""
+
+    n: int
+    near_copies: float  # share of images with a training image at half its usual spacing or less
+    pixel_ratio: float  # median of `copy_ratios` of pixels
+    feature_ratio: float  # median of `copy_ratios` of features
+    precision: float  # over all classes, against 10,000 training images at most
+    recall: float  # of these training images
+    label_agreement: float  # share of images in which the evaluator sees the wanted class
+    renamed_agreement: float  # the same if the classes were renamed in the best way
+    distinct: float  # share of images without an earlier near twin; these four: means over classes
+    diversity: float  # mean distance of features within a class
+    classes: pd.DataFrame
+    """A row a class: class, feature_distance, pixel_distance, distinct, renamed (true or false)."""
+
+
+def gather(examined: Examined, train: Examined, spacing: np.ndarray, neighbours: int) -> Evidence:
+    """Measure a set against the training images.
+
+    `spacing (classes,)` is how far a real image's pixels are from its nearest in each class.
+    """
+    found, pixels, labels = examined.features, examined.pixels, examined.features.labels
+    k = len(spacing)
+    ratios = [copy_ratios(pixels, train.pixels)]
+    ratios.append(copy_ratios(found.features, train.features.features))
+    reference = train.some(5 * MOST).features.features
+    precision, recall = precision_recall(found.features, reference, neighbours=neighbours)
+    share = confusion_matrix(labels, found.predicted, labels=range(k), normalize="true")
+    renamed, present = linear_sum_assignment(-share)[1], np.isin(range(k), labels)
+    classes = pd.DataFrame(
+        {
+            "class": found.class_names,
+            "feature_distance": by_class(pairwise_distance, found.features, labels, k),
+            "pixel_distance": by_class(pairwise_distance, pixels, labels, k),
+            "distinct": by_class(distinct_share, pixels, labels, k, TWIN * spacing),
+            "renamed": renamed != np.arange(k),
+        }
+    )
+    classes.loc[np.isnan(spacing), "distinct"] = np.nan
+    return Evidence(
+        n=len(labels),
+        near_copies=float(np.mean(np.minimum(*ratios) < NEAR_COPY)),
+        pixel_ratio=float(np.median(ratios[0])),
+        feature_ratio=float(np.median(ratios[1])),
+        precision=precision,
+        recall=recall,
+        label_agreement=float(np.diagonal(share)[present].mean()),
+        renamed_agreement=float(share[np.arange(k), renamed][present].mean()),
+        distinct=classes["distinct"].mean(),
+        diversity=classes["feature_distance"].mean(),
+        classes=classes,
+    )
+
+
+def diagnose(name: str, found: Evidence, real: Evidence) -> list[str]:
     """Return a sentence for each fault of the set `name`, beside the real test images' evidence.
 
-    The faults: it "copies training images", "has collapsed", its "labels do not match" although
-    the images look real or fit after renaming, it "does not look like the real images".
+    The faults: it "copies training images", "has collapsed" in classes or "covers only a part of
+    the real images", its "labels do not match" although the images look real or fit after
+    renaming, it "does not look like the real images".
     """
-    faults = [_unreal(name, found, real), _copies(name, found, real)]
-    faults.append(_collapsed(name, found, real, class_names))
-    faults.append(_labels(name, found, real, class_names))
-    return [fault for fault in faults if fault]
+    unreal, copies = _unreal(name, found, real), _copies(name, found, real)
+    collapsed = _collapsed(name, found, real)
+    narrow = None if unreal or collapsed else _narrow(name, found, real)
+    labels = _labels(name, found, real)
+    return [fault for fault in (unreal, copies, collapsed, narrow, labels) if fault]
 
 
 def _unreal(name: str, found: Evidence, real: Evidence) -> str | None:
@@ -78,8 +187,8 @@ def _unreal(name: str, found: Evidence, real: Evidence) -> str | None:
         return None
     return (
         f"{name} does not look like the real images: precision {found.precision:.0%} (real test "
-        f"{real.precision:.0%}), {_distance(found, real):.1f} times as far from the nearest "
-        "training image"
+        f"{real.precision:.0%}), recall {found.recall:.0%} ({real.recall:.0%}), "
+        f"{_distance(found, real):.1f} times as far from the nearest training image"
     )
 
 
@@ -104,22 +213,30 @@ def _copies(name: str, found: Evidence, real: Evidence) -> str | None:
     )
 
 
-def _collapsed(name: str, found: Evidence, real: Evidence, class_names: list[str]) -> str | None:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        diversity = found.diversity / real.diversity
-        few = (found.distinct < COLLAPSED * real.distinct) | (diversity < COLLAPSED)
+def _collapsed(name: str, found: Evidence, real: Evidence) -> str | None:
+    own, usual = found.classes, real.classes
+    diversity = own["feature_distance"] / usual["feature_distance"]
+    few = (own["distinct"] < COLLAPSED * usual["distinct"]) | (diversity < COLLAPSED)
     if not few.any():
         return None
     return (
-        f"{name} has collapsed in {_classes(few, class_names)}: {found.distinct[few].mean():.0%} "
-        f"of its images there are distinct (real test {np.nanmean(real.distinct):.0%}), their "
-        f"features {np.nanmean(diversity[few]):.2f} times as diverse as real ones"
+        f"{name} has collapsed in {_classes(own[few])}: {own.loc[few, 'distinct'].mean():.0%} "
+        f"of its images there are distinct (real test {real.distinct:.0%}), their "
+        f"features {diversity[few].mean():.2f} times as diverse as real ones"
     )
 
 
-def _labels(name: str, found: Evidence, real: Evidence, class_names: list[str]) -> str | None:
+def _narrow(name: str, found: Evidence, real: Evidence) -> str | None:
+    if found.recall >= NARROW * real.recall:
+        return None
+    return (
+        f"{name} covers only a part of the real images: {found.recall:.0%} of them have one of its "
+        f"images nearby in feature space (recall; real test {real.recall:.0%})"
+    )
+
+
+def _labels(name: str, found: Evidence, real: Evidence) -> str | None:
     seen, expected = found.label_agreement, real.label_agreement
-    moved = found.renamed != np.arange(len(class_names))
     gain = found.renamed_agreement - seen
     exchanged = gain > EXCHANGED and found.renamed_agreement > WRONG * expected
     if not exchanged and not (seen < WRONG * expected and _looks_real(found, real, REAL, NEAR)):
@@ -130,38 +247,12 @@ def _labels(name: str, found: Evidence, real: Evidence, class_names: list[str]) 
     )
     if not exchanged:
         return f"{text}, while {found.precision:.0%} of them lie among real ones in its features"
-    return f"{text}; with {_classes(moved, class_names)} renamed, in {found.renamed_agreement:.0%}"
+    renamed = _classes(found.classes[found.classes["renamed"]])
+    return f"{text}; with {renamed} renamed, in {found.renamed_agreement:.0%}"
 
 
-def _classes(chosen: np.ndarray, class_names: list[str], most: int = 5) -> str:
-    """Name the chosen classes, or count them where they are many."""
-    names = [class_names[index] for index in np.flatnonzero(chosen)]
-    if len(names) > most:
-        return f"{len(names)} of {len(class_names)} classes"
-    return f"class{'es' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def checks_table(evidence: dict[str, Evidence]) -> pd.DataFrame:
-    """Return one row a set, means over the classes."""
-    columns = ("n", "near_copies", "pixel_ratio", "feature_ratio", "precision", "label_agreement")
-    return pd.DataFrame(
-        [
-            {"set": name}
-            | {column: getattr(found, column) for column in columns}
-            | {"renamed_agreement": found.renamed_agreement}
-            | {"distinct": np.nanmean(found.distinct), "diversity": np.nanmean(found.diversity)}
-            for name, found in evidence.items()
-        ]
-    )
-
-
-def diversity_table(evidence: dict[str, Evidence], class_names: list[str]) -> pd.DataFrame:
-    """Return one row for each set and class: distances within it, and those of real test images."""
-    rows = []
-    for name, found in evidence.items():
-        for index, label in enumerate(class_names):
-            row = {"set": name, "class": label, "feature_distance": found.diversity[index]}
-            row |= {"pixel_distance": found.pixel_diversity[index]}
-            row |= {"against_real": found.diversity[index] / evidence["real test"].diversity[index]}
-            rows.append(row | {"distinct": found.distinct[index]})
-    return pd.DataFrame(rows)
+def _classes(chosen: pd.DataFrame, most: int = 5) -> str:
+    """Name the classes of these rows, or count them where they are many."""
+    if len(chosen) > most:
+        return f"{len(chosen)} classes"
+    return f"class{'es' if len(chosen) > 1 else ''} {', '.join(chosen['class'])}"

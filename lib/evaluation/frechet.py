@@ -9,12 +9,12 @@ features leave Σ singular.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy import stats
 
 from lib.common.seeds import numpy_generator
-from lib.evaluation.matrices import Matrix, as_pair, random_groups
+from lib.evaluation.matrices import Matrix, as_pair, jackknife_interval, random_groups
 
 BLOCK = 4096  # rows that are decomposed at once
 SPLITS = (1, 2, 4, 5)  # into so many disjoint parts both sets are split, to extrapolate
@@ -46,25 +46,13 @@ class Moments:
         return Moments(n, mean, _reduced([part.factor for part in parts] + rows))
 
 
-@dataclass(frozen=True)
-class FrechetEstimate:
-    """FID of the sets as they are and at infinite n, each with an interval; NaN where unknown."""
-
-    fid: float
-    fid_low: float
-    fid_high: float
-    fid_infinite: float
-    fid_infinite_low: float
-    fid_infinite_high: float
-
-
 def frechet_distance(features: Matrix, reference: Matrix) -> float:
     """Return the Fréchet distance of features `(n, d)` and `(m, d)`; n, m ≥ 2.
 
     Raises `StudyError` for other shapes, fewer rows, NaN or infinity.
     """
-    first, second = as_pair(features, reference)
-    return moments_distance(Moments.of(first.double().numpy()), Moments.of(second.double().numpy()))
+    first, second = as_pair(features, reference, dtype=np.float64)
+    return moments_distance(Moments.of(first), Moments.of(second))
 
 
 def moments_distance(first: Moments, second: Moments) -> float:
@@ -85,8 +73,8 @@ def frechet_estimate(
     groups: int = 20,
     confidence: float = 0.95,
     seed: int = 0,
-) -> FrechetEstimate:
-    """Return FID and FID at infinite n, with jackknife intervals.
+) -> dict[str, float]:
+    """Return `fid` and, at infinite n, `fid_infinite`, each with an interval `_low`, `_high`.
 
     FID of finite sets is too large by about c/n. Following Chong & Forsyth 2020, FID is measured
     at several sizes and the line through FID against 1/n is read at 1/n = 0; here the sizes are
@@ -98,72 +86,42 @@ def frechet_estimate(
     images, so that each has fewer distinct ones and the bias c/n comes in a second time; its
     interval lies above the estimate. The interval of FID is one for sets of this size.
     """
-    pair = [matrix.double().numpy() for matrix in as_pair(features, reference)]
+    pair = as_pair(features, reference, dtype=np.float64)
     n, d = min(map(len, pair)), pair[0].shape[1]
     groups = max(1, min(groups, n // 2))
+    splits = [k for k in SPLITS if 2 * k <= groups and n // k > d]
     rng = numpy_generator(seed, "frechet groups")
     parts = [
         [Moments.of(matrix[index]) for index in random_groups(len(matrix), groups, rng)]
         for matrix in pair
     ]
-    splits = [k for k in SPLITS if 2 * k <= groups and n // k > d]
-    splits = splits if len(splits) > 2 else [1]
-    cells = {
-        (k, part): _distance_of(parts, range(part, groups, k)) for k in splits for part in range(k)
-    }
-    whole = _extrapolated(cells, splits, groups, None)
-    without = [
-        _extrapolated(_leave_out(cells, parts, splits, groups, group), splits, groups, group)
-        for group in range(groups if groups > 1 else 0)
-    ]
-    low, high = jackknife_interval(np.array(whole), np.array(without), confidence)
+
+    @cache
+    def distance(chosen: tuple[int, ...]) -> float:
+        first, second = (Moments.merged([side[group] for group in chosen]) for side in parts)
+        return moments_distance(first, second)
+
+    def estimates(left_out: int | None) -> tuple[float, float]:
+        """Return FID without a group, and the intercept of mean FID against 1/size."""
+        kept = [group for group in range(groups) if group != left_out]
+        whole = distance(tuple(kept))
+        if len(splits) < 3:
+            return whole, np.nan
+        inverse, means = [], []
+        for k in splits:
+            chosen = [tuple(group for group in kept if group % k == part) for part in range(k)]
+            inverse.append(np.mean([1 / len(part) for part in chosen]))
+            means.append(np.mean([distance(part) for part in chosen]))
+        return whole, float(np.polyfit(inverse, means, 1)[1])
+
+    whole = np.array(estimates(None))
+    without = np.array([estimates(group) for group in range(groups if groups > 1 else 0)])
+    low, high = jackknife_interval(whole, without, confidence)
+    names = ("fid", "fid_low", "fid_high", "fid_infinite", "fid_infinite_low", "fid_infinite_high")
     values = (whole[0], max(low[0], 0.0), high[0], whole[1], low[1], high[1])
-    return FrechetEstimate(*map(float, values))
-
-
-def jackknife_interval(
-    whole: np.ndarray, without: np.ndarray, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the t interval around estimates `(k,)` from those without each group `(groups, k)`.
-
-    Variance: (g - 1)/g Σ (θ₋ᵢ - mean)², g - 1 degrees of freedom. One group or none: NaN.
-    """
-    groups = len(without)
-    if groups < 2:
-        return np.full_like(whole, np.nan), np.full_like(whole, np.nan)
-    error = np.sqrt((groups - 1) * without.var(axis=0))
-    reach = stats.t.ppf((1 + confidence) / 2, groups - 1) * error
-    return whole - reach, whole + reach
+    return dict(zip(names, map(float, values), strict=True))
 
 
 def _reduced(rows: list[np.ndarray]) -> np.ndarray:
     """Return R `(min(n, d), d)` of the QR decomposition of the stacked rows `(n, d)`."""
     return np.linalg.qr(np.concatenate(rows), mode="r")
-
-
-def _distance_of(parts: list[list[Moments]], chosen: Sequence[int]) -> float:
-    first, second = (Moments.merged([side[group] for group in chosen]) for side in parts)
-    return moments_distance(first, second)
-
-
-def _leave_out(cells: dict, parts: list, splits: list[int], groups: int, group: int) -> dict:
-    """Return the distances without `group`: it lies in one part of each split."""
-    changed = dict(cells)
-    for k in splits:
-        rest = [other for other in range(group % k, groups, k) if other != group]
-        changed[k, group % k] = _distance_of(parts, rest)
-    return changed
-
-
-def _extrapolated(
-    cells: dict, splits: list[int], groups: int, left_out: int | None
-) -> tuple[float, float]:
-    """Return FID of the whole sets and the intercept of mean FID against 1/size over `splits`."""
-    if len(splits) < 3:
-        return cells[1, 0], np.nan
-    inverse, distance = [], []
-    for k in splits:
-        sizes = [len(set(range(part, groups, k)) - {left_out}) for part in range(k)]
-        inverse.append(np.mean(1 / np.array(sizes)))
-        distance.append(np.mean([cells[k, part] for part in range(k)]))
-    return cells[1, 0], float(np.polyfit(inverse, distance, 1)[1])

@@ -17,7 +17,7 @@ def tsne_map(features: Matrix, seed: int = 0) -> np.ndarray:
 
     Any n ≥ 1: the perplexity is lowered for few images, and fewer than 4 lie in a row.
     """
-    features = as_matrix(features, "features", least=1).double().numpy()
+    features = as_matrix(features, "features", least=1).astype(np.float64)
     n = len(features)
     if n < 4:
         return np.column_stack([(np.arange(n) + 0.5) / n, np.full(n, 0.5)])

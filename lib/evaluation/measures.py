@@ -1,16 +1,31 @@
-"""FID, IS, KID, precision and recall of features and logits, with intervals.
+"""FID, IS, KID, precision and recall of sets of images, with intervals; the evaluation's tables.
 
 Such numbers depend on the number of images, the split, the extractor and the resizing: none may
 be compared with a number that differs in one of them.
 """
 
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch_fidelity.metric_isc import isc_features_to_metric
+
 from lib.common.errors import StudyError
+from lib.common.files import write_csv
 from lib.common.statistics import wilson_interval
+from lib.evaluation.features import FeatureSet
 from lib.evaluation.frechet import frechet_estimate
-from lib.evaluation.inception_score import inception_score, inception_score_interval
 from lib.evaluation.kid import kernel_distance, kernel_distance_interval
-from lib.evaluation.matrices import Matrix, as_matrix, as_pair
+from lib.evaluation.matrices import Matrix, as_matrix
 from lib.evaluation.neighbours import precision_recall
+
+REAL = ("real train", "real test")
+METRICS, PER_CLASS = "metrics.csv", "per_class.csv"
+FEW = 3  # images of a class, or fewer, have no measures of their own
+PARTS = 10  # disjoint parts of the images that the inception score is taken on
 
 
 def fidelity(
@@ -34,41 +49,113 @@ def fidelity(
     of a jackknife over `groups` groups, for IS of its ten disjoint parts, for precision and recall
     Wilson's with the neighbourhoods held fixed.
     """
-    features, reference = as_pair(features, reference)
-    fewest = min(len(features), len(reference))
-    if fewest <= neighbours:
-        raise StudyError(f"{fewest} images are too few for {neighbours} neighbours: take more")
-    if logits is not None and len(as_matrix(logits, "logits")) != len(features):
-        raise StudyError(f"{len(logits)} rows of logits for {len(features)} of features")
-    draws = seed % 2**32  # as torch-fidelity's rng_seed
+    shares = precision_recall(features, reference, neighbours=neighbours)
+    n, m, draws = len(features), len(reference), seed % 2**32  # torch-fidelity's seeds
     options = {"groups": groups, "confidence": confidence, "seed": seed}
-    result = vars(frechet_estimate(features, reference, **options)).copy()
+    result = frechet_estimate(features, reference, **options)
     if logits is not None:
-        result |= _score(logits, draws, confidence)
+        if len(logits) != n:
+            raise StudyError(f"{len(logits)} rows of logits for {n} of features")
+        mean, std = inception_score(logits, seed=draws)
+        reach = stats.t.ppf((1 + confidence) / 2, PARTS - 1) * std / math.sqrt(PARTS - 1)
+        result |= {"is_mean": mean, "is_std": std, "is_low": mean - reach, "is_high": mean + reach}
+    size = min(kid_subset_size, n, m)
     mean, std = kernel_distance(
-        features,
-        reference,
-        subset_size=min(kid_subset_size, fewest),
-        subsets=kid_subsets,
-        seed=draws,
+        features, reference, subset_size=size, subsets=kid_subsets, seed=draws
     )
-    whole, low, high = kernel_distance_interval(features, reference, **options)
-    result |= {"kid_mean": mean, "kid_std": std, "kid": whole, "kid_low": low, "kid_high": high}
-    return result | _shares(features, reference, neighbours, confidence)
-
-
-def _score(logits: Matrix, seed: int, confidence: float) -> dict[str, float]:
-    mean, std = inception_score(logits, seed=seed)
-    low, high = inception_score_interval(mean, std, confidence=confidence)
-    return {"is_mean": mean, "is_std": std, "is_low": low, "is_high": high}
-
-
-def _shares(features, reference, neighbours: int, confidence: float) -> dict[str, float]:
-    values = precision_recall(features, reference, neighbours=neighbours)
-    result = {}
-    for name, value, n in zip(
-        ("precision", "recall"), values, (len(features), len(reference)), strict=True
-    ):
-        low, high = wilson_interval(round(value * n), n, confidence=confidence)
-        result |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    kid, low, high = kernel_distance_interval(features, reference, **options)
+    result |= {"kid_mean": mean, "kid_std": std, "kid": kid, "kid_low": low, "kid_high": high}
+    for name, share, count in zip(("precision", "recall"), shares, (n, m), strict=True):
+        result |= _share(name, round(share * count), count, confidence)
     return result
+
+
+def inception_score(logits: Matrix, *, seed: int) -> tuple[float, float]:
+    """Return mean and standard deviation of IS over `PARTS` disjoint parts of the images.
+
+    `logits (n, classes)`; n ≥ `PARTS`. IS is exp of the mean divergence between an image's
+    predicted classes and those of all, 1 … classes (Salimans et al. 2016). `seed`, below 2³²,
+    shuffles the images. IS grows with the number of images in a part: compare equal n only.
+    """
+    logits = as_matrix(logits, "logits")
+    if len(logits) < PARTS:
+        raise StudyError(f"{len(logits)} images are too few for IS over {PARTS} parts: take more")
+    result = isc_features_to_metric(torch.from_numpy(logits), splits=PARTS, rng_seed=seed)
+    return result["inception_score_mean"], result["inception_score_std"]
+
+
+def evaluate(out: Path, *, features: dict[str, Path], **options) -> None:
+    """Compare sets of images with the real ones; write `metrics.csv` and `per_class.csv` in `out`.
+
+    `features` maps names to folders of `extract_features`: `real train`, `real test` and the sets
+    to judge, such as `teacher` and `student`. All must come from one extractor. The real test
+    images are measured against the real training images, as the figure that a perfect generator
+    would reach, each set against both, and each later set against the first, its teacher. Every
+    row states set, class, what it is compared with, both numbers of images, extractor and
+    resizing. `options` are those of `fidelity`. Raises `StudyError` where a real set is missing or
+    extractors differ.
+    """
+    sets = {name: FeatureSet.load(folder) for name, folder in features.items()}
+    _check(sets)
+    whole, by_class = [], []
+    for name, other in comparisons(list(sets)):
+        pair = name, sets[name], other, sets[other]
+        whole.append(compare(*pair, **options))
+        labels = range(len(sets[name].class_names))
+        by_class += [compare(*pair, label, **options) for label in labels]
+    write_csv(out / METRICS, pd.DataFrame(whole))
+    write_csv(out / PER_CLASS, pd.DataFrame(by_class))
+
+
+def comparisons(names: list[str]) -> list[tuple[str, str]]:
+    """Return which set is compared with which."""
+    made = [name for name in names if name not in REAL]
+    pairs = [(REAL[1], REAL[0])] + [(name, real) for name in made for real in REAL]
+    return pairs + [(name, made[0]) for name in made[1:]]
+
+
+def compare(
+    name: str,
+    measured: FeatureSet,
+    against: str,
+    reference: FeatureSet,
+    label: int | None = None,
+    *,
+    neighbours: int = 3,
+    confidence: float = 0.95,
+    **options,
+) -> dict:
+    """Return one row: `measured` against `reference`, over all classes or within one.
+
+    Within a class there is no inception score, which rewards a variety of classes, and where either
+    set has `FEW` images of it or fewer, or not more than `neighbours`, none of the other figures.
+    """
+    row = {"set": name, "against": against, "class": "all"}
+    logits = measured.logits
+    if label is not None:
+        row["class"] = measured.class_names[label]
+        measured, reference = measured.of_class(label), reference.of_class(label)
+        logits = None
+    row |= {"n": len(measured), "n_against": len(reference)}
+    row |= {key: measured.info[key] for key in ("extractor", "resizing")}
+    few = min(len(measured), len(reference)) <= max(FEW, neighbours)
+    if label is None or not few:
+        pair = [part.features.astype(np.float64) for part in (measured, reference)]
+        options |= {"neighbours": neighbours, "confidence": confidence}
+        row |= fidelity(*pair, logits, **options)
+    right = int((measured.predicted == measured.labels).sum())
+    return row | _share("label_agreement", right, len(measured), confidence)
+
+
+def _share(name: str, count: int, n: int, confidence: float) -> dict[str, float]:
+    low, high = wilson_interval(count, n, confidence=confidence)
+    return {name: count / max(n, 1), f"{name}_low": low, f"{name}_high": high}
+
+
+def _check(sets: dict[str, FeatureSet]) -> None:
+    missing = [name for name in REAL if name not in sets]
+    if missing or len(sets) < 3:
+        raise StudyError(f"features of {' and '.join(missing or ['a set to judge'])} are missing")
+    for key in ("extractor", "resizing", "class_names"):
+        if any(features.info[key] != sets[REAL[0]].info[key] for features in sets.values()):
+            raise StudyError(f"the sets' features differ in {key}: take all from one extractor")

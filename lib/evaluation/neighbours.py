@@ -1,84 +1,90 @@
-"""Nearest neighbours in feature space: precision, recall, copies. Distances block by block."""
-
-from collections.abc import Iterator
+"""Nearest neighbours in a space of features or pixels: precision, recall, copies and diversity."""
 
 import numpy as np
 import torch
+from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.neighbors import NearestNeighbors
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.common.progress import progress
-from lib.evaluation.matrices import Matrix, as_pair
+from lib.evaluation.matrices import Matrix, as_matrix, as_pair
 
-BLOCK_ELEMENTS = 2**24  # distances that are held at once
-BLOCK_COLUMNS = 2**13  # columns that distances are taken to at once
+BLOCK = 1000  # rows whose distances to all others are held at once
+NEAR_COPY = 0.5
+"""An image is a near copy where its `copy_ratios` is below this; for new images it is about 1."""
 
 
 def precision_recall(
     features: Matrix, reference: Matrix, *, neighbours: int = 3
 ) -> tuple[float, float]:
-    """Return precision and recall of features `(n, d)` against `(m, d)`.
+    """Return precision and recall of features `(n, d)` against `(m, d)`, by torch-fidelity.
 
     Precision is the share of `features` within the ball of some reference row, which reaches to
     its neighbour number `neighbours` in the reference; recall the same with the roles changed
-    (Kynkäänniemi et al. 2019). The figures are torch-fidelity's; no n × m matrix is held.
+    (Kynkäänniemi et al. 2019). No n × m matrix is held.
     """
-    features, reference = as_pair(features, reference)
-    of_features = neighbour_distances(features, features, neighbours, "radii")
-    of_reference = neighbour_distances(reference, reference, neighbours, "radii")
-    precise, recalled, start = 0, torch.zeros(len(reference), dtype=torch.bool), 0
-    for block in distance_blocks(features, reference, "precision, recall"):
-        precise += (block <= of_reference).any(dim=1).sum().item()
-        recalled |= (block <= of_features[start : start + len(block), None]).any(dim=0)
-        start += len(block)
-    return precise / len(features), recalled.double().mean().item()
-
-
-def neighbour_distances(
-    some: torch.Tensor, rows: torch.Tensor, neighbour: int, desc: str = ""
-) -> torch.Tensor:
-    """Return, for `some` of the `rows (n, d)`, the distance to their neighbour no. `neighbour`.
-
-    Raises `StudyError` where there are not so many others.
-    """
-    if len(rows) <= neighbour:
-        raise StudyError(f"{len(rows)} images are too few for {neighbour} neighbours: take more")
-    return k_nearest(some, rows, neighbour + 1, desc)[0][:, -1]
+    pair = [torch.from_numpy(matrix) for matrix in as_pair(features, reference)]
+    fewest = min(map(len, pair))
+    if fewest <= neighbours:
+        raise StudyError(f"{fewest} images are too few for {neighbours} neighbours: take more")
+    options = {"prc_neighborhood": neighbours, "prc_batch_size": BLOCK, "save_cpu_ram": True}
+    found = prc_features_to_metric(*pair, **options, verbose=False)
+    n, m = map(len, pair)  # shares are rounded to float32 there
+    return round(found["precision"] * n) / n, round(found["recall"] * m) / m
 
 
 def nearest_neighbours(features: Matrix, reference: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each row, the index of the nearest reference row and its Euclidean distance."""
-    distances, index = k_nearest(*as_pair(features, reference, least=1), 1)
-    return index[:, 0].numpy(), distances[:, 0].numpy()
+    return pairwise_distances_argmin_min(*as_pair(features, reference, least=1))
 
 
-def k_nearest(
-    rows: torch.Tensor, columns: torch.Tensor, k: int, desc: str = ""
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the distances `(n, k)` of `rows` to their k nearest `columns (m, d)`, and the indices.
+def copy_ratios(points: Matrix, training: Matrix) -> np.ndarray:
+    """Return how much nearer points `(n, d)` lie to a training row than training rows to another.
 
-    Columns of bytes are converted to the rows' type block by block, never whole.
+    The distance to the nearest row of `training (m, d)`, divided by the distance of that row to
+    *its* nearest other row: a new image of the same kind has about 1, a copy about 0. Taking the
+    spacing of the training images there makes it independent of the unit and of how crowded the
+    place is; rows that have a twin count as spaced by a tenth of the median.
     """
-    width = max(k, min(len(columns), BLOCK_COLUMNS))
-    parts = [columns[start : start + width] for start in range(0, len(columns), width)]
-    best = torch.full((len(rows), k), torch.inf, dtype=rows.dtype)
-    index = torch.zeros((len(rows), k), dtype=torch.int64)
-    for number, part in enumerate(progress(parts, desc, unit="block") if desc else parts):
-        start = 0
-        for block in distance_blocks(rows, part.to(rows.dtype)):
-            near = block.topk(min(k, len(part)), dim=1, largest=False)
-            there = slice(start, start + len(block))
-            distances = torch.cat([best[there], near.values], dim=1)
-            found = torch.cat([index[there], near.indices + number * width], dim=1)
-            best[there], chosen = distances.topk(k, dim=1, largest=False)
-            index[there] = found.gather(1, chosen)
-            start += len(block)
-    return best, index
+    points, training = as_pair(points, as_matrix(training, "training images"), least=1)
+    search = NearestNeighbors(algorithm="brute").fit(training)
+    distance, index = (found[:, 0] for found in search.kneighbors(points, 1))
+    found, where = np.unique(index, return_inverse=True)
+    spacing = search.kneighbors(training[found], 2)[0][:, 1]
+    floor = max(0.1 * float(np.median(spacing)), np.finfo(np.float64).tiny)
+    return distance / np.maximum(spacing[where], floor)
 
 
-def distance_blocks(
-    rows: torch.Tensor, columns: torch.Tensor, desc: str = ""
-) -> Iterator[torch.Tensor]:
-    """Yield Euclidean distances `(rows of a block, m)`, block by block; `desc` shows progress."""
-    blocks = rows.split(max(1, BLOCK_ELEMENTS // len(columns)))
-    for block in progress(blocks, desc, unit="block") if desc and len(blocks) > 1 else blocks:
-        yield torch.cdist(block, columns)
+def pairwise_distance(points: Matrix) -> float:
+    """Return the mean Euclidean distance over all pairs of different rows of `(n, d)`, n ≥ 2.
+
+    As in LPIPS diversity scores, here between an extractor's features. n²/2 distances are held.
+    """
+    return float(pdist(as_matrix(points, "points")).mean())
+
+
+def nearest_spacing(points: Matrix) -> float:
+    """Return the median distance of rows `(n, d)` to their nearest other row, n ≥ 2."""
+    search = NearestNeighbors(n_neighbors=1).fit(as_matrix(points, "points"))
+    return float(np.median(search.kneighbors()[0]))
+
+
+def distinct_share(points: Matrix, radius: float) -> float:
+    """Return the share of rows `(n, d)` that no earlier row lies within `radius` of."""
+    near = squareform(pdist(as_matrix(points, "points")) <= radius)
+    return 1 - float(np.tril(near).any(axis=1).mean())
+
+
+def by_class(measure, points: np.ndarray, labels: np.ndarray, classes: int, *options) -> np.ndarray:
+    """Return `measure` of the points of each class `(classes,)`; NaN for fewer than two.
+
+    Each of `options (classes,)` holds a further argument of it.
+    """
+    parts = [points[labels == label] for label in range(classes)]
+    return np.array(
+        [
+            measure(part, *given) if len(part) > 1 else np.nan
+            for part, *given in zip(parts, *options, strict=True)
+        ]
+    )

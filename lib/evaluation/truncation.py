@@ -1,14 +1,15 @@
 """Truncation of the teacher's latents: quality against diversity."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from lib.common.files import write_text
-from lib.evaluation.diversity import by_class, pairwise_distance
+from lib.common.files import write_csv
 from lib.evaluation.features import FeatureSet, extract_features
-from lib.evaluation.tables import compare
+from lib.evaluation.measures import compare
+from lib.evaluation.neighbours import by_class, pairwise_distance
 from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import sample_teacher
 
@@ -22,54 +23,32 @@ def truncation_curve(
     evaluator: Path,
     real: Path,
     psis: list[float],
-    per_class: int,
+    sampling: SamplingOptions,
     extractor: str,
     seed: int,
-    noise_mode: str,
-    latent_distribution: str,
-    batch_size: int,
-    backend: str = "openvino",
-    precision: str = "float32",
     device: str = "cpu",
     **options,
 ) -> None:
     """Measure the teacher's images at several truncation psi; write `truncation.csv` into `out`.
 
     Psi moves each intermediate latent towards their mean, w̄ + psi (w - w̄): below 1 images are
-    more typical and less varied (Karras et al. 2019). Every psi takes the same latents and
-    `per_class` images a class. `real` is the folder of the real training images' features,
-    `options` are those of `lib.evaluation.tables.compare`.
+    more typical and less varied (Karras et al. 2019). Every psi takes the same latents and, as
+    `sampling` says but for its psi, as many images a class. `real` is the folder of the real
+    training images' features, `options` are those of `lib.evaluation.measures.compare`.
     """
     reference, rows = FeatureSet.load(real), []
+    classes = len(reference.class_names)
+    one_shard = replace(sampling, shard_size=sampling.per_class * classes)
     for psi in psis:
-        work = out / f"psi-{psi:g}"
-        sample_teacher(
-            work / "images",
-            teacher=teacher,
-            seed=seed,
-            options=SamplingOptions(
-                per_class=per_class,
-                truncation=psi,
-                noise_mode=noise_mode,
-                latent_distribution=latent_distribution,
-                batch_size=batch_size,
-                backend=backend,
-                precision=precision,
-                shard_size=per_class * len(reference.class_names),
-            ),
-            device=device,
-        )
+        work, drawing = out / f"psi-{psi:g}", replace(one_shard, truncation=psi)
+        sample_teacher(work / "images", teacher=teacher, seed=seed, options=drawing, device=device)
         extract_features(
             work, samples=work / "images", evaluator=evaluator, extractor=extractor, device=device
         )
         found = FeatureSet.load(work)
         row = compare("teacher", found, "real train", reference, seed=seed, **options)
-        rows.append({"psi": psi} | row | {"diversity": _diversity(found)})
+        distances = by_class(pairwise_distance, found.features, found.labels, classes)
+        rows.append({"psi": psi} | row | {"diversity": distances.mean()})
     for psi in psis:
         shutil.rmtree(out / f"psi-{psi:g}")
-    write_text(out / CURVE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-
-
-def _diversity(found: FeatureSet) -> float:
-    classes = len(found.class_names)
-    return float(by_class(pairwise_distance, found.features, found.labels, classes).mean())
+    write_csv(out / CURVE, pd.DataFrame(rows))

@@ -10,7 +10,7 @@ from lib.common.errors import StudyError
 from lib.common.files import read_json, resolve
 from lib.data.real import SPLITS, list_tree, read_image
 from lib.evaluation.ablation import chosen_variants
-from lib.evaluation.extractors import inception_weights
+from lib.evaluation.features import inception_weights
 from lib.study.manifest import changed_parameter
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.output_folder import check_writable, output_folder

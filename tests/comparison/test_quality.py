@@ -11,7 +11,7 @@ from torch import nn
 from lib.comparison import quality as set_quality
 from lib.comparison.quality import measure_quality
 from lib.data.samples import SampleSet
-from lib.evaluation.extractors import Extractor
+from lib.evaluation.features import Extractor
 
 
 class Colours(nn.Module):

@@ -1,37 +1,107 @@
+"""FID, KID, IS, precision and recall: by torch-fidelity and by hand; intervals; the tables."""
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.evaluation import kid as kernel_distance_module
-from lib.evaluation import neighbours
-from lib.evaluation.frechet import frechet_distance
-from lib.evaluation.inception_score import inception_score
+from lib.evaluation import frechet, kid
+from lib.evaluation.frechet import Moments, frechet_distance, frechet_estimate
 from lib.evaluation.kid import kernel_distance, kernel_distance_interval
-from lib.evaluation.measures import fidelity
-from lib.evaluation.neighbours import nearest_neighbours, precision_recall
-
-OPTIONS = {"kid_subset_size": 50, "kid_subsets": 4, "neighbours": 3, "seed": 1, "groups": 10}
-
-
-def draw(n, d=8, shift=0.0, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, d, generator=generator, dtype=dtype) + shift
+from lib.evaluation.matrices import jackknife_interval
+from lib.evaluation.measures import comparisons, evaluate, fidelity, inception_score
+from lib.evaluation.neighbours import precision_recall
+from tests.evaluation.conftest import OPTIONS, draw, feature_set, save_sets
 
 
 def figures(features, reference, logits=None):
     logits = draw(len(features), 10) if logits is None else logits
-    return fidelity(features, reference, logits, **OPTIONS)
+    return fidelity(features, reference, logits, **OPTIONS | {"groups": 10})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def fid_by_torch_fidelity(features, reference):
+    pair = [fid_features_to_statistics(torch.from_numpy(part)) for part in (features, reference)]
+    return fid_statistics_to_metric(*pair, verbose=False)["frechet_inception_distance"]
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+@pytest.mark.parametrize("n, m, d", [(500, 300, 16), (400, 400, 64), (40, 60, 96), (30, 500, 64)])
+def test_fid_is_that_of_torch_fidelity(n, m, d, scale):
+    mix = draw(d, d, seed=2)
+    features, reference = scale * (draw(n, d) @ mix + 0.1), scale * draw(m, d, seed=1) @ mix.T
+    expected = fid_by_torch_fidelity(features, reference)
+    assert frechet_distance(features, reference) == pytest.approx(expected, rel=1e-5)
+
+
+def test_fid_of_columns_of_very_different_scale():
+    scales = 10.0 ** np.linspace(-5, 3, 32)
+    features, reference = draw(300, 32) * scales, draw(200, 32, seed=1) * scales[::-1]
+    expected = fid_by_torch_fidelity(features, reference)
+    assert frechet_distance(features, reference) == pytest.approx(expected, rel=1e-5)
+    assert 0 <= frechet_distance(features, features) < 1e-6
+
+
+@pytest.mark.parametrize("n, d", [(500, 16), (12, 64), (2, 8), (300, 2)])
+def test_a_set_has_no_fid_to_itself(n, d):
+    features = 100 * draw(n, d) + 1000
+    assert 0 <= frechet_distance(features, features) < 1e-6
+
+
+def test_fid_of_shifted_normals_is_the_squared_shift():
+    first = draw(20000, 2)
+    assert frechet_distance(first, first + 3) == pytest.approx(18, rel=1e-9)
+
+
+def test_moments_merge_to_those_of_the_union(monkeypatch):
+    monkeypatch.setattr(frechet, "BLOCK", 13)
+    features = draw(50, 6) + 5
+    merged = Moments.merged([Moments.of(part) for part in (features[:3], features[3:])])
+    assert merged.n == 50
+    np.testing.assert_allclose(merged.mean, features.mean(axis=0))
+    np.testing.assert_allclose(merged.factor.T @ merged.factor / 49, np.cov(features.T))
+
+
+def test_extrapolation_takes_most_of_the_bias_away():
+    """True distance of N(0, I) and N(0.1, 1.2² I) in 20 dimensions: 20 (0.1² + 0.2²) = 1."""
+    estimates = pd.DataFrame(
+        {"n": n} | frechet_estimate(1.2 * draw(n, 20, 0, k) + 0.1, draw(n, 20, 0, k + 50), seed=k)
+        for n in (240, 720)
+        for k in range(3)
+    )
+    means = estimates.groupby("n").mean() - 1
+    assert means.loc[240, "fid"] > 1 and means.loc[720, "fid"] > 0.3
+    assert means["fid_infinite"].abs().max() < 0.15
+    inside = estimates["fid_infinite_low"].lt(1) & estimates["fid_infinite_high"].gt(1)
+    assert inside.sum() >= 4
+
+
+def test_too_few_images_to_extrapolate_leave_fid_alone():
+    found = frechet_estimate(draw(40, 32), draw(60, 32, seed=1))
+    assert np.isnan([found["fid_infinite"], found["fid_infinite_high"]]).all()
+    assert found["fid_low"] < found["fid"] < found["fid_high"]
+    smallest = frechet_estimate(draw(2, 3), draw(2, 3, seed=1))
+    assert smallest["fid"] > 0
+    assert np.isnan(smallest["fid_high"])
+
+
+def test_jackknife_of_a_mean_is_its_t_interval():
+    values = draw(20, 1)
+    without = np.array([np.delete(values, i).mean(keepdims=True) for i in range(20)])
+    low, high = jackknife_interval(values.mean(axis=0), without)
+    reach = 2.093024 * values.std(ddof=1) / np.sqrt(20)  # t with 19 degrees of freedom
+    assert (high - low)[0] / 2 == pytest.approx(reach, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n, m, d", [(300, 240, 16), (90, 400, 128)])
-def test_values_are_those_of_torch_fidelity(n, m, d, dtype):
-    features, reference = draw(n, d, 0.2, dtype=dtype), draw(m, d, seed=1, dtype=dtype)
-    logits = 3 * draw(n, 10, seed=2, dtype=dtype)
+def test_other_values_are_those_of_torch_fidelity(n, m, d, dtype):
+    given = draw(n, d, 0.2), draw(m, d, seed=1), 3 * draw(n, 10, seed=2)
+    features, reference, logits = (torch.from_numpy(part.astype(dtype)) for part in given)
     mean, std = kernel_distance(features, reference, subset_size=80, subsets=7, seed=5)
     expected = kid_features_to_metric(
         features, reference, kid_subset_size=80, kid_subsets=7, rng_seed=5, verbose=False
@@ -42,105 +112,107 @@ def test_values_are_those_of_torch_fidelity(n, m, d, dtype):
     found = precision_recall(features, reference, neighbours=4)
     assert found == pytest.approx((expected["precision"], expected["recall"]), rel=1e-5)
     expected = isc_features_to_metric(logits, rng_seed=6)
-    found = inception_score(logits, seed=6)
-    assert found == pytest.approx(tuple(expected.values()), rel=1e-5)
+    assert inception_score(logits, seed=6) == pytest.approx(tuple(expected.values()), rel=1e-5)
 
 
-def test_block_by_block_gives_the_same_precision_and_recall(monkeypatch):
-    features, reference = draw(150, shift=0.5).double(), draw(130, seed=1).double()
-    whole = precision_recall(features, reference)
-    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 1000)
-    monkeypatch.setattr(neighbours, "BLOCK_COLUMNS", 17)
-    assert precision_recall(features, reference) == whole
-    index, distance = nearest_neighbours(features, reference)
-    expected = torch.cdist(features, reference).min(dim=1)
-    np.testing.assert_array_equal(index, expected.indices)
-    np.testing.assert_allclose(distance, expected.values, rtol=1e-9)
-
-
-@pytest.mark.parametrize("bytes_for_moments", [0, 2**28])
-def test_kid_interval_holds_the_direct_estimate_and_ignores_groups(monkeypatch, bytes_for_moments):
-    monkeypatch.setattr(kernel_distance_module, "MOMENT_BYTES", bytes_for_moments)
-    x, y = draw(60, 4, 0.5).double(), draw(47, 4, seed=1).double()
+def test_kid_interval_holds_the_direct_estimate_and_ignores_groups(monkeypatch):
+    monkeypatch.setattr(kid, "BLOCK", 7)
+    x, y = draw(60, 4, 0.5), draw(47, 4, seed=1)
     kernels = [((a @ b.T) / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
     own = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
-    expected = (own[0] + own[1] - 2 * kernels[2].mean()).item()
+    expected = own[0] + own[1] - 2 * kernels[2].mean()
     for groups in (2, 7, 20):
         value, low, high = kernel_distance_interval(x, y, groups=groups)
         assert value == pytest.approx(expected, rel=1e-9)
         assert low < value < high
 
 
-def test_a_set_has_no_distance_to_itself_and_full_precision():
-    features = draw(200)
-    result = figures(features, features)
-    assert result["fid"] == pytest.approx(0, abs=1e-6)
-    assert result["precision"] == result["recall"] == 1
-
-
 def test_distances_grow_with_the_shift_and_a_collapsed_set_has_no_recall():
     reference = draw(300, seed=1)
+    same = figures(reference, reference)
+    assert same["fid"] == pytest.approx(0, abs=1e-6)
+    assert same["precision"] == same["recall"] == 1
     near, far = figures(draw(300), reference), figures(draw(300, shift=2), reference)
-    assert near["fid"] < far["fid"]
-    assert near["kid_mean"] < far["kid_mean"]
-    collapsed = figures(draw(300) * 0.01, reference)
-    assert collapsed["recall"] < 0.1 < near["recall"]
+    assert near["fid"] < far["fid"] and near["kid_mean"] < far["kid_mean"]
+    assert figures(draw(300) * 0.01, reference)["recall"] < 0.1 < near["recall"]
+    assert near == figures(draw(300), reference)
 
 
 def test_inception_score_is_one_for_equal_and_ten_for_sure_balanced_predictions():
-    features = draw(500)
-    same = figures(features, features, torch.zeros(500, 10))
-    sure = figures(features, features, 50 * torch.eye(10).repeat(50, 1))
-    assert same["is_mean"] == pytest.approx(1, abs=1e-6)
-    assert 9 < sure["is_mean"] <= 10 + 1e-6
-
-
-def test_same_seed_same_numbers():
-    features, reference = draw(200), draw(200, seed=1)
-    assert figures(features, reference) == figures(features, reference)
-
-
-def test_too_few_images_are_refused():
-    with pytest.raises(StudyError, match="3 images are too few for 3 neighbours"):
-        figures(draw(3), draw(3))
+    same = inception_score(np.zeros((500, 10)), seed=1)
+    sure = inception_score(50 * np.eye(10)[np.arange(500) % 10], seed=1)
+    assert same[0] == pytest.approx(1, abs=1e-6)
+    assert 9 < sure[0] <= 10 + 1e-6
 
 
 def test_intervals_enclose_their_values():
     result = figures(draw(400, 4, 0.3), draw(400, 4, seed=1))
+    result["is"] = result["is_mean"]
     for name in ("fid", "fid_infinite", "kid", "is", "precision", "recall"):
-        value = result["is_mean"] if name == "is" else result[name]
-        assert result[f"{name}_low"] <= value <= result[f"{name}_high"], name
+        assert result[f"{name}_low"] <= result[name] <= result[f"{name}_high"], name
     assert result["fid_infinite"] < result["fid"]
-
-
-def test_without_logits_there_is_no_inception_score():
-    assert not [key for key in fidelity(draw(60), draw(60), **OPTIONS) if key.startswith("is_")]
+    without = fidelity(draw(60), draw(60), **OPTIONS)
+    assert not [key for key in without if key.startswith("is_")]
 
 
 @pytest.mark.parametrize(
     "features, reference, message",
     [
-        (draw(60).fill_(float("nan")), draw(60), "features hold NaN or infinity, first in row 0"),
+        (draw(60) * np.nan, draw(60), "features hold NaN or infinity, first in row 0"),
         (draw(60), draw(60, d=9), "features have 8 columns, reference features 9"),
         (draw(60)[0], draw(60), r"features have shape \(8,\)"),
         (draw(1), draw(60), "features are of 1 images: 2 are needed"),
     ],
 )
-def test_unfit_matrices_are_named(features, reference, message):
-    for measure in (frechet_distance, precision_recall, figures):
-        with pytest.raises(StudyError, match=message):
-            measure(features, reference)
+@pytest.mark.parametrize("measure", [frechet_distance, precision_recall, figures])
+def test_unfit_matrices_are_named(measure, features, reference, message):
+    with pytest.raises(StudyError, match=message):
+        measure(features, reference)
 
 
-def test_logits_must_be_those_of_the_images():
+def test_unfit_numbers_of_images_are_named():
+    with pytest.raises(StudyError, match="3 images are too few for 3 neighbours"):
+        figures(draw(3), draw(3))
     with pytest.raises(StudyError, match="59 rows of logits for 60 of features"):
         figures(draw(60), draw(60), draw(59, 10))
     with pytest.raises(StudyError, match="KID subsets of 61 images: choose 2 to 60"):
         kernel_distance(draw(60), draw(60), subset_size=61, seed=0)
 
 
-def test_nearest_neighbours_finds_the_copy():
-    reference = draw(20)
-    index, distance = nearest_neighbours(reference[[7, 3]] + 1e-3, reference)
-    np.testing.assert_array_equal(index, [7, 3])
-    assert distance.max() < 0.01
+def test_each_set_is_compared_and_every_row_says_with_what(tmp_path):
+    sizes = {"real train": 60, "real test": 40, "teacher": 50, "student": 50}
+    sets = {name: feature_set(n, seed) for seed, (name, n) in enumerate(sizes.items())}
+    few = sets["real test"]
+    sets["real test"] = few.at(np.flatnonzero((few.labels == 0) | (np.arange(40) < 4)))  # 2 dogs
+    evaluate(tmp_path, features=save_sets(tmp_path, sets), **OPTIONS)
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert list(zip(table["set"], table["against"], strict=True)) == comparisons(list(sets))
+    assert ("student", "teacher") in comparisons(list(sets))
+    assert table["n_against"].tolist() == [60, 60, 22, 60, 22, 50]
+    assert not table[["class", "n", "extractor", "resizing", "is_mean"]].isna().any().any()
+    expected = frechet_distance(sets["teacher"].features, sets["real train"].features)
+    assert table["fid"][1] == pytest.approx(expected, rel=1e-5)
+    table = pd.read_csv(tmp_path / "per_class.csv").set_index(["set", "against", "class"])
+    dogs = table.loc[("teacher", "real train", "dog")]
+    expected = frechet_distance(sets["teacher"].features[1::2], sets["real train"].features[1::2])
+    assert dogs["n"] == 25
+    assert dogs["fid"] == pytest.approx(expected, rel=1e-5)
+    assert "is_mean" not in table
+    few = table.loc[("real test", "real train", "dog")]
+    assert np.isnan(few["fid"]) and few["n"] == 2
+    assert table.loc[("real test", "real train", "cat"), "fid"] > 0
+
+
+@pytest.mark.parametrize(
+    "names, extractor, message",
+    [
+        (("real train", "teacher"), "a", "features of real test are missing"),
+        (("real train", "real test"), "a", "features of a set to judge are missing"),
+        (("real train", "real test", "teacher"), "b", "differ in extractor"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_refused(tmp_path, names, extractor, message):
+    sets = {name: feature_set(20, 0) for name in names[:-1]}
+    sets[names[-1]] = feature_set(20, 0, extractor=extractor)
+    with pytest.raises(StudyError, match=message):
+        evaluate(tmp_path, features=save_sets(tmp_path, sets), **OPTIONS)
