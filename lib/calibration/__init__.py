@@ -3,7 +3,7 @@
 import lazy_loader
 
 EXPORTS = {
-    "activations": ["activation_distances", "layer_activations"],
+    "activations": ["activation_distances", "activation_words", "layer_activations"],
     "fractals": ["fractal_images"],
     "kinds": ["KINDS", "balanced_order", "make_calibration_set", "shared_kinds"],
     "zeroq": ["StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],

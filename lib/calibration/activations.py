@@ -20,6 +20,7 @@ from lib.common.seeds import numpy_generator
 VALUES = 128  # activations of an image that are looked at, at the same places in every image
 TAIL = 0.001  # share of the activations that lies beyond either end of the range
 BATCH = 100
+NARROW = 0.8  # of the right range, below which a layer is named
 COLUMNS = ["set", "layer", "name", "range_ratio", "outside", "distance", "mean_shift", "std_ratio"]
 
 
@@ -101,3 +102,21 @@ def _listening(network: nn.Module, keep: Callable[[str, Tensor], None]) -> Itera
     finally:
         for handle in handles:
             handle.remove()
+
+
+def activation_words(layers: pd.DataFrame) -> str:
+    """Say which sets of `activation_distances` come closest, and where ranges are too narrow."""
+    distances = layers.groupby("set", sort=False)["distance"].mean()
+    order = distances.drop("real").sort_values()
+    lines = [
+        f"Over all layers, {order.index[0]} comes closest to the real images (distance "
+        f"{order.iloc[0]:.2f}; another draw of real images {distances['real']:.2f}), then "
+        f"{', '.join(order.index[1:])} ({order.iloc[-1]:.2f})."
+    ]
+    for name, part in layers[layers["range_ratio"] < NARROW].groupby("set", sort=False):
+        clipped = layers.loc[layers["set"] == name, "outside"].max()
+        lines.append(
+            f"{name}: range below {NARROW:.0%} at {len(part)} of {layers['layer'].nunique()} "
+            f"layers; where it is worst, {clipped:.1%} of the real activations lie outside."
+        )
+    return "\n".join(lines)

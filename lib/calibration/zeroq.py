@@ -10,13 +10,16 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lib.calibration.options import ZeroQOptions
 from lib.classifiers.build import NormalizedClassifier
 from lib.classifiers.training import WEIGHTS, load_classifier
 from lib.common.errors import StudyError
@@ -29,10 +32,10 @@ LOSSES = "losses.csv"
 COLUMNS = ("batch", "start", "optimised", "stored")
 
 
-def make_zeroq_sets(out: Path, *, classifiers: dict[str, Path], **options) -> None:
+def make_zeroq_sets(out: Path, *, classifiers: dict[str, Path], **common: Any) -> None:
     """Write `out/<name>`, a set as `make_zeroq_set` makes it, for each of `{name: folder}`."""
     for name, folder in classifiers.items():
-        make_zeroq_set(out / name, classifier=folder, **options)
+        make_zeroq_set(out / name, classifier=folder, **common)
 
 
 def make_zeroq_set(
@@ -40,33 +43,29 @@ def make_zeroq_set(
     *,
     classifier: Path,
     class_names: list[str],
-    per_class: int,
-    steps: int,
-    batch_size: int,
+    options: ZeroQOptions,
     seed: int,
     device: str = "cpu",
 ) -> None:
     """Write images optimised for a trained classifier as a SampleSet, and their losses.csv.
 
-    `classifier` is the folder of `train_classifier`. There are `per_class` images for each of
-    `class_names`, though they show no class: labels take turns.
-    Batches of `batch_size` are optimised by themselves, one file each; an interrupted run keeps
-    the finished ones and, with as many threads, ends in the same bytes. losses.csv holds the
-    loss of each batch at the start, optimised, and as stored in whole numbers.
+    `classifier` is the folder of `train_classifier`. The images show no class: labels take turns.
+    Batches are optimised by themselves, one file each; an interrupted run keeps the finished ones
+    and, with as many threads, ends in the same bytes. losses.csv holds the loss of each batch at
+    the start, optimised, and as stored in whole numbers.
     """
     loss = StatisticsLoss(load_classifier(classifier, device))
     classes = len(class_names)
 
     def draw(batch: int, start: int, stop: int) -> dict[str, np.ndarray]:
         noise = torch_generator(seed, "zeroq", batch)
-        images, losses = distil(loss, stop - start, steps, noise)
+        images, losses = distil(loss, stop - start, options.steps, noise)
         _note(out / LOSSES, batch, losses)
         return {"images": images, "labels": np.arange(start, stop, dtype=np.int64) % classes}
 
     info = {"data": "zeroq", "class_names": list(class_names), "kind": "zeroq", "maker": "zeroq"}
-    info |= {"fingerprint": sha256_file(classifier / WEIGHTS), "per_class": per_class}
-    info |= {"steps": steps, "batch_size": batch_size, "seed": seed}
-    write_shards(out, per_class * classes, batch_size, draw, info)
+    info |= {"fingerprint": sha256_file(classifier / WEIGHTS), "seed": seed} | asdict(options)
+    write_shards(out, options.per_class * classes, options.batch_size, draw, info)
 
 
 class StatisticsLoss:

@@ -6,11 +6,9 @@ EXPORTS = {
     "cell": ["Cell", "make_cells"],
     "grid": [
         "MEASURED",
-        "compare_engines",
         "has_failures",
         "load_results",
         "load_seconds_table",
-        "per_class_table",
         "run_grid",
         "time_grid",
     ],
@@ -27,6 +25,15 @@ EXPORTS = {
     "own.parameters": ["OwnModel", "own_files", "own_records"],
     "plan": ["grid_cells", "grid_plan", "sensitivity_cells", "unfused_cells"],
     "pot.engine": ["quantize_pot", "quantize_pot_accuracy_aware"],
-    "unfused": ["unfused_table", "unfused_verdict"],
+    "tables": [
+        "accuracy_table",
+        "compare_engines",
+        "engine_words",
+        "loss_words",
+        "per_class_table",
+        "speed_words",
+        "unfused_table",
+        "unfused_verdict",
+    ],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

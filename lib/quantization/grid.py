@@ -118,43 +118,6 @@ def load_seconds_table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / SECONDS)
 
 
-def per_class_table(
-    predictions: dict[str, np.ndarray], labels: np.ndarray, class_names: list[str]
-) -> pd.DataFrame:
-    """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images."""
-    rows = []
-    for name, predicted in predictions.items():
-        keys = dict(zip(CELL_KEYS, name.split("/"), strict=True))
-        for label, class_name in enumerate(class_names):
-            hits = predicted[labels == label] == label
-            accuracy = float(hits.mean()) if len(hits) else float("nan")
-            rows.append(keys | {"class": class_name, "images": len(hits), "accuracy": accuracy})
-    return pd.DataFrame(rows)
-
-
-def compare_engines(table: pd.DataFrame, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Compare nncf and pot over the cells that both have finished.
-
-    A row for each method and calibration set: number of `pairs`, mean losses in percentage points
-    (`nncf`, `pot`), share of test images that the two INT8 networks classify `alike`.
-    """
-    cells = [key for key in CELL_KEYS if key != "engine"]
-    ok = table[table["status"] == "ok"]
-    first, second = (ok[ok["engine"] == engine] for engine in ("nncf", "pot"))
-    pairs = first.merge(second, on=cells, suffixes=("_nncf", "_pot"))
-    columns = ["method", "calibration_set", "pairs", "nncf", "pot", "alike"]
-    rows = []
-    for (method, kind), part in pairs.groupby(["method", "calibration_set"], sort=False):
-        named = [
-            [predictions[replace(cell, engine=engine).name] for engine in ("nncf", "pot")]
-            for cell in cells_of(part.assign(engine=""))
-        ]
-        alike = np.mean([(one == other).mean() for one, other in named])
-        means = part[["drop_pp_nncf", "drop_pp_pot"]].mean()
-        rows.append([method, kind, len(part), *means, alike])
-    return pd.DataFrame(rows, columns=columns)
-
-
 def time_grid(
     out: Path, *, grid: Path, models: Path, test: Path, calibration_set: str, repeats: int
 ) -> None:

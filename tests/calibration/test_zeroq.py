@@ -1,6 +1,7 @@
 """ZeroQ's images: their statistics, determinism, resumption, errors."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from lib.calibration import zeroq
+from lib.calibration.options import ZeroQOptions
 from lib.calibration.zeroq import StatisticsLoss, distil, make_zeroq_set, make_zeroq_sets
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.classifiers.training import WEIGHTS
@@ -17,7 +19,8 @@ from lib.data.real import load_digits_32
 from lib.data.samples import SampleSet
 
 NAMES = ["ant", "bee", "cat"]
-OPTIONS = dict(class_names=NAMES, per_class=4, steps=25, batch_size=6, seed=1)
+ZEROQ = ZeroQOptions(per_class=4, steps=25, batch_size=6)
+OPTIONS = dict(class_names=NAMES, options=ZEROQ, seed=1)
 SMALL = "resnet20_x0_5"
 
 
@@ -118,7 +121,7 @@ def load_pixels(folder):
 def test_labels_take_turns_and_the_record_says_what_was_done(made):
     samples = SampleSet.load(made)
     assert samples.labels.tolist() == [0, 1, 2] * 4
-    assert samples.info["kind"] == "zeroq" and samples.info["steps"] == OPTIONS["steps"]
+    assert samples.info["kind"] == "zeroq" and samples.info["steps"] == ZEROQ.steps
     with open(made / zeroq.LOSSES, encoding="utf-8", newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     assert [row["batch"] for row in rows] == [0, 1]
@@ -150,7 +153,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(classifier, made, tmp_path, m
 
 
 def test_the_seed_and_the_network_decide(classifier, real, tmp_path):
-    short = OPTIONS | {"per_class": 2, "steps": 2}
+    short = OPTIONS | {"options": replace(ZEROQ, per_class=2, steps=2)}
     repvgg = with_statistics_of("repvgg_a0_x0_25", real[:32])
     folders = {"a": classifier, "b": save(repvgg, "repvgg_a0_x0_25", tmp_path / "repvgg")}
     make_zeroq_sets(tmp_path / "sets", classifiers=folders, **short)

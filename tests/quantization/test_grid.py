@@ -30,11 +30,9 @@ from lib.data.samples import SampleSet
 from lib.quantization import grid, run
 from lib.quantization.cell import CELL_KEYS, Grid, cells_of, divergence, make_cells
 from lib.quantization.grid import (
-    compare_engines,
     has_failures,
     load_results,
     load_seconds_table,
-    per_class_table,
     run_grid,
     time_grid,
 )
@@ -47,6 +45,7 @@ from lib.quantization.nncf import (
     restore_accuracy,
 )
 from lib.quantization.options import QuantizationOptions
+from lib.quantization.tables import compare_engines, per_class_table
 
 FEW = QuantizationOptions(subset_size=20)
 NAMES = ["low", "middle", "high"]

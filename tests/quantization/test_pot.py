@@ -21,7 +21,7 @@ from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization.cell import make_cells
-from lib.quantization.grid import compare_engines, load_results, run_grid
+from lib.quantization.grid import load_results, run_grid
 from lib.quantization.models import export_ir, export_onnx, predict_ir
 from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
 from lib.quantization.options import QuantizationOptions
@@ -35,6 +35,7 @@ from lib.quantization.pot.engine import (
     quantize_pot_accuracy_aware,
     restore_pot_accuracy,
 )
+from lib.quantization.tables import compare_engines
 from tests.quantization.conftest import NAMES as DIGITS
 from tests.quantization.conftest import own, write_onnx
 

@@ -12,7 +12,7 @@ from lib.common.tensors import save_weights
 from lib.data.samples import SampleSet
 from lib.quantization.cell import model_family
 from lib.quantization.models import export_classifiers, export_unfused, predict_ir
-from lib.quantization.unfused import unfused_table, unfused_verdict
+from lib.quantization.tables import unfused_table, unfused_verdict
 
 NAME = "repvgg_a0_x0_1"
 
@@ -64,4 +64,4 @@ def test_the_table_pairs_the_two_forms():
 
 def test_the_verdict_says_when_a_form_failed():
     table = unfused_table(results(NAME, [1.0]), results(f"{NAME}_unfused", [1.0], "error"))
-    assert "for want of a network quantized" in unfused_verdict(table)
+    assert "nothing to compare" in unfused_verdict(table)

@@ -30,6 +30,8 @@ from lib.quantization.pot.worker import IMAGES, JOB, READ, RESULT
 
 WORKER = Path(pot_worker.__file__)
 LOCK = threading.Lock()  # one job at a time
+# names in POT's networks follow the order of sets, which hashes decide
+ISOLATED = {"PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
 
 
 def quantize_pot(
@@ -124,12 +126,12 @@ class Worker:
         self.folder = tempfile.TemporaryDirectory(prefix="pot-worker-")
         try:
             self.process = subprocess.Popen(
-                [python, "-I", WORKER],
+                [python, WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=self.folder.name,
-                env=clean_environment() | {"TMPDIR": self.folder.name},
+                env=clean_environment() | ISOLATED | {"TMPDIR": self.folder.name},
                 text=True,
             )
         except OSError as error:

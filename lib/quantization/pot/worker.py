@@ -77,10 +77,12 @@ def converted(job: dict) -> Path:
     xml = Path(job["converted"])
     if not xml.is_file():
         model = mo.convert_model(job["onnx"], compress_to_fp16=False, **job["input"])
-        model.reshape([1, *list(model.input(0).partial_shape)[1:]])
-        steps = PrePostProcessor(model)
-        steps.input().tensor().set_element_type(Type.f32)
-        serialize(steps.build(), str(xml))
+        if job["input"]:
+            model.reshape([1, *list(model.input(0).partial_shape)[1:]])
+            steps = PrePostProcessor(model)
+            steps.input().tensor().set_element_type(Type.f32)
+            model = steps.build()
+        serialize(model, str(xml))
     return xml
 
 
