@@ -51,9 +51,7 @@ def test_operations_of_the_official_network():
 
 def test_the_table_compares_every_backend(small, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(teacher, "ROOT", tmp_path)
-    threads = torch.get_num_threads()
-    teacher.main(["--batch-size", "4", "--turns", "2"])
-    torch.set_num_threads(threads)
+    teacher.main(["--batch-size", "4", "--turns", "1"])
     table = pd.read_csv(tmp_path / "outputs" / "bench" / "teacher.csv").set_index("implementation")
     assert set(table.index) == {*BACKENDS, teacher.REFERENCE, teacher.PRODUCT}
     measured = table.drop(index=teacher.PRODUCT)
@@ -112,7 +110,7 @@ def test_benchmark_app_gives_a_rate_or_its_error(tmp_path):
 
 
 def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
-    sizes = {"channel_max": 8, "batch_size": 8, "r1_interval": 2}
+    sizes = {"channel_max": 8, "batch_size": 4, "r1_interval": 2}
     small = dataclasses.replace(teacher_training.settings(), **sizes)
     monkeypatch.setattr(teacher_training, "ROOT", tmp_path)
     monkeypatch.setattr(teacher_training, "settings", lambda: small)
@@ -123,10 +121,10 @@ def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
         step(trainer, number)
 
     monkeypatch.setattr(teacher_training.TeacherTrainer, "step", noted)
-    teacher_training.main(["--turns", "2"])
+    teacher_training.main(["--turns", "1"])
     expected = [
         (name, n)
-        for turn in range(3)
+        for turn in range(2)
         for name in teacher_training.PRECISIONS
         for n in (2 * turn, 2 * turn + 1)
     ]

@@ -11,6 +11,8 @@ from lib.common.files import ROOT
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.params import Params
 
+PARTS = {"group", "options"}  # methods of the parameters that return those of a stage
+
 
 def pins(lines):
     return {line.strip() for line in lines if re.match(r"^[A-Za-z-]", line.strip())}
@@ -53,13 +55,13 @@ def test_notebook_source_holds_no_outputs_no_definitions_and_its_parameters(path
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "p"
-    } - {"group"}
+    } - PARTS
     assert used <= set(declared)
     groups = {
         f"{node.args[0].value}_"
         for tree in trees
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "group"
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in PARTS
     }
     for key in Params.model_fields:
         if any(key.startswith(prefix) for prefix in groups):

@@ -1,9 +1,7 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from lib.data.samples import SampleSet
-from lib.evaluation.maps import grid_cells, tsne_map
 from lib.figures.charts import curves, feature_scatter, interval_panels
 from lib.figures.images import BORDER, GAP, class_comparison, coloured_map, image_map
 
@@ -15,30 +13,6 @@ def texts(figure):
     found = [figure.get_suptitle()] + [axis.get_title() for axis in figure.axes]
     found += [label.get_text() for axis in figure.axes for label in axis.get_yticklabels()]
     return found + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 17, 30])
-def test_any_number_of_samples_gets_cells_of_its_own(n):
-    features = np.random.default_rng(0).normal(size=(n, 6))
-    positions = tsne_map(features, seed=1)
-    assert positions.shape == (n, 2)
-    assert positions.min() >= 0 and positions.max() <= 1
-    cells, (rows, columns) = grid_cells(positions, aspect=1.4)
-    assert len({tuple(cell) for cell in cells}) == n <= rows * columns
-    assert (cells >= 0).all() and (cells < [rows, columns]).all()
-    np.testing.assert_array_equal(tsne_map(features, seed=1), positions)
-
-
-def test_images_that_lie_on_a_grid_keep_their_places():
-    row, column = np.divmod(np.random.default_rng(0).permutation(12), 4)
-    positions = np.column_stack([(column + 0.5) / 4, (row + 0.5) / 3])
-    cells, shape = grid_cells(positions, aspect=4 / 3)
-    assert shape == (3, 4)
-    np.testing.assert_array_equal(cells, np.column_stack([row, column]))
-
-
-def test_identical_features_still_make_a_map():
-    assert np.isfinite(tsne_map(np.ones((10, 3)))).all()
 
 
 def test_a_map_shows_pixels_as_they_are_within_their_borders():
@@ -59,8 +33,8 @@ def test_pictures_carry_titles_and_names():
     figure = class_comparison({"real": samples, "student": samples}, "Both", columns=3)
     assert {"Both", "real", "student", "cat", "dog"} <= set(texts(figure))
     assert figure.axes[0].images[0].get_clim() == (0, 255)
-    cells, shape = grid_cells(tsne_map(np.random.default_rng(0).normal(size=(8, 2))))
-    figure = coloured_map(images, cells, shape, samples.labels, names, "Map", "class")
+    cells = np.column_stack(np.divmod(np.arange(8), 4))
+    figure = coloured_map(images, cells, (2, 4), samples.labels, names, "Map", "class")
     assert {"Map", "cat", "dog"} <= set(texts(figure))
     sources = np.repeat(["real", "student"], 4)
     figure = feature_scatter(np.zeros((8, 2)), sources, samples.labels, names, "Points")
