@@ -58,14 +58,12 @@ class Draw:
 
 @dataclass(frozen=True)
 class Augment:
-    """The transformations and their strengths; flips and 90° turns are off: digits have none.
+    """The transformations and their strengths; no flips or 90° turns: digits have none.
 
     Shifts are fractions of the image's side, scales base-2 logarithms, `rotate` the largest
     angle either way in radians.
     """
 
-    xflip: bool = False
-    rotate90: bool = False
     integer_shift: float = 0.125
     scale_std: float = 0.2
     rotate: float = math.pi / 12
@@ -89,27 +87,15 @@ class Augment:
 
     def geometry(self, draw: Draw, side: int) -> Tensor:
         """Return `(n, 3, 3)` maps from output to input places, coordinates in [-1, 1]."""
-        maps = self._flips(draw)
         limit = self.integer_shift * side
         x, y = draw.gate(*(draw.uniform(-limit, limit).round() * (2 / side) for _ in range(2)))
-        maps = affine(x=x, y=y) if maps is None else maps @ affine(x=x, y=y)
+        shift = affine(x=x, y=y)
         (scale,) = draw.gate(draw.normal(self.scale_std))
         (angle,) = draw.gate(draw.uniform(-self.rotate, self.rotate))
         (aspect,) = draw.gate(draw.normal(self.aspect_std))
         x, y = draw.gate(*(draw.normal(2 * self.shift_std) for _ in range(2)))
         stretch = affine((scale + aspect).exp2(), (scale - aspect).exp2(), x=x, y=y)
-        return maps @ rotation(angle) @ stretch
-
-    def _flips(self, draw: Draw) -> Tensor | None:
-        maps = None
-        if self.xflip:
-            (flip,) = draw.gate(draw.uniform(0, 2).floor())
-            maps = affine(1 - 2 * flip, torch.ones_like(flip), x=0 * flip, y=0 * flip)
-        if self.rotate90:
-            (turns,) = draw.gate(draw.uniform(0, 4).floor())
-            turn = rotation(turns * (math.pi / 2)).round()
-            maps = turn if maps is None else maps @ turn
-        return maps
+        return shift @ rotation(angle) @ stretch
 
     def colour(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Return `(n, 3, 3)` matrices and `(n, 3)` offsets for the channels."""

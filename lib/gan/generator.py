@@ -14,16 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.gan.layers import (
-    Conv,
-    Linear,
-    MappingNetwork,
-    activate,
-    activation_gain,
-    check_activation,
-    scaled,
-    split_gain,
-)
+from lib.gan.layers import Conv, Linear, MappingNetwork, activate, gains, scaled
 from lib.gan.resampling import conv_resample, make_filter, upsample
 
 ARCHITECTURES = ("orig", "skip", "resnet")
@@ -37,11 +28,6 @@ def block_resolutions(img_resolution: int) -> list[int]:
     if img_resolution != 2**levels or levels < 2:
         raise StudyError(f"img_resolution {img_resolution} must be a power of two from 4 on")
     return [2**level for level in range(2, levels + 1)]
-
-
-def half_precision_from(img_resolution: int, num_fp16_res: int) -> int:
-    """Return the lowest resolution of the `num_fp16_res` highest ones, at least 8."""
-    return max(2 ** (img_resolution.bit_length() - num_fp16_res), 8)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -89,7 +75,7 @@ class SynthesisLayer(nn.Module):
     ):
         super().__init__()
         self.resolution, self.up, self.use_noise = resolution, up, use_noise
-        self.activation, self.conv_clamp = check_activation(activation), conv_clamp
+        self.activation, self.conv_clamp = activation, conv_clamp
         self.register_buffer("resample_filter", make_filter(resample_filter))
         self.affine = Linear(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
@@ -113,7 +99,7 @@ class SynthesisLayer(nn.Module):
         scale = demodulation(weight, styles)
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv_resample(x, weight.to(x.dtype), self.resample_filter, self.up)
-        before, after = split_gain(self.activation, activation_gain(self.activation) * gain)
+        before, after = gains(self.activation, gain)
         x = scaled(x, (scale * before).to(x.dtype)[:, :, None, None])
         x = x.add_((self.bias * before).to(x.dtype).view(1, -1, 1, 1))
         if self.use_noise and noise_mode != "none":
@@ -245,7 +231,7 @@ class SynthesisNetwork(nn.Module):
             raise StudyError(f"architecture {architecture!r} is unknown: choose {ARCHITECTURES}")
         block_kwargs.pop("fp16_channels_last", None)  # feature maps are always channels-last
         self.block_resolutions = block_resolutions(img_resolution)
-        half_from = half_precision_from(img_resolution, num_fp16_res)
+        half_from = max(2 ** (img_resolution.bit_length() - num_fp16_res), 8)  # the highest ones
         channels, self.num_ws = 0, 0
         for resolution in self.block_resolutions:
             width = min(channel_base // resolution, channel_max)

@@ -28,16 +28,13 @@ ACTIVATIONS = {
 HOMOGENEOUS = {"linear", "relu", "lrelu"}  # act(g·x) = g·act(x) for g > 0
 
 
-def check_activation(name: str) -> str:
-    """Return `name` if it is a known activation."""
-    if name not in ACTIVATIONS:
-        raise StudyError(f"activation {name!r} is unknown: choose one of {sorted(ACTIVATIONS)}")
-    return name
+def gains(name: str, gain: float = 1.0) -> tuple[float, float]:
+    """Return the factors before and after an activation that keep the variance, times `gain`.
 
-
-def activation_gain(name: str) -> float:
-    """Return what an activation's output is multiplied by to keep its variance."""
-    return ACTIVATIONS[name][1]
+    A homogeneous activation carries all of it in its input, at no cost.
+    """
+    total = ACTIVATIONS[name][1] * gain
+    return (total, 1.0) if name in HOMOGENEOUS else (1.0, total)
 
 
 def activate(x: Tensor, name: str, gain: float = 1.0, clamp: float | None = None) -> Tensor:
@@ -52,14 +49,6 @@ def activate(x: Tensor, name: str, gain: float = 1.0, clamp: float | None = None
 def scaled(x: Tensor, scale: Tensor | float) -> Tensor:
     """Return `x * scale`; `x` is overwritten where no gradient needs it, which saves a pass."""
     return x * scale if x.requires_grad else x.mul_(scale)
-
-
-def split_gain(name: str, gain: float) -> tuple[float, float]:
-    """Split a gain into what the activation's input can carry, at no cost, and the rest.
-
-    For a homogeneous activation, act(g·x) = g·act(x), it is all in the input.
-    """
-    return (gain, 1.0) if name in HOMOGENEOUS else (1.0, gain)
 
 
 def unit_second_moment(x: Tensor) -> Tensor:
@@ -79,7 +68,7 @@ class Linear(nn.Module):
         bias_init: float = 0.0,
     ):
         super().__init__()
-        self.activation = check_activation(activation)
+        self.activation = activation
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
@@ -87,7 +76,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(n, in_features)` to `(n, out_features)`."""
-        before, after = split_gain(self.activation, activation_gain(self.activation))
+        before, after = gains(self.activation)
         weight = self.weight * (self.weight_gain * before)
         bias = self.bias * (self.bias_gain * before)
         return activate(F.linear(x, weight, bias), self.activation, after)
@@ -109,7 +98,7 @@ class Conv(nn.Module):
         conv_clamp: float | None = None,
     ):
         super().__init__()
-        self.activation, self.up, self.down = check_activation(activation), up, down
+        self.activation, self.up, self.down = activation, up, down
         self.conv_clamp = conv_clamp
         self.register_buffer("resample_filter", make_filter(resample_filter))
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
@@ -118,8 +107,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """Map `(n, in, h, w)` to `(n, out, h·up/down, w·up/down)`, times `gain`."""
-        total = activation_gain(self.activation) * gain
-        before, after = split_gain(self.activation, total)
+        before, after = gains(self.activation, gain)
         weight = (self.weight * (self.weight_gain * before)).to(x.dtype)
         bias = None if self.bias is None else (self.bias * before).to(x.dtype)
         x = conv_resample(x, weight, self.resample_filter, self.up, self.down, bias)

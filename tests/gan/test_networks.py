@@ -244,7 +244,6 @@ def test_half_precision_stays_close(small, monkeypatch):
     [
         ({"img_resolution": 24}, "img_resolution 24"),
         ({"synthesis": {"architecture": "dense"}}, "architecture 'dense'"),
-        ({"synthesis": {"activation": "step"}}, "activation 'step'"),
     ],
 )
 def test_impossible_networks_are_refused(options, message):
