@@ -29,10 +29,11 @@ from lib.data.samples import SampleSet
 from lib.quantization.models import read_ir
 from lib.student.batches import Batch, DistillationData
 from lib.student.distillation import Distillation
+from lib.student.losses import original_weights
 from lib.student.networks import Discriminator, Generator
 from lib.student.options import StudentOptions
 from lib.student.sampling import build_student
-from lib.student.steps import make_networks, original_step, original_weights
+from lib.student.steps import make_networks, original_step
 
 SIZES = {"z_dim": 512, "c_dim": 10, "ngf": 256, "project_dim": 128, "nc": 3}  # the original's
 NDF, BATCH, IMAGES = 128, 128, 1024

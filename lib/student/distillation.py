@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from lib.common.errors import StudyError
@@ -27,22 +28,20 @@ from lib.student.batches import Batch, DistillationData, share
 from lib.student.diffaugment import draw_augmentation
 from lib.student.losses import (
     ORIGINAL_RATE,
-    adversarial_due,
+    Losses,
+    Weights,
     original_learning_rate,
-    scheduled_pixel_weight,
+    original_weights,
 )
 from lib.student.networks import Discriminator
 from lib.student.options import StudentOptions
 from lib.student.recipes import parse_recipe
-from lib.student.sampling import ProjectionDiscriminator, build_student, generate
+from lib.student.sampling import build_student, generate
 from lib.student.steps import (
-    Losses,
     Networks,
-    Weights,
     make_networks,
     one_pass_step,
     original_step,
-    original_weights,
     update_average,
 )
 
@@ -53,9 +52,8 @@ LOG_ROWS = 200  # over the whole training, at most
 GRID_IMAGES = 80
 DIVERGED = 1e4  # a loss beyond it has run away; they start below 10
 LOG_COLUMNS = (
-    *("update", "epoch", "learning_rate", "pixel_weight"),
-    *("d_total", "d_teacher", "d_student", "d_real", "d_random"),
-    *("g_total", "g_pixels", "g_features", "g_student", "g_random"),
+    "update epoch learning_rate pixel_weight d_total d_teacher d_student d_real d_random "
+    "g_total g_pixels g_features g_student g_random"
 )
 
 
@@ -90,41 +88,36 @@ class Distillation:
 
     def __init__(self, out: Path, data: DistillationData, options: StudentOptions) -> None:
         self.out, self.data, self.options = out, data, options
+        self.checkpoint = out / "checkpoint.safetensors"
         self.changes = parse_recipe(options.recipe)
         self.total = options.epochs * data.updates_per_epoch
         self.log_interval = -(-self.total // LOG_ROWS)
         renders = min(RENDERS, options.epochs + 1)
         self.render_at = {self.total * k // (renders - 1) for k in range(renders)}
         self.config = student_config(data, options)
-        self.networks = build_networks(self.config, options, data.seed, data.device)
-        self.state: dict[str, Any] = {
-            "update": 0,
-            "rows": [],
-            "sums": {},
-            "options": outcome(options) | {"seed": data.seed},
-        }
+        self.networks = build_networks(self.config, data, options)
+        made_from = outcome(options) | {"seed": data.seed}
+        self.state: dict[str, Any] = {"update": 0, "rows": [], "sums": {}, "options": made_from}
 
     def run(self) -> None:
         """Train to the end and write the results; the checkpoint goes with them."""
-        checkpoint = self.out / "checkpoint.safetensors"
-        if checkpoint.exists():
-            self._resume(checkpoint)
+        if self.checkpoint.exists():
+            self._resume()
         wait()  # for all to have looked
         done = self.state["update"]
         if done == 0:
             self._render(0)
-        steps = progress(range(done, self.total), "student", self.total, "update", done)
-        for update in steps:
+        for update in progress(range(done, self.total), "student", self.total, "update", done):
             self.step(update)
             self.state["update"] = update + 1
             if update + 1 in self.render_at:
                 self._render(update + 1)
             if (update + 1) % self.options.checkpoint_updates == 0:
-                self._save_checkpoint(checkpoint)
+                self._save_checkpoint()
         self._finish()
         wait()
         if rank() == 0:
-            checkpoint.unlink(missing_ok=True)
+            self.checkpoint.unlink(missing_ok=True)
 
     def step(self, update: int) -> None:
         """Train on the batch of the 0-based `update`, average the weights, note the losses."""
@@ -158,11 +151,10 @@ class Distillation:
             rate = start * min(1.0, left / (1 - CONSTANT_SHARE))
         weights = original_weights(update, self.data.updates_per_epoch)
         if "pixel_epochs" in changes:
-            epoch = update / self.data.updates_per_epoch
-            pixel = scheduled_pixel_weight(o.pixel_weight, epoch, o.pixel_epochs)
-            weights = replace(weights, pixel=pixel)
+            left = 1 - update / self.data.updates_per_epoch / o.pixel_epochs
+            weights = replace(weights, pixel=o.pixel_weight * max(0.0, left))
         if "adversarial" in changes:
-            due = adversarial_due(update, o.adversarial_interval)
+            due = (update + 1) % o.adversarial_interval == 0
             weights = replace(weights, adversarial=o.adversarial_weight if due else 0.0)
         return rate, weights
 
@@ -174,33 +166,32 @@ class Distillation:
         half_life = min(self.options.ema_kimg * 1000, seen * AVERAGE_RAMP)
         return 0.5 ** (self.options.batch_size / half_life)
 
-    def _note(self, update: int, losses: dict[str, torch.Tensor], constants: dict) -> None:
+    def _note(self, update: int, losses: Losses, constants: dict[str, float]) -> None:
         """Add to the running means; close a row of the log at the end of its interval."""
         values = mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
+        sums = self.state["sums"]
         for name, value in zip(losses, values, strict=True):
             if not abs(value) < DIVERGED:
                 raise self._diverged(f"{name} is {value:g}", update)
-            total, count = self.state["sums"].get(name, (0.0, 0))
-            self.state["sums"][name] = (total + value, count + 1)
+            total, n = sums.get(name, (0.0, 0))
+            sums[name] = (total + value, n + 1)
         if (update + 1) % self.log_interval == 0 or update + 1 == self.total:
-            means = {name: total / n for name, (total, n) in self.state["sums"].items()}
             epoch = (update + 1) / self.data.updates_per_epoch
+            means = {name: total / n for name, (total, n) in sums.items()}
             self.state["rows"].append({"update": update + 1, "epoch": epoch} | constants | means)
             self.state["sums"] = {}
 
     def _diverged(self, what: str, update: int) -> StudyError:
-        kept = (self.out / "checkpoint.safetensors").exists()
         return StudyError(
-            f"distillation: {what} at update {update}: lower the learning rate"
-            f" ({self.schedule(update)[0]:g}) and start again"
-            + ("; the last good checkpoint is kept" if kept else "")
+            f"distillation: {what} at update {update}: lower the learning rate "
+            f"({self.schedule(update)[0]:g}) and start again"
         )
 
-    def _save_checkpoint(self, checkpoint: Path) -> None:
+    def _save_checkpoint(self) -> None:
         self._check_weights()
         networks = self.networks
         if rank() == 0:
-            save_checkpoint(checkpoint, networks.modules(), networks.optimizers, self.state)
+            save_checkpoint(self.checkpoint, networks.modules(), networks.optimizers, self.state)
 
     def _check_weights(self) -> None:
         """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
@@ -217,7 +208,7 @@ class Distillation:
         if rank() > 0:
             return
         path = self.out / "progress.safetensors"
-        latents, labels = fixed_grid(self.data, self.data.seed)
+        latents, labels = fixed_grid(self.data)
         images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
         updates = [update]
         if update > 0:
@@ -229,11 +220,12 @@ class Distillation:
         tensors["epochs"] = torch.tensor(updates) / self.data.updates_per_epoch
         save_tensors(path, tensors, {"updates": updates, "class_names": self.data.class_names})
 
-    def _resume(self, checkpoint: Path) -> None:
-        state = load_checkpoint(checkpoint, self.networks.modules(), self.networks.optimizers)
+    def _resume(self) -> None:
+        networks = self.networks
+        state = load_checkpoint(self.checkpoint, networks.modules(), networks.optimizers)
         if state["options"] != self.state["options"]:
             raise StudyError(
-                f"{checkpoint} was made with other parameters: delete it to start anew"
+                f"{self.checkpoint} was made with other parameters: delete it to start anew"
             )
         self.state = state
 
@@ -242,13 +234,16 @@ class Distillation:
         if rank() > 0:
             return
         save_weights(self.out / "student.safetensors", self.networks.average, self.config)
-        write_text(self.out / "log.csv", format_log(self.state["rows"]))
+        log = pd.DataFrame(self.state["rows"], columns=LOG_COLUMNS.split())
+        write_text(self.out / "log.csv", log.to_csv(index=False, float_format="%.6g"))
 
 
 def student_config(data: DistillationData, options: StudentOptions) -> dict[str, Any]:
     """Return the record that goes with the student's weights (see `lib.student.sampling`)."""
-    sizes = {"z_dim": data.z_dim, "c_dim": len(data.class_names), "nc": 3}
-    return sizes | {
+    return {
+        "z_dim": data.z_dim,
+        "c_dim": len(data.class_names),
+        "nc": 3,
         "ngf": options.ngf,
         "project_dim": options.project_dim,
         "residual": "residual" in parse_recipe(options.recipe),
@@ -260,32 +255,23 @@ def student_config(data: DistillationData, options: StudentOptions) -> dict[str,
 
 
 def build_networks(
-    config: dict[str, Any], options: StudentOptions, seed: int, device: str
+    config: dict[str, Any], data: DistillationData, options: StudentOptions
 ) -> Networks:
     """Build both networks from the seed, alike on every device, and their optimizers."""
-    changes = parse_recipe(options.recipe)
+    projection = "projection" in parse_recipe(options.recipe)
+    sizes = options.ndf, config["c_dim"], options.project_dim, config["nc"]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "distillation weights"))
-        generator = build_student(config)
-        kind = ProjectionDiscriminator if "projection" in changes else Discriminator
-        discriminator = kind(options.ndf, config["c_dim"], options.project_dim, config["nc"])
-    generator = generator.to(device, memory_format=torch.channels_last)
-    discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        torch.manual_seed(derive_seed(data.seed, "distillation weights"))
+        pair = build_student(config), Discriminator(*sizes, projection=projection)
+    generator, discriminator = (
+        network.to(data.device, memory_format=torch.channels_last) for network in pair
+    )
     return make_networks(share_batch_norm(generator), discriminator, options.learning_rate)
 
 
-def fixed_grid(data: DistillationData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def fixed_grid(data: DistillationData) -> tuple[torch.Tensor, torch.Tensor]:
     """Return latents `(n, z_dim)` and labels `(n,)`, class by class, the same for a whole run."""
     classes = len(data.class_names)
     labels = torch.arange(classes).repeat_interleave(max(1, GRID_IMAGES // classes))
-    generator = torch_generator(seed, "distillation grid")
+    generator = torch_generator(data.seed, "distillation grid")
     return torch.randn(len(labels), data.z_dim, generator=generator), labels
-
-
-def format_log(rows: list[dict[str, float]]) -> str:
-    """Format rows as CSV; a loss that an interval did not have stays empty."""
-    lines = [",".join(LOG_COLUMNS)]
-    for row in rows:
-        cells = (f"{row[name]:.6g}" if name in row else "" for name in LOG_COLUMNS)
-        lines.append(",".join(cells))
-    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The original student, DiStyleGAN: a generator of 2,054,368 parameters and its discriminator.
+"""DiStyleGAN: the student, 2,054,368 parameters at the original's sizes, and its discriminator.
 
 Labels are one-hot rows `(n, c_dim) float32`, images `(n, nc, 32, 32) float32` in [-1, 1].
 The names of the parameters are those of the published checkpoints.
@@ -39,6 +39,24 @@ class UpsampleBlock(nn.Sequential):
         return x
 
 
+class ResidualBlock(nn.Module):
+    """x + BN(conv(GLU(BN(conv(x))))): keeps the shape `(n, c, h, w)`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * channels),
+            nn.GLU(1),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        initialize(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.block(x)
+
+
 def dense_block(inputs: int, outputs: int) -> nn.Sequential:
     """Return linear, BatchNorm, GLU: `(n, inputs)` to `(n, outputs)`."""
     return nn.Sequential(
@@ -58,7 +76,10 @@ def initialize(module: nn.Module) -> None:
 
 
 class Generator(nn.Module):
-    """Latents `(n, z_dim)` and one-hot labels `(n, c_dim)` to images `(n, nc, 32, 32)`."""
+    """Latents `(n, z_dim)` and one-hot labels `(n, c_dim)` to images `(n, nc, 32, 32)`.
+
+    `residual` puts a residual block after each of the original's three up-blocks.
+    """
 
     def __init__(
         self,
@@ -67,6 +88,7 @@ class Generator(nn.Module):
         ngf: int = 256,
         project_dim: int = 128,
         nc: int = 3,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.ngf = z_dim, c_dim, ngf
@@ -77,6 +99,9 @@ class Generator(nn.Module):
         self.upsample3 = UpsampleBlock(ngf // 4, ngf // 8)
         self.img = nn.Sequential(nn.Conv2d(ngf // 8, nc, 3, padding=1, bias=False), nn.Tanh())
         initialize(self)
+        if residual:
+            for block in (self.upsample1, self.upsample2, self.upsample3):
+                block.append(ResidualBlock(block[1].out_channels // 2))
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         x = self.fc(torch.cat([self.project(z), c], dim=1))
@@ -92,13 +117,23 @@ def spectral_conv(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class Trunk(nn.Module):
-    """Four spectrally normalised convolutions and a projection: the part without labels.
+class Discriminator(nn.Module):
+    """Images and one-hot labels to four feature maps and logits `(n, 1)`.
 
-    Spectral normalisation: Miyato et al. 2018, arXiv 1802.05957.
+    The original's label enters before the last linear layer only, so that its logit is
+    f(φ(x)) + b_c. With `projection` it is f(φ(x)) + ⟨V c, φ(x)⟩ (Miyato & Koyama 2018, arXiv
+    1802.05637), whose gradient with respect to the image depends on the class. Spectral
+    normalisation: Miyato et al. 2018, arXiv 1802.05957.
     """
 
-    def __init__(self, ndf: int, project_dim: int, nc: int) -> None:
+    def __init__(
+        self,
+        ndf: int = 128,
+        c_dim: int = 10,
+        project_dim: int = 128,
+        nc: int = 3,
+        projection: bool = False,
+    ) -> None:
         super().__init__()
         widths = [nc, ndf, ndf, 2 * ndf, 4 * ndf]
         self.netD = nn.ModuleList(
@@ -107,29 +142,21 @@ class Trunk(nn.Module):
         self.project = nn.Sequential(
             spectral_norm(nn.Linear(4 * ndf * 4, 2 * project_dim, bias=False)), nn.GLU(1)
         )
+        self.embed: nn.Module | None = None
+        if projection:
+            self.output = spectral_norm(nn.Linear(project_dim, 1))
+            self.embed = spectral_norm(nn.Linear(c_dim, project_dim, bias=False))
+        else:
+            self.output = nn.Linear(project_dim + c_dim, 1, bias=False)
+        initialize(self)
 
-    def features(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the four convolutions' outputs and the projection `(n, project_dim)`."""
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         features = []
         for block in self.netD:
             x = block(x)
             features.append(x)
-        return features, self.project(x.flatten(1))
-
-
-class Discriminator(Trunk):
-    """Images and one-hot labels to four feature maps and logits `(n, 1)`.
-
-    The label enters before the last linear layer only, so the logit is f(x) + b_c.
-    """
-
-    def __init__(
-        self, ndf: int = 128, c_dim: int = 10, project_dim: int = 128, nc: int = 3
-    ) -> None:
-        super().__init__(ndf, project_dim, nc)
-        self.output = nn.Linear(project_dim + c_dim, 1, bias=False)
-        initialize(self)
-
-    def forward(self, x: torch.Tensor, c: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        features, projection = self.features(x)
-        return features, self.output(torch.cat([projection, c], dim=1))
+        projected = self.project(x.flatten(1))
+        if self.embed is None:
+            return features, self.output(torch.cat([projected, c], dim=1))
+        classed = (self.embed(c) * projected).sum(1, keepdim=True)
+        return features, self.output(projected) + classed

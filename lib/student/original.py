@@ -18,10 +18,9 @@ from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, write_json
 from lib.common.tensors import fill_module, save_weights
 from lib.student.networks import Discriminator, Generator
+from lib.student.sampling import SIZES
 from lib.student.steps import Networks, make_networks
 
-GENERATOR_SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
-SIZES = (*GENERATOR_SIZES, "ndf")
 LAMBDAS = ("lambda_pixel", "lambda_ganG", "lambda_ganD")
 OPTIMIZERS = {"optimizerG": "generator", "optimizerD": "discriminator"}
 
@@ -64,7 +63,7 @@ def load_original_generator(folder: Path) -> Generator:
     """Load the generator alone, in eval mode, from `config.json` and `generator.pt`."""
     folder = Path(folder)
     config, path = _load_config(folder), folder / "generator.pt"
-    generator = Generator(**{name: config[name] for name in GENERATOR_SIZES})
+    generator = Generator(**{name: config[name] for name in SIZES})
     return fill_module(generator, _load(path), path).eval()
 
 
@@ -90,7 +89,7 @@ def import_original_student(folder: Path, out: Path, class_names: list[str], dat
     config, generator = _load_config(Path(folder)), load_original_generator(folder)
     if len(class_names) != config["c_dim"]:
         raise StudyError(f"{folder}: {config['c_dim']} classes, but {len(class_names)} names given")
-    record = {name: config[name] for name in GENERATOR_SIZES}
+    record = {name: config[name] for name in SIZES}
     record |= {"residual": False, "recipe": "original", "latent_distribution": "normal"}
     save_weights(out, generator, record | {"class_names": class_names, "data": data})
 
@@ -106,10 +105,10 @@ def _load_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict):
         raise StudyError(f"{path} is no configuration: it must hold names and numbers")
-    for name in SIZES + LAMBDAS:
+    for name in (*SIZES, "ndf", *LAMBDAS):
         if name not in config:
             raise StudyError(f"{path} lacks {name}: add it, or take another checkpoint")
-    for name in SIZES:
+    for name in (*SIZES, "ndf"):
         size = config[name]
         if type(size) is not int or not 1 <= size <= 8192:
             raise StudyError(f"{path}: {name} is {size!r}, expected a number from 1 to 8192")

@@ -1,17 +1,11 @@
-"""The student of the study: networks, loading, sampling.
-
-The default student is the original's generator (`lib.student.networks`), with residual blocks as an
-option, trained against a discriminator that sees the class (Miyato & Koyama 2018).
-"""
+"""Build, load and sample students."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import spectral_norm
 
 from lib.common.errors import StudyError
 from lib.common.files import sha256_file
@@ -19,58 +13,9 @@ from lib.common.processes import launch
 from lib.common.seeds import torch_generator
 from lib.common.tensors import fill_module, load_weights
 from lib.data.samples import to_uint8, write_shards
-from lib.student.networks import Generator, Trunk, initialize
+from lib.student.networks import Generator
 
 SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
-
-
-class ResidualBlock(nn.Module):
-    """x + BN(conv(GLU(BN(conv(x))))): keeps the shape `(n, c, h, w)`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * channels),
-            nn.GLU(1),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.block(x)
-
-
-class ResidualGenerator(Generator):
-    """The original's generator with a residual block after each of its three up-blocks."""
-
-    def __init__(self, **sizes: int) -> None:
-        super().__init__(**sizes)
-        for block in (self.upsample1, self.upsample2, self.upsample3):
-            residual = ResidualBlock(block[1].out_channels // 2)
-            initialize(residual)
-            block.append(residual)
-
-
-class ProjectionDiscriminator(Trunk):
-    """Images and one-hot labels to four feature maps and logits `(n, 1)`.
-
-    The logit is f(φ(x)) + ⟨V c, φ(x)⟩ (Miyato & Koyama 2018, arXiv 1802.05637), so that its
-    gradient with respect to the image depends on the class.
-    """
-
-    def __init__(
-        self, ndf: int = 128, c_dim: int = 10, project_dim: int = 128, nc: int = 3
-    ) -> None:
-        super().__init__(ndf, project_dim, nc)
-        self.output = spectral_norm(nn.Linear(project_dim, 1))
-        self.embed = spectral_norm(nn.Linear(c_dim, project_dim, bias=False))
-        initialize(self)
-
-    def forward(self, x: torch.Tensor, c: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        features, projection = self.features(x)
-        classed = (self.embed(c) * projection).sum(1, keepdim=True)
-        return features, self.output(projection) + classed
 
 
 def build_student(config: dict[str, Any]) -> Generator:
@@ -82,8 +27,8 @@ def build_student(config: dict[str, Any]) -> Generator:
     missing = [name for name in SIZES if name not in config]
     if missing:
         raise StudyError(f"student: the configuration lacks {', '.join(missing)}; train it again")
-    kind = ResidualGenerator if config.get("residual") else Generator
-    return kind(**{name: config[name] for name in SIZES})
+    sizes = {name: config[name] for name in SIZES}
+    return Generator(**sizes, residual=config.get("residual", False))
 
 
 def load_student(path: Path, device: str = "cpu") -> Generator:

@@ -13,16 +13,14 @@ from lib.student.batches import Batch
 from lib.student.diffaugment import Draws, augment_images
 from lib.student.losses import (
     ORIGINAL_RATE,
-    RANDOM_WEIGHT,
-    adversarial_due,
+    Losses,
+    Weights,
     discriminator_loss,
     feature_loss,
     generator_loss,
-    original_pixel_weight,
 )
 
 BETAS = (0.5, 0.999)
-Losses = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,14 @@ class Networks:
             features, logits = self.discriminator(images, labels)
             return [feature.float() for feature in features], logits.float()
 
+    def descend(self, name: str, loss: torch.Tensor) -> None:
+        """Take one step of a network down the gradient of `loss`, its mean over the processes."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(optimizer.param_groups[0]["params"])
+        optimizer.step()
+
     def modules(self) -> dict[str, nn.Module]:
         """Return the networks by name, for checkpoints."""
         names = ("generator", "discriminator", "average")
@@ -63,13 +69,13 @@ def make_networks(
 
     What the networks hold is kept, so that a training can start from given weights.
     """
+    networks = {"generator": generator, "discriminator": discriminator}
     return Networks(
-        generator,
-        discriminator,
-        deepcopy(generator).eval().requires_grad_(False),
-        {
-            "generator": Adam(generator.parameters(), learning_rate, BETAS),
-            "discriminator": Adam(discriminator.parameters(), learning_rate, BETAS),
+        **networks,
+        average=deepcopy(generator).eval().requires_grad_(False),
+        optimizers={
+            name: Adam(network.parameters(), learning_rate, BETAS)
+            for name, network in networks.items()
         },
     )
 
@@ -77,36 +83,6 @@ def make_networks(
 def mixed_precision(device: str) -> torch.autocast:
     """Return the context of a forward pass: bfloat16 on a GPU, float32 elsewhere."""
     return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights of one update's losses.
-
-    pixel: of the pixel loss; adversarial: of the generator's hinge terms, 0 in an update without
-    them; random: of the discriminator's pair of real images and fresh latents.
-    """
-
-    pixel: float
-    adversarial: float
-    random: float = RANDOM_WEIGHT
-
-
-def original_weights(
-    update: int,
-    updates_per_epoch: int,
-    pixel: float = 0.2,
-    adversarial: float = 0.01,
-    interval: int = 10,
-    random: float = RANDOM_WEIGHT,
-) -> Weights:
-    """Return the original's weights at the 0-based `update` of the whole training.
-
-    pixel, adversarial and random are its lambda_pixel, lambda_ganG and lambda_ganD; every
-    interval-th update of an epoch is adversarial.
-    """
-    due = adversarial_due(update % updates_per_epoch, interval)
-    return Weights(original_pixel_weight(pixel, update), adversarial if due else 0.0, random)
 
 
 def one_pass_step(
@@ -118,44 +94,29 @@ def one_pass_step(
     sees a pair under the same augmentation (`draws`, for the 2n rows of the batch). Images of
     fresh latents, which only the adversarial loss sends gradients through, need none without it.
     """
-    n = len(batch.images) // 2
+    n, labels = len(batch.images) // 2, batch.labels
     networks.generator.train()
-    student = networks.generate(batch.latents[:n], batch.labels[:n])
+    student = networks.generate(batch.latents[:n], labels[:n])
     with torch.set_grad_enabled(weights.adversarial > 0):
-        random = networks.generate(batch.latents[n : 2 * n], batch.labels[n:])
-    fakes = torch.cat([student, random])
-    shown_images, shown_fakes = _show(batch.images, draws), _show(fakes, draws)
-    losses = _train_discriminator(
-        networks, shown_images, shown_fakes.detach(), batch.labels, weights.random
-    )
+        random = networks.generate(batch.latents[n : 2 * n], labels[n:])
+    images, fakes = _show(batch.images, draws), _show(torch.cat([student, random]), draws)
+    networks.discriminator.train().requires_grad_(True)
+    _, logits = networks.judge(torch.cat([images, fakes.detach()]), labels.repeat(2, 1))
+    on_teacher, on_real, on_student, on_random = logits.chunk(4)
+    losses = discriminator_loss(on_teacher, on_student, on_real, on_random, weights.random)
+    networks.descend("discriminator", losses["d_total"])
 
     networks.discriminator.eval().requires_grad_(False)
     used = 2 * n if weights.adversarial else n
-    target, _ = networks.judge(shown_images[:n], batch.labels[:n])
-    features, logits = networks.judge(shown_fakes[:used], batch.labels[:used])
+    target, _ = networks.judge(images[:n], labels[:n])
+    features, logits = networks.judge(fakes[:used], labels[:used])
     losses |= generator_loss(
-        F.l1_loss(fakes[:n], batch.images[:n]),
+        F.l1_loss(student, batch.images[:n]),
         feature_loss([feature[:n] for feature in features], target),
-        weights.pixel,
-        logits.split(n) if weights.adversarial else None,
-        weights.adversarial,
+        weights,
+        logits.split(n) if weights.adversarial else (),
     )
-    descend(networks.optimizers["generator"], losses["g_total"])
-    return losses
-
-
-def _train_discriminator(
-    networks: Networks,
-    images: torch.Tensor,
-    fakes: torch.Tensor,
-    labels: torch.Tensor,
-    random_weight: float,
-) -> Losses:
-    networks.discriminator.train().requires_grad_(True)
-    _, logits = networks.judge(torch.cat([images, fakes]), labels.repeat(2, 1))
-    teacher, real, student, random = logits.chunk(4)
-    losses = discriminator_loss(teacher, student, real, random, random_weight)
-    descend(networks.optimizers["discriminator"], losses["d_total"])
+    networks.descend("generator", losses["g_total"])
     return losses
 
 
@@ -183,15 +144,15 @@ def original_step(
     with torch.no_grad():
         fakes = torch.cat([generate(z, labels), generate(fresh, real_labels)])
     student, random = _show(fakes, draws).split(n)
-    target, teacher_logits = judge(teacher, labels)
+    target, on_teacher = judge(teacher, labels)
     losses = discriminator_loss(
-        teacher_logits,
+        on_teacher,
         judge(student, labels)[1],
         judge(real, real_labels)[1],
         judge(random, real_labels)[1],
         weights.random,
     )
-    descend(networks.optimizers["discriminator"], losses["d_total"])
+    networks.descend("discriminator", losses["d_total"])
 
     networks.generator.train()
     networks.discriminator.requires_grad_(False)
@@ -200,32 +161,23 @@ def original_step(
         target, _ = judge(teacher, labels)
     student = generate(z, labels)
     features, logits = judge(_show(student, draws, slice(n)), labels)
-    adversarial = None
+    adversarial = ()
     if weights.adversarial:
         random = _show(generate(fresh_again, real_labels), draws, slice(n, None))
         adversarial = logits, judge(random, real_labels)[1]
     losses |= generator_loss(
         F.l1_loss(student, batch.images[:n]),
         feature_loss(features, [feature.detach() for feature in target]),
-        weights.pixel,
+        weights,
         adversarial,
-        weights.adversarial,
     )
-    descend(networks.optimizers["generator"], losses["g_total"])
+    networks.descend("generator", losses["g_total"])
     return losses
 
 
 def _show(images: torch.Tensor, draws: Draws | None, rows: slice = slice(None)) -> torch.Tensor:
     """Return what the discriminator sees of the images, which are these rows of the batch."""
     return augment_images(images, {name: draw[rows] for name, draw in (draws or {}).items()})
-
-
-def descend(optimizer: Optimizer, loss: torch.Tensor) -> None:
-    """Take one step down the gradient of `loss`, its mean over the processes."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    average_gradients(optimizer.param_groups[0]["params"])
-    optimizer.step()
 
 
 @torch.no_grad()

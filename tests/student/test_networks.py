@@ -10,12 +10,10 @@ from torch import nn
 
 from lib.common.files import ROOT
 from lib.student.losses import (
-    adversarial_due,
     discriminator_loss,
     feature_loss,
     generator_loss,
-    original_pixel_weight,
-    scheduled_pixel_weight,
+    original_weights,
 )
 from lib.student.networks import Discriminator, Generator
 
@@ -143,12 +141,13 @@ def test_generator_loss_over_24_calls() -> None:
     student, teacher = ([given[f"{kind}{k}"] for k in range(4)] for kind in ("sf", "tf"))
     features = feature_loss(student, teacher)
     for call in expected["calls"]:
-        due = adversarial_due(call["call"], 2)
+        lambdas = expected["lambda_pixel"], expected["lambda_gan"]
+        weights = original_weights(call["call"], 100, *lambdas, interval=2)
+        assert weights.pixel == pytest.approx(call["lambda1_used"], abs=1e-12)
+        due = weights.adversarial > 0
         assert due == call["adversarial"]
-        weight = original_pixel_weight(expected["lambda_pixel"], call["call"])
-        assert weight == pytest.approx(call["lambda1_used"], abs=1e-12)
-        adversarial = (given["ds"], given["dr"]) if due else None
-        terms = generator_loss(pixels, features, weight, adversarial, expected["lambda_gan"])
+        adversarial = (given["ds"], given["dr"]) if due else ()
+        terms = generator_loss(pixels, features, weights, adversarial)
         log = call["log"]
         assert terms["g_total"].item() == pytest.approx(call["total"], abs=1e-5)
         assert terms["g_pixels"].item() == pytest.approx(log["G/Pixel Loss"], abs=1e-5)
@@ -169,8 +168,3 @@ def test_discriminator_loss() -> None:
     for name, term in terms.items():
         original = f"D/{name.removeprefix('d_').capitalize()} Loss"
         assert term.item() == pytest.approx(expected[original], abs=1e-5)
-
-
-def test_scheduled_pixel_weight_falls_by_epochs() -> None:
-    weights = [scheduled_pixel_weight(0.2, epoch, 4) for epoch in (0, 1, 3.5, 4, 9)]
-    assert weights == pytest.approx([0.2, 0.15, 0.025, 0, 0])
