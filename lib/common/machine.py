@@ -3,23 +3,14 @@
 import platform
 import re
 import subprocess
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lib.common.files import ROOT
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "openvino",
-    "nncf",
-    "torch-fidelity",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "statsmodels",
-    "safetensors",
-)
+PACKAGES = ("torch", "torchvision", "openvino", "nncf", "torch-fidelity")
+PACKAGES += ("numpy", "scipy", "scikit-learn", "statsmodels", "safetensors")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -45,13 +36,10 @@ def gpus() -> list[str]:
 
 def git_revision() -> str:
     """Return the commit, with `+` behind it where lib, notebooks or params differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    paths = ["--", "lib", "notebooks", "params"]
+    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        status = subprocess.run(
-            [*git, "status", "--porcelain", *paths], capture_output=True, text=True
-        )
+        head = git(["git", "rev-parse", "HEAD"])
+        status = git(["git", "status", "--porcelain", "--", "lib", "notebooks", "params"])
     except OSError:
         return "unknown"
     if head.returncode:
@@ -76,9 +64,7 @@ def _version(package: str) -> str:
 
 
 def _cpu_field(name: str) -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = (line.partition(":") for line in file)
-            return next((value.strip() for key, _, value in lines if key.strip() == name), "")
-    except OSError:
-        return ""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    found = re.search(rf"^{name}\s*: *(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""

@@ -4,10 +4,11 @@ A function runs in one process unless `launch` starts it in several, or the whol
 started by `accelerate launch` or `torchrun`. Collective calls do nothing in a single process.
 """
 
-import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -48,11 +49,7 @@ def _run(rank: int, count: int, port: int, function: Callable, args: tuple, kwar
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     join(kwargs.get("device", "cpu"))
-    with contextlib.ExitStack() as stack:
-        if rank > 0:  # one process reports
-            stack.enter_context(
-                contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w")))
-            )
+    with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if rank == 0 else nowhere):
         try:
             function(*args, **kwargs)
         finally:

@@ -109,7 +109,7 @@ def write_shards(
     bar = progress((), desc, total, "images", initial=total - left) if show else None
     for index in missing:
         drawn = draw(index, starts[index], stops[index])
-        write_shard(paths[index], _join(_counted(drawn, bar)), key)
+        _write_shard(paths[index], _join(_counted(drawn, bar)), key)
     if bar is not None:
         bar.close()
     wait()
@@ -133,7 +133,7 @@ def _join(batches: Iterable[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def write_shard(path: Path, arrays: Arrays, key: str) -> None:
+def _write_shard(path: Path, arrays: Arrays, key: str) -> None:
     """Write one shard atomically, with the hash of its content and `key` in the header.
 
     They are one entry there: the format keeps no order among several.
