@@ -21,7 +21,7 @@ from lib.figures.charts import bars
 from lib.figures.images import image_rows
 from lib.publish.blog import render as blog
 from lib.publish.blog.cells import NOISE
-from lib.publish.blog.render import PARTS, Frame, main, write_blog
+from lib.publish.blog.render import PARTS, Frame, write_blog
 from lib.study.params import read_profile
 from lib.study.study import Study
 from tests.publish.conftest import NOTEBOOKS, code, make_folder, picture, put, table
@@ -107,16 +107,24 @@ def test_same_notebooks_make_the_same_bytes(folder):
     assert [path.read_bytes() for path in write_blog(folder)] == before
 
 
-def test_pandas_tables_get_scopes_and_lose_row_numbers(folder):
-    put(folder, NOTEBOOKS[0], code("t", table(pd.DataFrame({"x": [1.5]}, index=["named"]))))
+def test_tables_can_be_read_aloud_and_their_numbers_lean_right(folder):
+    frame = pd.DataFrame({"set": ["real"], "loss": [1.5]})
+    put(folder, NOTEBOOKS[0], code("t", table(frame)))
     soup = BeautifulSoup(write_blog(folder)[0].read_text(encoding="utf-8"), "html.parser")
     boxes = soup.select("div.table")
-    assert boxes[0].find("tbody").find("th") is None
-    assert boxes[0].find("thead").find("th").get_text() == "a_long_column_0"
-    assert boxes[2].select_one("th[scope=row]").get_text() == "named"
-    assert boxes[2].select_one("td.number").get_text() == "1.5"
-    assert boxes[0].select_one("thead th.number")
+    assert boxes[0].find("thead").find("th").get_text().strip() == "a_long_column_0"
+    assert boxes[2].select_one("td.number").get_text().strip() == "1.50"
+    assert [head.get("class") for head in boxes[2].select("th[scope=col]")] == [None, ["number"]]
     assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+    assert not soup.select("table [style]")
+
+
+def test_folded_cells_of_parameters_stay_out(folder):
+    path = folder / "notebooks" / f"{NOTEBOOKS[0]}.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells[1].metadata["jupyter"] = {"source_hidden": True}
+    nbformat.write(book, path)
+    assert "secret_default" not in write_blog(folder)[0].read_text(encoding="utf-8")
 
 
 def test_missing_failed_unexecuted_and_damaged_notebooks_are_refused(folder):
@@ -125,13 +133,13 @@ def test_missing_failed_unexecuted_and_damaged_notebooks_are_refused(folder):
     with pytest.raises(StudyError, match="04_.* holds an error .ZeroDivisionError.*--from 04"):
         write_blog(folder)
     nbformat.write(new_notebook(cells=[new_code_cell("x = 1")]), path)
-    with pytest.raises(StudyError, match="04_.* was not executed.*lib.study.run params/small.yaml"):
+    with pytest.raises(StudyError, match="04_.* was not executed.*lib run params/small.yaml"):
         write_blog(folder)
     path.write_text("{")
     with pytest.raises(StudyError, match="04_.* is no readable notebook"):
         write_blog(folder)
     path.unlink()
-    with pytest.raises(StudyError, match="04_.* is missing: run `python -m lib.study.run"):
+    with pytest.raises(StudyError, match="04_.* is missing: run `python -m lib run"):
         write_blog(folder)
     assert not (folder / "blog").exists()
 
@@ -159,15 +167,6 @@ def test_large_pages_are_packed_with_losses_or_refused(folder, monkeypatch):
     monkeypatch.setattr(blog, "LARGEST", 10_000)
     with pytest.raises(StudyError, match="larger than"):
         write_blog(folder)
-
-
-def test_command_explains_itself_in_one_line(tmp_path, capsys):
-    text = (ROOT / "params" / "tiny.yaml").read_text(encoding="utf-8")
-    profile = tmp_path / "tiny.yaml"
-    profile.write_text(re.sub(r"(?m)^output_dir:.*$", f"output_dir: {tmp_path}", text))
-    assert main([str(profile)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_lines_of_progress_are_known_as_noise(capsys):

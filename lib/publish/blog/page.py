@@ -1,21 +1,22 @@
 """The body of a page: contents, numbered figures, tables that a screen reader can follow, links."""
 
+import io
 import os
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bs4 import BeautifulSoup, Tag
+from PIL import Image
 
 from lib.common.errors import StudyError
 from lib.common.files import NOTEBOOKS
-from lib.publish.blog.images import embed
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5")
 WORDS_A_MINUTE, SECONDS_A_FIGURE = 230, 10
 LONG_TABLE = 16  # rows, from which on a table is folded
-NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?\s?%?|NaN|nan|inf|—|–")
 ACTIVE = "script, style, link, meta, iframe, object, embed, video, audio, form, button"
 
 
@@ -67,7 +68,11 @@ def _headings(soup: BeautifulSoup) -> list[dict]:
         if notebook:
             text = re.sub(r"^\w\d · ", "", text)
             heading.string = text
-            heading.insert_before(_source_line(soup, notebook))
+            link = _tag(
+                soup, "a", f"Notebook {notebook[:2]}", href=f"../notebooks/{notebook}.ipynb"
+            )
+            heading.insert_before(link)
+            link.wrap(_tag(soup, "p", classes="source"))
         entry = {"title": text, "id": slug, "below": []}
         if heading.name == "h2":
             contents.append(entry)
@@ -85,12 +90,10 @@ def _own_notebook(heading: Tag) -> str | None:
     return name
 
 
-def _source_line(soup: BeautifulSoup, notebook: str) -> Tag:
-    line = soup.new_tag("p", attrs={"class": "source"})
-    link = soup.new_tag("a", href=f"../notebooks/{notebook}.ipynb")
-    link.string = f"Notebook {notebook[:2]}"
-    line.append(link)
-    return line
+def _tag(soup: BeautifulSoup, name: str, text: str = "", classes: str = "", **attrs: str) -> Tag:
+    tag = soup.new_tag(name, attrs=attrs | ({"class": classes} if classes else {}))
+    tag.string = text
+    return tag
 
 
 def _slug(text: str, taken: set[str]) -> str:
@@ -107,81 +110,66 @@ def _figure(soup: BeautifulSoup, figure: Tag, number: int, lossless: bool) -> No
     image, caption = figure.img, figure.figcaption
     figure["id"] = f"figure-{number}"
     still = embed(image, lossless)
-    label = soup.new_tag("label", attrs={"class": "picture"})
-    box = soup.new_tag("input", type="checkbox")
+    box = _tag(soup, "input", type="checkbox")
     box["aria-label"] = f"Show figure {number} at full size"
-    image.wrap(label)
+    image.wrap(_tag(soup, "label", classes="picture")).insert(0, box)
     if still:
-        picture = image.wrap(soup.new_tag("picture"))
         media = {"media": "(prefers-reduced-motion: reduce)", "srcset": still}
-        picture.insert(0, soup.new_tag("source", attrs=media))
-    label.insert(0, box)
-    name = soup.new_tag("b")
-    name.string = f"Figure {number}."
+        image.wrap(_tag(soup, "picture")).insert(0, _tag(soup, "source", **media))
     caption.insert(0, " ")
-    caption.insert(0, name)
+    caption.insert(0, _tag(soup, "b", f"Figure {number}."))
+
+
+def embed(image: Tag, lossless: bool = True) -> str | None:
+    """Pack the picture of an `<img>` with data and tell its size; return a still, if it moves.
+
+    PNGs become WebP, `lossless` about half as large; GIFs stay as they are, and the still is the
+    data URI of their last frame.
+    """
+    data, buffer = b64decode(image["src"].partition(",")[2]), io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        moves = getattr(picture, "n_frames", 1) > 1
+        if moves:
+            picture.seek(picture.n_frames - 1)
+        clear = picture.mode == "RGBA" and picture.getextrema()[3][0] < 255
+        packed = picture.convert("RGBA" if clear else "RGB")
+        packed.save(buffer, "WEBP", lossless=lossless, quality=85, method=4)
+        image["width"], image["height"] = str(picture.width), str(picture.height)
+    uri = "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()
+    if moves:
+        return uri
+    image["src"] = uri
+    return None
 
 
 def _table(soup: BeautifulSoup, box: Tag, number: int) -> None:
+    """Strip a table of its looks, but for the side to which its columns lean; fold a long one."""
     table = box.find("table")
     if table is None or not table.select("tbody tr"):
         box.decompose()
         return
     for element in [table, *table.find_all(True)]:
+        leans_right = element.name in ("th", "td") and "right" in element.get("style", "")
         element.attrs = {k: v for k, v in element.attrs.items() if k in ("rowspan", "colspan")}
-    _drop_counting_column(table)
-    rows = table.select("tbody tr")
-    for header in table.find_all("th"):
-        header["scope"] = "col" if header.find_parent("thead") else "row"
-    for cell in table.find_all("td"):
-        if NUMBER.fullmatch(cell.get_text().strip()):
-            cell["class"] = "number"
-    _align_heads(table)
+        if leans_right:
+            element["class"] = "number"
+        if element.name == "th":
+            element["scope"] = "col" if element.find_parent("thead") else "row"
     box.clear()
     box.attrs = {"class": "table", "role": "region", "tabindex": "0"}
     box["aria-label"] = f"Table {number}"
     box.append(table)
-    if len(rows) >= LONG_TABLE:
-        _fold(soup, box, f"Table of {len(rows)} rows")
-
-
-def _drop_counting_column(table: Tag) -> None:
-    """Take away pandas' row numbers, which say nothing: whole, rising, without a name above."""
-    rows = [row.find(["th", "td"]) for row in table.select("tbody tr")]
-    heads = [row.find(["th", "td"]) for row in table.select("thead tr")]
-    texts = [cell.get_text().strip() for cell in rows if cell.name == "th"]
-    if len(heads) != 1 or heads[0].get_text().strip() or len(texts) != len(rows):
-        return
-    if not all(map(str.isdecimal, texts)) or texts != sorted(set(texts), key=int):
-        return
-    for cell in [*rows, *heads]:
-        cell.decompose()
-
-
-def _align_heads(table: Tag) -> None:
-    """Put the heads of columns of numbers above them, where each column has one head."""
-    heads = [row.find_all("th") for row in table.select("thead tr")]
-    columns = list(
-        zip(*(row.find_all(["th", "td"]) for row in table.select("tbody tr")), strict=False)
-    )
-    if len(heads) == 1 and len(heads[0]) == len(columns):
-        for head, column in zip(heads[0], columns, strict=True):
-            if all(cell.get("class") == "number" for cell in column):
-                head["class"] = "number"
-
-
-def _fold(soup: BeautifulSoup, box: Tag, title: str) -> None:
-    details = box.wrap(soup.new_tag("details", attrs={"class": "rows"}))
-    summary = soup.new_tag("summary")
-    summary.string = title
-    details.insert(0, summary)
+    rows = len(table.select("tbody tr"))
+    if rows >= LONG_TABLE:
+        details = box.wrap(_tag(soup, "details", classes="rows"))
+        details.insert(0, _tag(soup, "summary", f"Table of {rows} rows"))
 
 
 def _links(soup: BeautifulSoup, places: dict[str, str], folder: Path) -> None:
     """Lead links of the notebooks, which start at `notebooks/`, to where they belong here."""
     for link in soup.select("section.prose a[href]"):
         parts = urlsplit(link["href"])
-        outside = parts.scheme or not parts.path or f"{parts.path}" in places.values()
+        outside = parts.scheme or not parts.path or parts.path in places.values()
         if link.find_parent(class_="source") or outside:
             continue
         name = Path(parts.path).stem

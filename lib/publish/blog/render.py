@@ -1,12 +1,10 @@
-"""Render executed notebooks as a two-part post: `python -m lib blog`.
+"""Render executed notebooks as a post in two parts.
 
 What frames the notebooks of a part (its title, opening, transitions and closing) lies in
-`lib/blog_template/<part>.md`, where a line `[[notebook]]` stands for a notebook's cells.
+`template/<part>.md`, where a line `[[notebook]]` stands for a notebook's cells.
 """
 
-import argparse
 import re
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +19,6 @@ from lib.common.errors import StudyError
 from lib.common.files import read_json, write_text
 from lib.publish.blog.cells import published_cells
 from lib.publish.blog.page import Page, polish
-from lib.study.output_folder import output_folder
-from lib.study.params import read_profile, validate
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 PARTS = ("part1", "part2")
@@ -86,7 +82,7 @@ def write_blog(folder: Path) -> list[Path]:
 def read_executed(path: Path) -> NotebookNode:
     """Read a notebook that was executed to its end without error."""
     number = path.name[:2]
-    again = f"run `python -m lib.study.run params/{path.parent.parent.name}.yaml --from {number}`"
+    again = f"run `python -m lib run params/{path.parent.parent.name}.yaml --from {number}`"
     if not path.exists():
         raise StudyError(f"{path} is missing: {again} first")
     try:
@@ -116,7 +112,10 @@ def render(
     """
     cells = []
     for position, piece in enumerate(frames[part].pieces):
-        cells += published_cells(notebooks[piece], piece) if position % 2 else _prose(piece)
+        if position % 2:
+            cells += published_cells(notebooks[piece], piece)
+        elif piece.strip():
+            cells.append(new_markdown_cell(piece.strip()))
     for position, cell in enumerate(cells):
         cell.id = f"cell-{position}"
     whole = new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
@@ -132,23 +131,12 @@ def render(
 def describe_run(folder: Path, notebooks: dict[str, NotebookNode]) -> dict:
     """Return what a reader should know of the run: date, versions, processor, data, seed."""
     manifest = read_json(folder / "manifest.json")
-    ends = [
-        end
-        for notebook in notebooks.values()
-        if (end := notebook.metadata.get("papermill", {}).get("end_time"))
-    ]
-    date = datetime.fromisoformat(max(ends)) if ends else None
-    return {
-        "profile": manifest["profile"],
-        "parameters": manifest["parameters"],
-        "environment": manifest["environment"],
+    ends = [book.metadata.get("papermill", {}).get("end_time") for book in notebooks.values()]
+    date = datetime.fromisoformat(max(filter(None, ends))) if any(ends) else None
+    return {key: manifest[key] for key in ("profile", "parameters", "environment")} | {
         "date": f"{date.day} {date:%B %Y}" if date else "",
         "machine_date": f"{date:%Y-%m-%d}" if date else "",
     }
-
-
-def _prose(text: str) -> list[NotebookNode]:
-    return [new_markdown_cell(text.strip())] if text.strip() else []
 
 
 def _exporter() -> HTMLExporter:
@@ -170,22 +158,3 @@ def _fill(part: str, frames: dict[str, Frame], page: Page, run: dict) -> str:
         light=HtmlFormatter(style="default").get_style_defs(".highlight"),
         dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lib.publish.blog.render", description=__doc__)
-    parser.add_argument("profile", type=Path, help="parameter file, such as params/digits.yaml")
-    options = parser.parse_args(arguments)
-    try:
-        paths = write_blog(output_folder(validate(read_profile(options.profile))))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for path in paths:
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
