@@ -4,7 +4,7 @@ A layer here is what enters a convolution or a linear layer of the deployed netw
 quantization puts the ranges that it learns from the calibration set.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +20,7 @@ from lib.common.seeds import numpy_generator
 VALUES = 128  # activations of an image that are looked at, at the same places in every image
 TAIL = 0.001  # share of the activations that lies beyond either end of the range
 BATCH = 100
+LAYERS = (nn.Conv2d, nn.Linear)
 NARROW = 0.8  # of the right range, below which a layer is named
 COLUMNS = ["set", "layer", "name", "range_ratio", "outside", "distance", "mean_shift", "std_ratio"]
 
@@ -34,14 +35,15 @@ def layer_activations(network: nn.Module, images: np.ndarray) -> dict[str, np.nd
     if len(images) == 0:
         raise StudyError("there are no images to take activations of: give at least one")
     network = fuse_repvgg(network)
+    names = {m: name for name, m in network.named_modules() if isinstance(m, LAYERS)}
     seen: dict[str, list[np.ndarray]] = {}
 
-    def keep(name: str, x: Tensor) -> None:
-        flat = x.flatten(1)
+    def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        name, flat = names[module], inputs[0].flatten(1)
         seen.setdefault(name, []).append(flat[:, _places(name, flat.shape[1])].cpu().numpy())
 
     device = next(network.parameters()).device
-    with torch.inference_mode(), _listening(network, keep):
+    with torch.inference_mode(), called_before(names, keep):
         for start in range(0, len(images), BATCH):
             network(torch.tensor(images[start : start + BATCH], device=device).float())
     return {name: np.concatenate(parts) for name, parts in seen.items()}
@@ -90,13 +92,9 @@ def _places(name: str, size: int) -> np.ndarray:
 
 
 @contextmanager
-def _listening(network: nn.Module, keep: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Have `keep(name, input)` called before each convolution and linear layer."""
-    handles = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: keep(name, inputs[0]))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
+def called_before(modules: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
+    """Have `hook(module, inputs)` called before each of the modules."""
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ All sets are class-balanced as far as their kind allows and lie in an order in w
 is, too: quantization reads a set from the start and stops at its subset size.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -162,18 +162,17 @@ class Kind:
     `make` draws the images; None: they are optimised for each network by itself
     (`lib.calibration.zeroq`). `needs` names the artifact whose images it reads. `origin` decides
     the licence: images of the data, of the study's generators, made from statistics of the data
-    or of networks, or by code alone. `control`: a set that is there to do worse.
+    or of networks, or by code alone.
     """
 
     name: str
     colour: str
-    words: str  # after "calibration sets: …"
-    description: str  # a sentence for data cards
+    description: str  # a sentence
     make: Callable[[Request], Samples] | None
     origin: Literal["data", "generator", "statistics", "code"]
     needs: str = ""
     labelled: bool = True  # the images show the classes of their labels
-    control: bool = False
+    control: bool = False  # there to do worse
 
     @property
     def per_network(self) -> bool:
@@ -186,109 +185,44 @@ class Kind:
         return {"source": self.needs} if self.needs else {}
 
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            name="real",
-            colour="#1f77b4",
-            words="training images",
-            description="Images of the training split, drawn by class without replacement.",
-            make=draw_balanced,
-            needs="real/train",
-            origin="data",
-        ),
-        Kind(
-            name="teacher",
-            colour="#ff7f0e",
-            words="made by the large generator",
-            description="Images that the study's teacher, StyleGAN2-ADA, made from random latents.",
-            make=draw_balanced,
-            needs="teacher_samples",
-            origin="generator",
-        ),
-        Kind(
-            name="student",
-            colour="#2ca02c",
-            words="made by the small one, which has learned from the teacher's images "
-            "(its discriminator saw real ones, too)",
-            description="Images that the study's student, DiStyleGAN distilled from the teacher, "
-            "made from random latents.",
-            make=draw_balanced,
-            needs="student_samples",
-            origin="generator",
-        ),
-        Kind(
-            name="fractal",
-            colour="#d62728",
-            words="drawn by formulas, of no class",
-            description="Coloured fractals of random iterated function systems, one family a "
-            "class.",
-            make=make_fractals,
-            origin="code",
-        ),
-        Kind(
-            name="zeroq",
-            colour="#8c564b",
-            words="optimised for each network until they match its batch normalisation statistics",
-            description="Images optimised, from noise, to match the batch normalisation "
-            "statistics of one classifier (ZeroQ, Cai et al. 2020, arXiv 2001.00281).",
-            make=None,
-            origin="statistics",
-            labelled=False,
-        ),
-        Kind(
-            name="noise",
-            colour="#9467bd",
-            words="pixels at random",
-            description="Uniform random pixels.",
-            make=make_noise,
-            origin="code",
-            labelled=False,
-            control=True,
-        ),
-        Kind(
-            name="gaussian",
-            colour="#7f7f7f",
-            words="pixels at random, with the mean and spread of real ones",
-            description="Gaussian noise with the mean and deviation of the training images by "
-            "channel.",
-            make=make_gaussian,
-            needs="real/train",
-            origin="statistics",
-            labelled=False,
-            control=True,
-        ),
-        Kind(
-            name="one_class",
-            colour="#bcbd22",
-            words="training images of a single class",
-            description="Images of the training split, of its first class alone.",
-            make=draw_one_class,
-            needs="real/train",
-            origin="data",
-            control=True,
-        ),
-        Kind(
-            name="grey",
-            colour="#e377c2",
-            words="one grey image over and over",
-            description="One mid-grey image, over and over.",
-            make=make_grey,
-            origin="code",
-            labelled=False,
-            control=True,
-        ),
-    )
-}
+TEACHER = "Images of the teacher, StyleGAN2-ADA, from random latents."
+STUDENT = "Images of the student, DiStyleGAN distilled from the teacher, from random latents."
+FRACTAL = "Coloured fractals of random iterated function systems, one family a class."
+ZEROQ = "Noise optimised to match a classifier's batch normalisation statistics (ZeroQ, 2020)."
+GAUSSIAN = "Gaussian noise with the training images' mean and deviation by channel."
+ONE_CLASS = "Training images of the first class alone."
+ALL = (
+    Kind("real", "#1f77b4", "Training images.", draw_balanced, "data", "real/train"),
+    Kind("teacher", "#ff7f0e", TEACHER, draw_balanced, "generator", "teacher_samples"),
+    Kind("student", "#2ca02c", STUDENT, draw_balanced, "generator", "student_samples"),
+    Kind("fractal", "#d62728", FRACTAL, make_fractals, "code"),
+    Kind("zeroq", "#8c564b", ZEROQ, None, "statistics", labelled=False),
+    Kind(
+        "noise",
+        "#9467bd",
+        "Uniform random pixels.",
+        make_noise,
+        "code",
+        labelled=False,
+        control=True,
+    ),
+    Kind(
+        "gaussian",
+        "#7f7f7f",
+        GAUSSIAN,
+        make_gaussian,
+        "statistics",
+        "real/train",
+        labelled=False,
+        control=True,
+    ),
+    Kind("one_class", "#bcbd22", ONE_CLASS, draw_one_class, "data", "real/train", control=True),
+    Kind("grey", "#e377c2", "One mid-grey image.", make_grey, "code", labelled=False, control=True),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in ALL}
 """The kinds of sets by name, in the order in which they are shown."""
 
 
 def shared_kinds() -> list[Kind]:
     """Return the kinds of which one set serves all networks."""
     return [kind for kind in KINDS.values() if not kind.per_network]
-
-
-def set_colours(names: Iterable[str]) -> dict[str, str]:
-    """Return `{set: colour}` of the distinct `names`, in their order, the same in every figure."""
-    return {name: KINDS[name].colour for name in names}

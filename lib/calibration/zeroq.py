@@ -5,20 +5,18 @@ training. Images are optimised from Gaussian noise until what they send there ha
 They belong to one network: another one has other statistics.
 """
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lib.calibration.activations import called_before
 from lib.calibration.options import ZeroQOptions
 from lib.classifiers.build import NormalizedClassifier
 from lib.classifiers.training import WEIGHTS, load_classifier
@@ -29,7 +27,6 @@ from lib.data.samples import IMAGE_SHAPE, write_shards
 
 LEARNING_RATE = 0.3  # Adam's at the start, in parts of the pixels' range; it falls to 0
 LOSSES = "losses.csv"
-COLUMNS = ("batch", "start", "optimised", "stored")
 
 
 def make_zeroq_sets(out: Path, *, classifiers: dict[str, Path], **common: Any) -> None:
@@ -96,7 +93,7 @@ class StatisticsLoss:
             deviation = torch.sqrt(norm.running_var + norm.eps)
             terms.append(_distance(inputs[0], norm.running_mean, deviation, norm.eps))
 
-        with _before(self.norms, add):
+        with called_before(self.norms, add):
             self.network.model(images)
         return torch.stack(terms).sum()
 
@@ -143,25 +140,10 @@ def _distance(x: Tensor, mean: Tensor, deviation: Tensor, eps: float = 0.0) -> T
     return (average - mean).square().mean() + (found - deviation).square().mean()
 
 
-@contextmanager
-def _before(modules: list[nn.Module], hook: Callable) -> Iterator[None]:
-    """Have `hook` called before each of the modules."""
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _note(path: Path, batch: int, losses: dict[str, float]) -> None:
     """Put a batch's row into losses.csv, in the place of one that may be there."""
-    rows = {batch: {"batch": batch} | {k: f"{v:.6g}" for k, v in losses.items()}}
+    table = pd.DataFrame(losses, index=[batch])
     if path.exists():
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = {int(row["batch"]): row for row in csv.DictReader(file)} | rows
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[key] for key in sorted(rows))
-    write_text(path, text.getvalue())
+        earlier = pd.read_csv(path, index_col="batch").drop(index=batch, errors="ignore")
+        table = pd.concat([earlier, table]).sort_index()
+    write_text(path, table.to_csv(index_label="batch", float_format="%.6g"))

@@ -15,7 +15,7 @@ from lib.classifiers.repvgg import fuse_repvgg
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path
-from lib.common.openvino import THROUGHPUT, compile_model, convert, read_ir, save_ir
+from lib.common.openvino import LATENCY, THROUGHPUT, compile_model, convert, read_ir, save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
 from lib.quantization.fake_quantize import is_simulated
 
@@ -113,8 +113,10 @@ class Predictor:
     """
 
     def __init__(self, model: ov.Model | Path, batch_size: int = BATCH_SIZE):
-        model = _taking_bytes(read_ir(model) if isinstance(model, Path) else model)
-        self.compiled = compile_model(_sized(model, batch_size), THROUGHPUT, _streams(model))
+        model = read_ir(model) if isinstance(model, Path) else model
+        steps = ov.preprocess.PrePostProcessor(model.clone())
+        steps.input().tensor().set_element_type(ov.Type.u8)
+        self.compiled = _compiled(steps.build(), batch_size, THROUGHPUT)
         self.batch_size = self.compiled.input(0).shape[0]
         streams = self.compiled.get_property(ov.properties.optimal_number_of_infer_requests)
         self.queue = ov.AsyncInferQueue(self.compiled, 2 * streams)
@@ -166,31 +168,19 @@ def measure_speeds(
     }
 
 
-def _taking_bytes(model: ov.Model) -> ov.Model:
-    """Return a copy of the network that takes pixels as uint8."""
-    steps = ov.preprocess.PrePostProcessor(model.clone())
-    steps.input().tensor().set_element_type(ov.Type.u8)
-    return steps.build()
+def _compiled(model: ov.Model, batch_size: int, mode) -> ov.CompiledModel:
+    """Compile a network, with `batch_size` if it takes any batch.
 
-
-def _sized(model: ov.Model, batch_size: int) -> ov.Model:
-    """Fix the batch of a network that takes any."""
+    Simulated bits have one stream: with several, the first sometimes compute with unfinished
+    weights.
+    """
     if model.is_dynamic():
         model.reshape([batch_size, *IMAGE_SHAPE])
-    return model
-
-
-def _streams(model: ov.Model) -> dict[str, int]:
-    """Keep to one stream where there are simulated bits.
-
-    With several, the first of them sometimes compute with unfinished weights.
-    """
-    return {ov.properties.num_streams: 1} if is_simulated(model) else {}
+    return compile_model(model, mode, {ov.properties.num_streams: 1} if is_simulated(model) else {})
 
 
 def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
-    model = _sized(read_ir(xml), 1)
-    request = compile_model(model, more=_streams(model)).create_infer_request()
+    request = _compiled(read_ir(xml), 1, LATENCY).create_infer_request()
     batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
     inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
 

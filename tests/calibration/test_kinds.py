@@ -11,7 +11,6 @@ from lib.calibration.kinds import (
     balanced_order,
     channel_statistics,
     make_calibration_set,
-    set_colours,
     shared_kinds,
 )
 from lib.common.errors import StudyError
@@ -116,7 +115,6 @@ def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
     black = Kind(
         name="black",
         colour="#000000",
-        words="nothing at all",
         description="Images without light.",
         make=lambda request: (np.zeros((request.total, 3, 32, 32), np.uint8), request.labels()),
         origin="code",
@@ -136,7 +134,6 @@ def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
     assert "made by the study's code alone" in card["licence"]
     text = render_card("set.md.j2", **card)
     assert "Images without light." in text and "show no classes" in text
-    assert set_colours(["real", "black"])["black"] == "#000000"
     table = pd.DataFrame({"calibration_set": ["real", "black"], "method": "default"})
     table = table.assign(status="ok", agreement=1.0)
     assert usable_cells(table, controls=False)["calibration_set"].tolist() == ["real"]

@@ -30,11 +30,7 @@ from lib.quantization.own.imports import import_network
 from lib.quantization.own.parameters import Input, read_input
 from lib.quantization.pot import engine as pot
 from lib.quantization.pot import environment as pot_environment
-from lib.quantization.pot.engine import (
-    quantize_pot,
-    quantize_pot_accuracy_aware,
-    restore_pot_accuracy,
-)
+from lib.quantization.pot.engine import quantize_pot, quantize_pot_accuracy_aware
 from lib.quantization.tables import compare_engines
 from tests.quantization.conftest import NAMES as DIGITS
 from tests.quantization.conftest import own, write_onnx
@@ -358,7 +354,7 @@ def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
         onnx, real, validation, options, reference=reference, seed=1, default=int8
     )
     assert reused is int8
-    made = restore_pot_accuracy(onnx, real, validation, options, seed=1)
+    made = pot.run_pot(onnx, real, options, 1, validation=validation)
     first, second = (predict_ir(q.model, validation.images) for q in (made, int8))
     assert np.array_equal(first, second) and made.labels_read == int8.labels_read
 

@@ -51,8 +51,7 @@ def quantize_pot(
 
     Raises `Skipped` where POT's environment cannot be made, and `StudyError` where POT fails.
     """
-    job = _job(onnx, options, takes) | {"method": "default"}
-    return _run(job, CalibrationImages(calibration, seed), None)
+    return run_pot(onnx, calibration, options, seed, takes)
 
 
 def quantize_pot_accuracy_aware(
@@ -75,43 +74,35 @@ def quantize_pot_accuracy_aware(
     default = default or quantize_pot(onnx, calibration, options, seed=seed, takes=takes)
     if accuracy_drop(reference, default.model, validation) <= options.max_drop:
         return default
-    return restore_pot_accuracy(onnx, calibration, validation, options, seed=seed, takes=takes)
+    return run_pot(onnx, calibration, options, seed, takes, validation)
 
 
-def restore_pot_accuracy(
+def run_pot(
     onnx: Path,
     calibration: SampleSet,
-    validation: SampleSet,
-    options: QuantizationOptions = DEFAULTS,
-    *,
-    seed: int = 0,
+    options: QuantizationOptions,
+    seed: int,
     takes: Input | None = None,
+    validation: SampleSet | None = None,
 ) -> Quantized:
-    """Run the whole of POT's AccuracyAwareQuantization."""
-    job = _job(onnx, options, takes) | {"method": "accuracy_aware"}
-    return _run(job, CalibrationImages(calibration, seed), validation)
-
-
-def _job(onnx: Path, options: QuantizationOptions, takes: Input | None) -> dict:
+    """Have the worker quantize, with POT's accuracy control where there are validation images."""
     if not onnx.is_file():
         raise Skipped(
             f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
             "another format, or its batch cannot be changed"
         )
-    entry = {} if takes is None else takes.for_model_optimizer()
-    return asdict(options) | {"onnx": str(onnx.resolve()), "input": entry}
-
-
-def _run(job: dict, images: CalibrationImages, validation: SampleSet | None) -> Quantized:
-    """Have the worker do a job; note which images it has read."""
-    chosen = images.order[: job["subset_size"]]
-    arrays = {"calibration": images.samples.images[chosen]}
+    images = CalibrationImages(calibration, seed)
+    chosen = images.order[: options.subset_size]
+    arrays = {"calibration": calibration.images[chosen]}
+    job = asdict(options) | {"onnx": str(onnx.resolve()), "calibration_images": len(chosen)}
+    job |= {"input": {} if takes is None else takes.for_model_optimizer(), "method": "default"}
     if validation is not None:
         arrays |= {"validation": validation.images, "labels": validation.labels}
+        job["method"] = "accuracy_aware"
     with tempfile.TemporaryDirectory(prefix="pot-") as name:
         folder = Path(name)
         np.savez(folder / IMAGES, **arrays)
-        Worker.current().do(folder, job | {"calibration_images": len(chosen)})
+        Worker.current().do(folder, job)
         images.given.update(int(chosen[k]) for k in read_json(folder / READ))
         model = free_batch(read_ir(folder / RESULT), arrays["calibration"])
     return Quantized(model, images.labels_read())
