@@ -119,25 +119,20 @@ class ToRGB(nn.Module):
     """Modulated 1×1 convolution to image channels, without demodulation."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        w_dim: int,
-        kernel_size: int = 1,
-        conv_clamp: float | None = None,
+        self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None
     ):
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = Linear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map `x (n, in, h, w)` to `(n, img_channels, h, w)`."""
         styles = (self.affine(w) * self.weight_gain).to(x.dtype)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        x = F.conv2d(x * styles[:, :, None, None], weight, bias, padding=weight.shape[-1] // 2)
+        x = F.conv2d(x * styles[:, :, None, None], weight, bias)
         return activate(x, "linear", clamp=self.conv_clamp)
 
 
@@ -278,31 +273,21 @@ class Generator(nn.Module):
         synthesis_kwargs: dict | None = None,
     ):
         super().__init__()
-        self.config = dict(
-            z_dim=z_dim,
-            c_dim=c_dim,
-            w_dim=w_dim,
-            img_resolution=img_resolution,
-            img_channels=img_channels,
-            mapping_kwargs=dict(mapping_kwargs or {}),
-            synthesis_kwargs=dict(synthesis_kwargs or {}),
-        )
+        mapping, synthesis = dict(mapping_kwargs or {}), dict(synthesis_kwargs or {})
+        self.config = {"z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim}
+        self.config |= {"img_resolution": img_resolution, "img_channels": img_channels}
+        self.config |= {"mapping_kwargs": mapping, "synthesis_kwargs": synthesis}
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.synthesis = SynthesisNetwork(
-            w_dim, img_resolution, img_channels, **self.config["synthesis_kwargs"]
-        )
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(
-            z_dim, c_dim, w_dim, self.num_ws, **self.config["mapping_kwargs"]
-        )
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping)
 
     def forward(
         self,
         z: Tensor,
         c: Tensor | None = None,
         truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
         noise_mode: str = "random",
         noise_generator: NoiseSource = None,
     ) -> Tensor:
@@ -314,7 +299,7 @@ class Generator(nn.Module):
         """
         if noise_mode not in NOISE_MODES:
             raise StudyError(f"noise_mode {noise_mode!r} is unknown: choose one of {NOISE_MODES}")
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
+        ws = self.mapping(z, c, truncation_psi)
         return self.synthesis(ws, noise_mode=noise_mode, noise_generator=noise_generator)
 
 

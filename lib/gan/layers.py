@@ -150,20 +150,18 @@ class MappingNetwork(nn.Module):
         if num_ws is not None and w_avg_beta is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
-    def forward(
-        self,
-        z: Tensor | None,
-        c: Tensor | None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-    ) -> Tensor:
-        """Return `w`; `truncation_psi` scales its distance from `w_avg` in the first layers."""
+    def forward(self, z: Tensor | None, c: Tensor | None, truncation_psi: float = 1.0) -> Tensor:
+        """Return `w`; `truncation_psi` scales its distance from `w_avg`."""
         w = self._map(z, c)
         if self.training and hasattr(self, "w_avg"):
             self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
         if self.num_ws is not None:
             w = w.unsqueeze(1).repeat(1, self.num_ws, 1)
-        return w if truncation_psi == 1 else self._truncate(w, truncation_psi, truncation_cutoff)
+        if truncation_psi == 1:
+            return w
+        if not hasattr(self, "w_avg"):
+            raise StudyError("truncation needs w_avg: set w_avg_beta, or truncation to 1")
+        return self.w_avg.lerp(w, truncation_psi)
 
     def _map(self, z: Tensor | None, c: Tensor | None) -> Tensor:
         parts = [unit_second_moment(z.float())] if self.z_dim > 0 else []
@@ -173,10 +171,3 @@ class MappingNetwork(nn.Module):
         for i in range(self.num_layers):
             w = getattr(self, f"fc{i}")(w)
         return w
-
-    def _truncate(self, w: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        if not hasattr(self, "w_avg"):
-            raise StudyError("truncation needs w_avg: set w_avg_beta, or truncation to 1")
-        if self.num_ws is None or cutoff is None:
-            return self.w_avg.lerp(w, psi)
-        return torch.cat([self.w_avg.lerp(w[:, :cutoff], psi), w[:, cutoff:]], dim=1)
