@@ -8,7 +8,7 @@ import io
 import re
 import shutil
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.classifiers.training import load_classifier, predict_with_features
+from lib.classifiers.training import accuracy, load_classifier, predict_with_features
 from lib.common.errors import StudyError
 from lib.common.files import read_json, write_json
 from lib.common.progress import progress
@@ -24,6 +24,7 @@ from lib.common.seeds import torch_generator
 from lib.data.real import load_real
 from lib.data.samples import SampleSet
 from lib.evaluation.frechet import frechet_distance
+from lib.evaluation.size import count_parameters
 from lib.student.distillation import distill
 from lib.student.networks import Generator
 from lib.student.options import StudentOptions
@@ -31,7 +32,7 @@ from lib.student.recipes import CHANGES, NEEDS
 from lib.student.sampling import generate, load_student
 
 NEVER = 10**9  # updates between checkpoints: a run is short
-AUGMENT = "translation"
+AUGMENT = "translation"  # of the variants that measure augmentation
 FASTER = "original+learning_rate"
 TAKEN_AWAY = ("-projection", "-average", "-pixel_epochs", "-one_pass", "-rate_decay")
 MEASURES = ("fid_teacher", "fid_real", "label_agreement", "pixel_difference")
@@ -39,14 +40,13 @@ MEASURES = ("fid_teacher", "fid_real", "label_agreement", "pixel_difference")
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe, the variant it differs from by one thing, and its own options and latents.
+    """A recipe, the variant that it differs from by one thing, and the teacher's latents.
 
-    `options` are those other than the common ones, `latents` the kind of the teacher's samples.
+    Where the recipe ends in `+augment`, the augmentation is `AUGMENT`.
     """
 
     recipe: str
     base: str
-    options: dict[str, Any] = field(default_factory=dict)
     latents: str = "normal"
 
 
@@ -57,17 +57,15 @@ def variants() -> dict[str, Variant]:
     original are measured on top of the study's.
     """
     found = {"original": Variant("original", "original")}
-    found["original, uniform latents"] = Variant("original", "original", latents="uniform")
+    found["original, uniform latents"] = Variant("original", "original", "uniform")
     found[FASTER] = Variant(FASTER, "original")
     for name in CHANGES:
         if name != "learning_rate":
-            needed = sorted(NEEDS.get(name, ()))
-            recipe = "+".join([FASTER, *needed, name])
-            found[f"{FASTER}+{name}"] = Variant(recipe, FASTER, _own_options(name))
+            recipe = "+".join([FASTER, *sorted(NEEDS.get(name, ())), name])
+            found[f"{FASTER}+{name}"] = Variant(recipe, FASTER)
     found["default"] = Variant("default", "default")
     for change in ("+residual", "+adversarial", "+augment", *TAKEN_AWAY):
-        recipe = f"default{change}"
-        found[recipe] = Variant(recipe, "default", _own_options(change[1:]))
+        found[f"default{change}"] = Variant(f"default{change}", "default")
     return found
 
 
@@ -78,10 +76,6 @@ def chosen_variants(names: list[str]) -> dict[str, Variant]:
         if name not in found:
             raise StudyError(f"ablation_variants: {name} is none of {', '.join(found)}")
     return {name: found[name] for name in found if name in names or not names}
-
-
-def _own_options(change: str) -> dict[str, Any]:
-    return {"augment": AUGMENT} if change == "augment" else {}
 
 
 def run_ablation(
@@ -99,8 +93,8 @@ def run_ablation(
     """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
 
     `samples` maps "normal" and, where a variant asks for it, "uniform" to the teacher's SampleSets
-    from such latents; `seed` is that of this run; `options` are
-    those that the variants share, whose recipe does not count.
+    from such latents; `seed` is that of this run; `options` are those that the variants share,
+    whose recipe does not count.
     """
     measure = Measure(samples["normal"], real, evaluator, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
@@ -108,27 +102,20 @@ def run_ablation(
         path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
         if path.exists():
             continue
-        chosen = replace(options, recipe=variant.recipe, **variant.options)
+        augment = AUGMENT if variant.recipe.endswith("+augment") else options.augment
+        chosen = replace(options, recipe=variant.recipe, augment=augment, checkpoint_updates=NEVER)
+        sets = {"samples": samples[variant.latents], "real": real / "train"}
+        shutil.rmtree(out / "run", ignore_errors=True)
+        (out / "run").mkdir(parents=True)
         try:
-            student = train(out / "run", samples[variant.latents], real, seed, chosen, device)
-            figures = measure(load_student(student, device), seed)
+            with redirect_stdout(io.StringIO()):
+                distill(out / "run", **sets, seed=seed, options=chosen, device=device)
+            student = load_student(out / "run" / "student.safetensors", device)
+            figures = measure(student, seed)
         except StudyError as error:  # this variant diverged; the others go on
             figures = dict.fromkeys(MEASURES) | {"n": measure.n, "failed": str(error)}
         shutil.rmtree(out / "run")
         write_json(path, {"variant": name, "seed": seed} | figures)
-
-
-def train(
-    folder: Path, samples: Path, real: Path, seed: int, options: StudentOptions, device: str
-) -> Path:
-    """Train one student, quietly, in the emptied `folder`; return its file."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    sets = {"samples": samples, "real": real / "train"}
-    with redirect_stdout(io.StringIO()):
-        options = replace(options, checkpoint_updates=NEVER)
-        distill(folder, **sets, seed=seed, options=options, device=device)
-    return folder / "student.safetensors"
 
 
 class Measure:
@@ -147,8 +134,8 @@ class Measure:
         self.teacher, self.test = SampleSet.load(teacher), load_real(real, "test")
         self.n = per_class * len(self.teacher.class_names)
         self.references = {
-            "fid_real": self.features(self.test.images),
-            "fid_teacher": self.features(self.teacher.images),
+            "fid_real": predict_with_features(self.network, self.test.images)[0],
+            "fid_teacher": predict_with_features(self.network, self.teacher.images)[0],
         }
 
     def __call__(self, student: Generator, seed: int) -> dict[str, float]:
@@ -160,42 +147,32 @@ class Measure:
         first = self.teacher.subset(np.arange(min(1000, len(self.teacher))))
         copies = generate(student, first.latents, first.labels).astype(float)
         figures["pixel_difference"] = float(np.abs(copies - first.images).mean())
-        figures["parameters"] = sum(weight.numel() for weight in student.parameters())
-        return figures
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Return the evaluator's features `(n, d)` of images `(n, 3, 32, 32) uint8`."""
-        return predict_with_features(self.network, images)[0]
+        return figures | {"parameters": count_parameters(student)}
 
     def figures(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return FIDs, label agreement and n of images with their wanted labels."""
         features, logits = predict_with_features(self.network, images)
-        distances = {
-            name: frechet_distance(features, reference)
-            for name, reference in self.references.items()
+        figures = {
+            name: frechet_distance(features, other) for name, other in self.references.items()
         }
-        agreement = float(np.mean(logits.argmax(1) == labels))
-        return distances | {"label_agreement": agreement, "n": len(images)}
+        return figures | {"label_agreement": accuracy(logits, labels), "n": len(images)}
 
     def yardsticks(self) -> dict[str, Any]:
         """Return what the teacher's first n images reach, and the numbers of reference images.
 
         The teacher's distance to itself is that of these images to all its others.
         """
-        figures = self.figures(self.teacher.images[: self.n], self.teacher.labels[: self.n])
-        figures["fid_teacher"] = None
-        if len(self.teacher) > self.n:
-            features = self.references["fid_teacher"]
-            figures["fid_teacher"] = frechet_distance(features[: self.n], features[self.n :])
-        counts = {"n_real": len(self.test), "n_teacher": len(self.teacher)}
-        return {"teacher": figures} | counts
+        n, features = self.n, self.references["fid_teacher"]
+        figures = self.figures(self.teacher.images[:n], self.teacher.labels[:n])
+        others = len(features) > n
+        figures["fid_teacher"] = frechet_distance(features[:n], features[n:]) if others else None
+        return {"teacher": figures, "n_real": len(self.test), "n_teacher": len(self.teacher)}
 
 
 def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row a run, in the order of the variants, and the yardsticks."""
     rows = [read_json(path) for folder in folders for path in sorted(folder.glob("run-*.json"))]
-    order = list(variants())
-    rows.sort(key=lambda row: order.index(row["variant"]))
+    rows.sort(key=lambda row: list(variants()).index(row["variant"]))
     table = pd.DataFrame(rows)
     measures = table.columns.intersection(MEASURES)
     table[measures] = table[measures].astype(float)  # NaN where a run diverged
