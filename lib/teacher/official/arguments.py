@@ -11,9 +11,11 @@ from typing_extensions import TypedDict  # pydantic takes typing's from Python 3
 from lib.common.errors import StudyError
 from lib.gan.generator import ARCHITECTURES
 from lib.gan.layers import ACTIVATIONS
+from lib.teacher.official.pickle import shown
 from lib.teacher.official.tensors import NumpyArray
 
 MAX_ITEMS = 64
+PLAIN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def _plain_list(value: Any) -> Any:
@@ -26,7 +28,7 @@ def _plain_list(value: Any) -> Any:
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Count = Annotated[int, Field(ge=0, le=2**16)]
 Channels = Annotated[int, Field(ge=1, le=2**20)]
-Number = Annotated[int | float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Number = Annotated[int | float, Field(ge=0, le=1e6)]
 Positive = Annotated[Number, Field(gt=0)]
 Items = Field(min_length=1, max_length=MAX_ITEMS)
 Taps = Annotated[list[int | float], Items, BeforeValidator(_plain_list)]
@@ -99,7 +101,7 @@ class Latents(Network):
     w_dim: Size
 
 
-@with_config(ConfigDict(strict=True, extra="forbid"))
+@with_config(PLAIN)
 class Generator(Latents, total=False):
     """Of the generator."""
 
@@ -107,7 +109,7 @@ class Generator(Latents, total=False):
     synthesis_kwargs: Synthesis
 
 
-@with_config(ConfigDict(strict=True, extra="forbid"))
+@with_config(PLAIN)
 class Discriminator(Network, Blocks, total=False):
     """Of the discriminator."""
 
@@ -131,7 +133,7 @@ def check_arguments(kind: str, given: dict[str, Any]) -> dict[str, Any]:
         return KINDS[kind].validate_python(given)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
-        name = ".".join(str(part) for part in fault["loc"])
+        name = ".".join(str(part) for part in fault["loc"][:2])
         plain = type(fault["input"]) in (bool, int, float, str)
         value = f" = {fault['input']!r}"[:60] if plain else ""
-        raise StudyError(f"constructor arguments: {ascii(name + value)}: {fault['msg']}") from None
+        raise StudyError(f"constructor arguments: {shown(name + value)}: {fault['msg']}") from None
