@@ -52,19 +52,6 @@ def precision_fits_the_device(p: Values) -> None:
         raise ValueError("sampling_precision float16 needs device: cuda; choose float32")
 
 
-@reads("classifiers", "own_models", "sensitivity_classifiers")
-def networks_are_there(p: Values) -> None:
-    """Something must be quantized, and the section on sensitivity takes networks of the grid."""
-    names = {*p.classifiers, *(model.name for model in p.own_models)}
-    if not names:
-        raise ValueError("classifiers and own_models are both empty: name a network in one")
-    if others := sorted(set(p.sensitivity_classifiers) - names):
-        raise ValueError(
-            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
-            "classifiers and own_models"
-        )
-
-
 @reads("classifiers", "classifiers_weights")
 def published_exist(p: Values) -> None:
     """Weights are published for some sizes."""
@@ -87,6 +74,19 @@ def unfused_are_repvgg(p: Values) -> None:
     for name in p.quantization_unfused:
         if name not in p.classifiers or family(name) != "repvgg":
             raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
+
+
+@reads("classifiers", "own_models", "sensitivity_classifiers")
+def networks_are_there(p: Values) -> None:
+    """Something must be quantized, and the section on sensitivity takes networks of the grid."""
+    names = {*p.classifiers, *(model.name for model in p.own_models)}
+    if not names:
+        raise ValueError("classifiers and own_models are both empty: name a network in one")
+    if others := sorted(set(p.sensitivity_classifiers) - names):
+        raise ValueError(
+            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
+            "classifiers and own_models"
+        )
 
 
 @reads("evaluation_per_class", "sampling_per_class")
