@@ -6,13 +6,15 @@ values of the default profile there, in the order of the schema.
 
 import ast
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lib.common.files import NOTEBOOKS, ROOT, write_text
-from lib.study.params import Params, read_profile, validate
+from lib.common.options import option_names
+from lib.study.params import GROUPS, Params, read_profile, validate
 
 
 def notebook_paths() -> list[Path]:
@@ -55,12 +57,22 @@ def parameters_cell(names: Iterable[str]) -> str:
     return "\n".join(["# What each means: docs/parameters.md", *lines])
 
 
+def used_parameters(notebook: dict) -> set[str]:
+    """Return the parameters that a notebook's cells read as `p.name` or `p.options("stage")`."""
+    code = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    used = set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
+    for stage in re.findall(r'\bp\.options\("(\w+)"', code):
+        used |= {f"{stage}_{name}" for name in option_names(GROUPS[stage])}
+    return used
+
+
 def write_parameter_cells() -> None:
-    """Write the cell tagged `parameters` of every notebook anew, for the names that it holds."""
+    """Write the cell tagged `parameters` of every notebook anew, for the names that it needs."""
     for path in notebook_paths() + appendix_paths():
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in read_tagged(notebook, "parameters"):
-            cell["source"] = parameters_cell(declared_parameters(path)).splitlines(keepends=True)
+            names = declared_parameters(path).keys() | used_parameters(notebook)
+            cell["source"] = parameters_cell(names).splitlines(keepends=True)
         write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 

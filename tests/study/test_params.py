@@ -1,5 +1,4 @@
 import json
-import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,15 +7,16 @@ from pydantic import ValidationError
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
-from lib.common.options import option_names, outcome
+from lib.common.options import outcome
 from lib.study.notebooks import (
     appendix_paths,
     declared_parameters,
     notebook_paths,
     parameters_cell,
     read_tagged,
+    used_parameters,
 )
-from lib.study.params import GROUPS, Params, parse_override, read_profile, validate
+from lib.study.params import Params, parse_override, read_profile, validate
 from lib.study.preflight import check_declarations
 from lib.study.rules import RULES
 from lib.teacher.options import TeacherOptions
@@ -52,14 +52,11 @@ def test_a_profile_holds_what_differs_from_its_base(tmp_path):
 
 @pytest.mark.parametrize("path", notebook_paths() + appendix_paths(), ids=lambda path: path.stem)
 def test_parameter_cells_are_those_of_the_default_profile(path):
-    (cell,) = read_tagged(json.loads(path.read_text()), "parameters")
+    notebook = json.loads(path.read_text())
+    (cell,) = read_tagged(notebook, "parameters")
     declared = declared_parameters(path)
     assert "".join(cell["source"]) == parameters_cell(declared)
-    code = path.read_text()
-    used = set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
-    for prefix in re.findall(r'p\.options\(\\"(\w+)\\"', code):
-        used |= {f"{prefix}_{name}" for name in option_names(GROUPS[prefix])}
-    assert used <= declared.keys()
+    assert used_parameters(notebook) <= declared.keys()
 
 
 @pytest.mark.parametrize(
