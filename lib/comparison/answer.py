@@ -9,23 +9,17 @@ from lib.comparison.models import KEYS, REAL, SETTING, int8_name, int8_names, me
 from lib.comparison.tables import ALL_MODELS
 
 IMAGES = {"student": "the student's images", "teacher": "the teacher's images"}
+AGAINST = "{difference_pp:+.2f} ({low_pp:+.2f} to {high_pp:+.2f})"
+SERVED = "{served:.0f} of {real_models:.0f} networks"
 COLUMNS = ["difference_pp", "low_pp", "high_pp", "margin_pp", "real_models", "served"]
 COLUMNS += ["worst", "worst_pp", "answer"]
-LIMITS = (
-    "**Limits.** {networks} networks, {images:,} test images, at most {seeds} seeds a set. Tests "
-    "and intervals speak of other test images for these networks and these draws of calibration "
-    "images, not of other networks or data. {real} Even without a single difference, so many "
-    "images would leave one of {resolution:.3g} points possible{few}."
-)
-REAL_LOSS = "With real images, INT8 loses at most {:.2f} points of FP32's accuracy ({})."
 
 
-def decide(row: dict | pd.Series, confidence: float = 0.95) -> str:
-    """Return `equivalent`, `worse`, `better`, `not decided` or `not measured`.
+def decide(row: dict, confidence: float = 0.95) -> str:
+    """Call a row of `versus_real` equivalent, worse, better, not decided or not measured.
 
-    `row` is one of `versus_real`. Equivalent: the two one-sided tests say so, and there are test
-    images enough that they may (`resolution_pp` below the margin). Worse or better: the interval
-    excludes 0, and so does the permutation test. Both tests are Holm's corrected ones.
+    Equivalent: by the corrected one-sided tests, with test images enough (`resolution_pp`). Worse
+    or better: the interval and the corrected permutation test of a row exclude 0.
     """
     if not row["pairs"]:
         return "not measured"
@@ -39,7 +33,7 @@ def decide(row: dict | pd.Series, confidence: float = 0.95) -> str:
 def pooled_rows(versus: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """Return the rows of `versus_real` over all networks with `way` and what `decide` says."""
     rows = versus[versus["model"] == ALL_MODELS]
-    found = [decide(row, confidence) for _, row in rows.iterrows()]
+    found = [decide(row, confidence) for row in rows.to_dict("records")]
     return rows.assign(way=int8_names(rows), answer=found)
 
 
@@ -48,11 +42,10 @@ def answers(
 ) -> pd.DataFrame:
     """Return a row for each setting and set: means over networks, the worst one, the `answer`.
 
-    `drop_pp`, `agreement` and `kl` are means over the `models` that the set shares with real
-    images. `served` counts networks that lose at most the margin against real images, `worst`
-    names the one that loses most, `worst_pp` points of accuracy (below 0: it gains). A mean hides
-    no network: with one beyond the margin a set is not `equivalent`, but `worse` where that
-    network's own test says so, else `not decided`; so is one that lacks half of real's networks.
+    Means are over the `models` that the set shares with real images. `served` counts networks that
+    lose at most the margin against real images; `worst` loses most, `worst_pp` points (below 0: it
+    gains). A mean hides no network: with one beyond the margin a set is `worse` if that network's
+    own test says so, else `not decided`; so is a set that lacks half of real's networks.
     """
     if versus.empty:
         raise StudyError("there is no calibration set beside real images: nothing to compare")
@@ -76,11 +69,10 @@ def _answer(part: pd.DataFrame, confidence: float) -> dict:
         return row
     worst = single.loc[single["difference_pp"].idxmin()]
     row |= {"worst": worst["model"], "worst_pp": -worst["difference_pp"]}
-    if 2 * row["models"] <= row["real_models"]:
-        row["answer"] = "not decided"
-    elif row["answer"] != "worse" and len(beyond):
-        worse = any(decide(other, confidence) == "worse" for _, other in beyond.iterrows())
-        row["answer"] = "worse" if worse else "not decided"
+    few = 2 * row["models"] <= row["real_models"]
+    if few or (row["answer"] != "worse" and len(beyond)):
+        worse = "worse" in [decide(other, confidence) for other in beyond.to_dict("records")]
+        row["answer"] = "worse" if worse and not few else "not decided"
     return row
 
 
@@ -91,29 +83,26 @@ def sentence(row: pd.Series, *, confidence: float = 0.95) -> str:
         return f"With {images}, no INT8 network could be compared: not measured."
     lost = f"largest loss {row['worst_pp']:.2f} points, {row['worst']}"
     lost = lost if row["worst_pp"] > 0 else "none loses"
-    gone = row["real_models"] - row["models"]
-    lost += f"; {gone:.0f} not measured" if gone else ""
+    if row["models"] < row["real_models"]:
+        lost += f"; {row['real_models'] - row['models']:.0f} not measured"
     return (
         f"Calibrated with {images}, INT8 networks stay within {row['margin_pp']:g} points of real "
-        f"images on {row['served']:.0f} of {row['real_models']:.0f} networks ({lost}); on average "
-        f"{row['difference_pp']:+.2f} points ({100 * confidence:g} % interval {row['low_pp']:+.2f} "
-        f"to {row['high_pp']:+.2f}): {row['answer']}."
+        f"images on {SERVED.format_map(row)} ({lost}); on average {row['difference_pp']:+.2f} "
+        f"points ({100 * confidence:g} % interval {row['low_pp']:+.2f} to {row['high_pp']:+.2f}): "
+        f"{row['answer']}."
     )
 
 
 def main_answer(table: pd.DataFrame) -> pd.Series:
     """Return the row of `answers` that the study asks for: of the student, or of the first set."""
     rows = table[table["answer"] != "reference"]
-    return rows.iloc[int((rows["calibration_set"] == "student").argmax())]
+    return rows.iloc[(rows["calibration_set"] == "student").argmax()]
 
 
 def reader_table(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Return rows of `answers` as a reader sees them: names of columns, rounded numbers."""
+    """Return rows of `answers` as a reader sees them, all texts."""
     compared = table["difference_pp"].notna()
-    against = table.apply(
-        "{difference_pp:+.2f} ({low_pp:+.2f} to {high_pp:+.2f})".format_map, axis=1
-    )
-    served = table.apply("{served:.0f} of {real_models:.0f} networks".format_map, axis=1)
+    against, served = (table.apply(form.format_map, axis=1) for form in (AGAINST, SERVED))
     texts = {
         "calibration set": table["calibration_set"],
         "networks": table["models"].astype(str),
@@ -143,22 +132,20 @@ def verdict(degradation: pd.DataFrame, versus: pd.DataFrame, *, confidence: floa
 
 def limits(degradation: pd.DataFrame, versus: pd.DataFrame) -> str:
     """Say in Markdown how far the answer reaches, and what failed."""
-    first = versus.iloc[0]
+    resolution, margin = versus[["resolution_pp", "margin_pp"]].iloc[0]
     real = degradation[degradation["calibration_set"] == REAL].dropna(subset="drop_pp")
-    worst = real.sort_values("drop_pp")[["drop_pp", "model"]].tail(1)
-    few = first["resolution_pp"] >= first["margin_pp"]
-    text = LIMITS.format(
-        networks=degradation["model"].nunique(),
-        images=first["images"],
-        seeds=degradation["seeds"].max(),
-        real=REAL_LOSS.format(*worst.iloc[0]) if len(worst) else "No network by real images.",
-        resolution=first["resolution_pp"],
-        few=": too much to call anything equivalent" if few else "",
+    real = real.sort_values("drop_pp").tail(1).itertuples()
+    worst = "".join(f"{row.drop_pp:.2f} points ({row.model})" for row in real) or "not measured"
+    text = (
+        f"**Limits.** {degradation['model'].nunique()} networks, {versus['images'].iloc[0]:,} test "
+        f"images, at most {degradation['seeds'].max()} seeds a set. Tests and intervals speak of "
+        "other test images for these networks and these draws of calibration images, not of other "
+        f"networks or data. The most that INT8 loses against FP32 with real images: {worst}. Even "
+        f"without a single difference, so many images would leave one of {resolution:.3g} points "
+        f"possible{': too much to call anything equivalent' if resolution >= margin else ''}."
     )
-    failed = degradation[degradation["failed"] > 0]
-    lines = [
-        f"- {name}, {int8_name(engine, method)}: {part['failed'].sum()} cells failed "
-        f"({', '.join(part['model'].unique())}: {part['reason'].iloc[0]})"
-        for (engine, method, name), part in failed.groupby(["engine", "method", "calibration_set"])
-    ]
-    return "\n".join([text, "", "Not measured:", "", *lines] if lines else [text])
+    for reason, part in degradation[degradation["failed"] > 0].groupby("reason", sort=False):
+        names = part.assign(way=int8_names(part))[["way", "calibration_set", "model"]]
+        where = "; ".join(", ".join(names[column].unique()) for column in names)
+        text += f"\n\nNot measured: {part['failed'].sum()} cells ({where}): {reason}."
+    return text

@@ -9,10 +9,8 @@ import pandas as pd
 from lib.common.errors import StudyError
 from lib.comparison.models import shared_models
 
-MAKERS = ("teacher", "student")
-"""Artifacts that are trained before a synthetic set can be drawn."""
-GIVEN = ("real", "models", "classifier-*")
-"""Artifacts that are there before any calibration: the data, and the networks to quantize."""
+MAKERS = ("teacher", "student")  # artifacts that are trained before a set can be drawn
+GIVEN = ("real", "models", "classifier-*")  # those that are there before any calibration
 MEANS = "all (geometric mean)"
 
 
@@ -21,13 +19,12 @@ def int8_costs(
 ) -> pd.DataFrame:
     """Return latency, throughput and size of each INT8 network against FP32.
 
-    `timings` has a row for each model, engine and method (`fp32` once a model): `latency_ms` and
-    `throughput` in images/s; `size_bytes` of the weights is that of the networks of `results`
-    that were timed, those by real images. `faster` is INT8's throughput over FP32's,
-    `latency_ratio` and `size_ratio` are FP32's over INT8's: above 1 INT8 wins in all three. Below
-    the models, their geometric means, over the `models` that engines and methods share
-    (`shared_models`); one that lacks too many goes over its own. `seconds`, a row for each cell
-    with how long its quantization took, gives `quantization_s`, the mean over sets and seeds.
+    `timings` has `latency_ms` and `throughput` (images/s) of each model, engine and method, `fp32`
+    included; `size_bytes` is that of the networks of `results` that were timed, those by real
+    images. `faster` is INT8's throughput over FP32's, `latency_ratio` and `size_ratio` are FP32's
+    over INT8's: above 1 INT8 wins. The last rows are geometric means over the `models` that all
+    ways share (`shared_models`), or a way's own. `quantization_s` is the mean of `seconds`, which
+    has a row for each cell.
     """
     keys = ["model", "engine", "method"]
     timed = results[results["calibration_set"].isin(["none", "real"]) & (results["seed"] == 0)]
@@ -63,9 +60,8 @@ def set_costs(manifest: dict[str, Any], sets: list[str]) -> pd.DataFrame:
 
     `at_hand_s`: with trained `MAKERS` at hand, so drawing images and choosing among them;
     `from_nothing_s`: with their training, and the sampling of the teacher that the student needs.
-    What is `GIVEN` counts in neither: reading the real data, and training and converting the
-    networks to quantize, which whoever quantizes them has. NaN where an artifact was made before
-    times were recorded. `note` says what the times leave out.
+    What is `GIVEN` counts in neither. NaN where an artifact was made before times were recorded.
+    `note` says what the times leave out.
     """
     entries = manifest["artifacts"] | manifest["measured_artifacts"]
     times, rows = manifest.get("seconds", {}), []

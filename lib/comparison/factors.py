@@ -1,8 +1,7 @@
 """Which factor matters: analysis of variance of the results table.
 
-The observations are the grid's INT8 cells. The shares describe this grid: cells that share a
-model or a set share its images, so no p-values are given here; `lib.comparison.tables` has the
-tests.
+The shares describe this grid's INT8 cells, which share models and images, so that there are no
+p-values here; `lib.comparison.tables` has the tests.
 """
 
 import warnings
@@ -14,13 +13,8 @@ from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from lib.calibration.kinds import KINDS
 
-FACTORS = {
-    "calibration_set": "calibration set",
-    "calibration_size": "calibration size",
-    "model": "model",
-    "engine": "engine",
-    "method": "method",
-}
+NAMES = ("calibration_set", "calibration_size", "model", "engine", "method")
+FACTORS = {name: name.replace("_", " ") for name in NAMES}
 SEEDS, REST = "seed (other images of the same set)", "rest (higher interactions)"
 COLUMNS = ["factor", "levels", "df", "sum_sq", "eta_sq", "omega_sq", "note"]
 
@@ -36,15 +30,12 @@ def usable_cells(table: pd.DataFrame, *, controls: bool = True) -> pd.DataFrame:
 def effect_sizes(cells: pd.DataFrame, response: str = "drop_pp") -> pd.DataFrame:
     """Return the share of the variance of `response` that goes with each factor.
 
-    Analysis of variance with sums of squares of type II, with the two-way interactions of the
-    calibration set: that with the method is what accuracy-aware quantization does for bad sets
-    alone. Combinations that the grid lacks do not count: an interaction's sum of squares is what
-    it explains, over those that there are, beyond its factors. `eta_sq` is the factor's sum of
-    squares over the total; where the grid is unbalanced, shares overlap and need not add up to 1.
-    `omega_sq` takes away what a factor of as many levels explains by chance (Hays 1963; not below
-    0). A seed draws other images for each set, so that seeds are what differs between cells alike
-    in all else. A factor of one level, or one that others determine, has NaN and a `note`; so has
-    everything where nothing varies.
+    Analysis of variance with sums of squares of type II and the two-way interactions of the
+    calibration set, over the combinations that the grid has. `eta_sq` is the factor's share of the
+    total sum of squares; in an unbalanced grid shares overlap. `omega_sq` takes away what a factor
+    of as many levels explains by chance (Hays 1963; not below 0). Seeds are what differs between
+    cells alike in all else. A factor of one level, or one that others determine, has NaN and a
+    `note`; so has everything where nothing varies.
     """
     levels = {factor: cells[factor].nunique() for factor in FACTORS}
     notes = _left_out(cells)

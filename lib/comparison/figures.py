@@ -3,9 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.calibration.kinds import KINDS
@@ -106,17 +104,3 @@ def _lines(axis: Axes, table: pd.DataFrame, places: list[str]) -> None:
         axis.errorbar(x, middle, np.maximum([middle - low, high - middle], 0), fmt="o-", **look)
     axis.set_xticks(range(len(places)), places)
     axis.grid(axis="y", alpha=0.3)
-
-
-def range_heatmap(ranges: pd.DataFrame, title: str) -> Figure:
-    """Draw `log2_width` of `range_table` as sets × layers; colours end at ±3."""
-    wide = ranges.pivot(index="calibration_set", columns="layer", values="log2_width")
-    wide = wide.reindex(ranges["calibration_set"].unique())
-    size = (max(7, 0.16 * wide.shape[1] + 3), 0.45 * len(wide) + 1.6)
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
-    bar = {"label": "log2 of width over\nwidth by real images", "extend": "both"}
-    sns.heatmap(wide, ax=axis, cmap="vlag", center=0, vmin=-3, vmax=3, cbar_kws=bar)
-    axis.set(title=title, xlabel="quantizer, from input to output", ylabel="calibration set")
-    axis.tick_params(axis="y", rotation=0)
-    plt.close(figure)
-    return figure

@@ -1,8 +1,7 @@
 """Which networks a calibration set is compared over, as a cell can fail with one set alone.
 
-Against real images, each set is compared over all networks that both have. Among themselves, sets
-are compared over the networks that all have: a mean over those that each happens to have would
-compare networks, not sets.
+Each set is compared with real images over all networks that both have: a mean over those that
+each happens to have would compare networks, not sets.
 """
 
 from collections.abc import Iterable
@@ -17,9 +16,9 @@ KEYS = [*SETTING, "calibration_set"]
 def compared_models(measured: pd.DataFrame) -> pd.DataFrame:
     """Return the networks that each set shares with real images, by setting.
 
-    `measured` has a row, or several, for each `model`, setting (engine, method and calibration
-    size) and set that succeeded; those columns come back, a row a network, with `complete`:
-    whether the set has all of real's. Where real was not measured, a set's networks are its own.
+    `measured` has rows for each `model`, setting (engine, method and calibration size) and set that
+    succeeded; those columns come back, a row a network, with `complete`: whether the set has all
+    of real's. Where real was not measured, a set's networks are its own.
     """
     own = measured[[*KEYS, "model"]].drop_duplicates()
     real = own.loc[own["calibration_set"] == REAL, [*SETTING, "model"]]
@@ -32,21 +31,6 @@ def compared_models(measured: pd.DataFrame) -> pd.DataFrame:
     return shared.assign(complete=found == shared.join(sizes, on=SETTING)["wanted"])
 
 
-def common_models(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return the networks that all sets have, by setting: columns as of `compared_models`.
-
-    A set that would leave half of real's networks or fewer to the others does not count and is
-    not `complete`.
-    """
-    parts = []
-    for _, part in compared_models(measured).groupby(SETTING, sort=False):
-        groups = part.groupby("calibration_set", sort=False)["model"].agg(list)
-        chosen = shared_models(groups.get(REAL, list(part["model"].unique())), groups)
-        own = part["calibration_set"].map(groups.map(set(chosen).issubset))
-        parts.append(part[~own | part["model"].isin(chosen)].assign(complete=own))
-    return pd.concat(parts) if parts else compared_models(measured)
-
-
 def means_over_models(degradation: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return means of columns of `degradation_table` over `compared_models`, by setting and set.
 
@@ -55,17 +39,17 @@ def means_over_models(degradation: pd.DataFrame, columns: list[str]) -> pd.DataF
     """
     over = compared_models(degradation[degradation["drop_pp"].notna()])
     groups = degradation.merge(over, on=[*KEYS, "model"]).groupby(KEYS, sort=False)
-    means = groups[columns].mean().assign(models=groups.size(), complete=groups["complete"].all())
+    means = groups[columns].mean()
+    means = means.assign(models=groups["model"].nunique(), complete=groups["complete"].all())
     table = degradation[KEYS].drop_duplicates().join(means, on=KEYS).reset_index(drop=True)
     table["models"] = table["models"].fillna(0).astype(int)
     return table.assign(complete=table["complete"].eq(True))
 
 
 def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:
-    """Return the wanted networks that all groups have, but for groups that lack too many.
+    """Return the wanted networks that all groups have, larger groups first.
 
-    A group that would leave half of the wanted ones or fewer is passed over; larger groups have
-    precedence.
+    A group that would leave half of them or fewer is passed over.
     """
     shared = wanted
     for group in sorted(groups, key=lambda group: -len(set(group) & set(wanted))):

@@ -18,15 +18,14 @@ NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a ran
 
 
 def range_tables(grid: Path, results: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Return `range_table` of each `model` of a grid that NNCF's default quantization has done.
+    """Return `range_table` of each `model` that default quantization by NNCF has done.
 
-    `grid` is the folder with `models/`, where those of the first seed lie; models without real
-    images or without another set are left out.
+    `grid` is the grid's folder, with the networks of the first seed; models without real images
+    or without another set are left out.
     """
-    made = results[(results["method"] == "default") & (results["status"] == "ok")]
-    made = made[(made["engine"] == "nncf") & (made["seed"] == 0)]
+    wanted = "engine == 'nncf' and method == 'default' and status == 'ok' and seed == 0"
     parts = [pd.DataFrame()]
-    for model, part in made.groupby("model", sort=False):
+    for model, part in results.query(wanted).groupby("model", sort=False):
         names = {s: f"{model}.nncf.default.{s}.{size}.xml" for s in part["calibration_set"]}
         if REAL in names and len(names) > 1:
             files = {kind: grid / "models" / name for kind, name in names.items()}
@@ -38,10 +37,10 @@ def range_table(networks: dict[str, Path]) -> pd.DataFrame:
     """Compare the ranges of INT8 networks `{calibration set: .xml}` of one FP32 network.
 
     One row for each set but real and each quantizer of activations, in the network's order:
-    `low`, `high`, `real_low`, `real_high` (the outermost ends where channels have their own),
-    `log2_width`, the base-2 logarithm of its width over that by real images (1: twice as wide,
-    one bit lost; negative: narrower), and `uncovered`, the share of the real range outside;
-    these two are means over the channels in which real images have a range, NaN where none has.
+    `low`, `high`, `real_low`, `real_high` (the outermost ends of its channels), `log2_width`, the
+    base-2 logarithm of its width over that by real images (1: one bit lost; negative: narrower),
+    and `uncovered`, the share of the real range outside: means over the channels in which real
+    images have a range, NaN where none has.
     """
     if REAL not in networks:
         raise StudyError("ranges are compared with those by real images: give their network, too")

@@ -8,16 +8,8 @@ draws of the calibration images; what another draw changes is shown apart, as `s
 import numpy as np
 import pandas as pd
 
+from lib.common import statistics
 from lib.common.errors import StudyError
-from lib.common.statistics import (
-    bootstrap_interval,
-    holm,
-    mcnemar_test,
-    resolution,
-    sign_flip_test,
-    standard_error,
-    tost_test,
-)
 from lib.comparison.models import KEYS, REAL, SETTING, compared_models
 from lib.quantization.cell import CELL_KEYS
 
@@ -30,14 +22,12 @@ def degradation_table(
 ) -> pd.DataFrame:
     """Return what INT8 loses against FP32, a row for each model, setting and calibration set.
 
-    `drop_pp` is the loss of top-1 accuracy in percentage points, a mean over the seeds that
-    succeeded, `low_pp` and `high_pp` its interval (`bootstrap`: confidence, resamples and seed of
-    `bootstrap_interval`) and `image_se_pp` its standard error over test images, `seed_std_pp` the
-    standard deviation between seeds. `permutation_p` tests for any loss or gain
-    (`sign_flip_test`), `permutation_holm_p` corrects it among all rows. `agreement` (share of
-    images with FP32's class) and `kl` (nats) are means, too; shares are whole numbers of images
-    again, which the results table has rounded. Failed or skipped cells count in `failed`, with
-    the first one's `reason`; a row of which all failed holds NaN.
+    `drop_pp`: loss of top-1 accuracy in percentage points, a mean over the seeds that succeeded;
+    `low_pp`, `high_pp`: its interval (`bootstrap` are `bootstrap_interval`'s confidence, resamples,
+    seed); `image_se_pp`: its standard error over test images; `seed_std_pp`: the deviation between
+    seeds. `permutation_p` tests for any loss or gain (`sign_flip_test`); `permutation_holm_p` is
+    corrected among all rows. `agreement` (share of images with FP32's class) and `kl` (nats) are
+    means. `failed` counts failed or skipped cells, `reason` is the first one's.
     """
     int8, fp32 = named_cells(table)
     keys, rows = ["model", *KEYS], []
@@ -66,17 +56,13 @@ def versus_real(
     """Compare each calibration set with the real one, model by model and (`all`) pooled.
 
     `difference_pp` is accuracy with the set less accuracy with real images, in percentage points,
-    with its bootstrap interval; cells are paired by model, setting and seed. `all` is the mean
-    over the `compared_models` of a set, each of which counts alike; `models` says how many,
-    `real_models` how many real images have, `complete` whether these are the same. `failed`
-    counts the set's cells that failed, with the first one's `reason`, `unpaired` those that did
-    not, but whose partner with real images did. `image_se_pp` is its standard error over test
-    images, `seed_std_pp` its standard deviation between seeds. `tost_p` tests equivalence within
-    ±`margin_pp`, `permutation_p` any difference (`sign_flip_test`). `tost_holm_p` and
-    `permutation_holm_p` correct each of the two in two families: all pooled rows (sets ×
-    settings), and all rows of single models. `resolution_pp` is what `images` test images without
-    a difference do not exclude. `agreement_pp`, its interval and `agreement_permutation_p` compare
-    the agreement with FP32 in the same way.
+    paired by model, setting and seed, with interval and spread as in `degradation_table`. `all` is
+    the mean over the `compared_models` of a set, each of which counts alike: `models` of
+    `real_models`, `complete` if these are the same. `unpaired` counts cells that succeeded, but
+    whose partner with real images did not. `tost_p` tests equivalence within ±`margin_pp`,
+    `permutation_p` any difference; Holm's correction has two families: all pooled rows, and all
+    rows of single models. `resolution_pp` is what so many `images` without a difference do not
+    exclude. `agreement_pp` and its columns compare the agreement with FP32 in the same way.
     """
     int8, fp32 = named_cells(table)
     compared = compared_models(int8[int8["status"] == "ok"])
@@ -88,7 +74,7 @@ def versus_real(
         for model, part in [(ALL_MODELS, group), *group.groupby("model", sort=False)]:
             row = dict(zip(KEYS, key, strict=True)) | {"model": model}
             row |= {"images": len(labels), "margin_pp": margin_pp}
-            row["resolution_pp"] = 100 * resolution(len(labels), confidence=confidence)
+            row["resolution_pp"] = 100 * statistics.resolution(len(labels), confidence=confidence)
             pairs = part[part["paired"]]
             row |= _failures(part) | {"unpaired": int((part["status"] == "ok").sum()) - len(pairs)}
             if model == ALL_MODELS:
@@ -110,24 +96,23 @@ def mcnemar_table(
 
     A row for each cell that succeeded and `against`: `fp32`, the same model before quantization,
     and `real`, its counterpart with real images. `gains` are test images that it alone has right,
-    `losses` those that the other alone has right, `discordant` their sum. `mcnemar_holm_p`
-    corrects `mcnemar_p` among all rows of the same `against`.
+    `losses` those that the other alone has right, `discordant` both. Holm's correction is among
+    all rows of the same `against`.
     """
     int8, fp32 = named_cells(table)
     ok = int8[int8["status"] == "ok"]
     before = ok.assign(against="fp32", other=ok["model"].map(fp32))
     beside = ok[ok["paired"] & (ok["calibration_set"] != REAL)]
     beside = beside.assign(against=REAL, other=beside["real"])
-    tested = pd.concat([before, beside])[[*CELL_KEYS, "against", "name", "other"]]
-    tested = tested.reset_index(drop=True)
-    names = tested[["name", "other"]].itertuples(index=False)
-    gains = [_gain(predictions, labels, *pair) for pair in names]
+    both = pd.concat([before, beside], ignore_index=True)
+    pairs = zip(both["name"], both["other"], strict=True)
+    gains = [_gain(predictions, labels, *pair) for pair in pairs]
+    tested = both[[*CELL_KEYS, "against"]].copy()
     tested["gains"] = [int((gain > 0).sum()) for gain in gains]
     tested["losses"] = [int((gain < 0).sum()) for gain in gains]
     tested["discordant"] = tested["gains"] + tested["losses"]
     tested["difference_pp"] = [100 * gain.mean() for gain in gains]
-    tested["mcnemar_p"] = [mcnemar_test(gain) for gain in gains]
-    tested = tested.drop(columns=["name", "other"])
+    tested["mcnemar_p"] = [statistics.mcnemar_test(gain) for gain in gains]
     return _with_holm(tested, {"mcnemar_holm_p": "mcnemar_p"}, tested["against"] == "fp32")
 
 
@@ -154,7 +139,7 @@ def _compare(pairs, fp32, predictions, labels, margin_pp, bootstrap) -> dict:
     agreement = [_gain(predictions, predictions[fp32[model]], *names) for model, *names in rows]
     row = _interval(gains, ("difference_pp", "low_pp", "high_pp"), bootstrap)
     row |= _spread(gains, pairs["seed"])
-    row["tost_p"] = tost_test(100 * _pooled(gains), margin_pp) if gains else float("nan")
+    row["tost_p"] = statistics.tost_test(100 * _pooled(gains), margin_pp) if gains else float("nan")
     row["permutation_p"] = _permutation_p(gains)
     names = ("agreement_pp", "agreement_low_pp", "agreement_high_pp")
     row |= _interval(agreement, names, bootstrap)
@@ -185,7 +170,7 @@ def _interval(gains: list[np.ndarray], names: tuple[str, str, str], bootstrap: d
     if not gains:
         return dict.fromkeys(names, float("nan"))
     pooled = 100 * _pooled(gains)
-    numbers = (float(pooled.mean()), *bootstrap_interval(pooled, **bootstrap))
+    numbers = pooled.mean(), *statistics.bootstrap_interval(pooled, **bootstrap)
     return dict(zip(names, numbers, strict=True))
 
 
@@ -194,11 +179,12 @@ def _spread(gains: list[np.ndarray], seeds: pd.Series) -> dict[str, float]:
     if not gains:
         return dict.fromkeys(("image_se_pp", "seed_std_pp"), float("nan"))
     by_seed = pd.Series([100 * gain.mean() for gain in gains]).groupby(seeds.to_numpy()).mean()
-    return {"image_se_pp": standard_error(100 * _pooled(gains)), "seed_std_pp": by_seed.std()}
+    over_images = statistics.standard_error(100 * _pooled(gains))
+    return {"image_se_pp": over_images, "seed_std_pp": by_seed.std()}
 
 
 def _permutation_p(gains: list[np.ndarray]) -> float:
-    return sign_flip_test(_pooled(gains), pairs=len(gains)) if gains else float("nan")
+    return statistics.sign_flip_test(_pooled(gains), pairs=len(gains)) if gains else float("nan")
 
 
 def _with_holm(
@@ -208,5 +194,5 @@ def _with_holm(
     family = pd.Series(True, table.index) if family is None else family
     for corrected, p in tests.items():
         groups = table[p].dropna().groupby(family)
-        table[corrected] = groups.transform(lambda values: holm(values.to_numpy(float)))
+        table[corrected] = groups.transform(lambda values: statistics.holm(values.to_numpy(float)))
     return table

@@ -118,14 +118,14 @@ def heatmap(
     """Draw a table of numbers as a heat map; `unit` labels the colours.
 
     Colours part at `center`, or grow in one direction where that is None, and span `limits`;
-    `cell` is the width and height of a cell in inches.
+    `cell` is the width and height of a cell in inches; narrow ones hold no numbers.
     """
     rows, columns = table.shape
     figure, (axis,) = panels(1, (cell[0] * columns + 3, cell[1] * rows + 1.6))
     sns.heatmap(
         table,
         ax=axis,
-        annot=True,
+        annot=cell[0] > 0.4,
         fmt=".2f",
         annot_kws={"size": "small"} if cell[0] < 1 else None,
         cmap="vlag" if center is not None else "rocket_r",

@@ -107,10 +107,14 @@ def test_sets_that_were_not_compared_are_not_measured():
     assert answer_to(data).loc["fractal", "answer"] == "not measured"
     assert said(data, "fractal").endswith("no INT8 network could be compared: not measured.")
     text = verdict(*tables(data))
-    assert "- fractal, NNCF, default quantization: 4 cells failed (resnet20, vgg11_bn: Run" in text
+    assert "4 cells (NNCF, default quantization; fractal; resnet20, vgg11_bn): RuntimeErr" in text
     for failed in (["real"], SETS):
         text = verdict(*tables(study(EQUAL, failed=failed)))
-        assert "not measured" in text and "nan" not in text and "No network by real" in text
+        assert (
+            "not measured" in text
+            and "nan" not in text
+            and "with real images: not measured" in text
+        )
     with pytest.raises(StudyError, match="no calibration set beside real images"):
         answers(*tables(study({"real": 104})))
 
@@ -141,7 +145,7 @@ def test_the_verdict_has_each_way_to_quantize_and_the_limits():
     assert "| student           | 2          |" in first and ": equivalent." in first
     assert "on 1 of 2 networks" in rest
     assert "2 networks, 2,000 test images, at most 2 seeds a set" in rest
-    assert "With real images, INT8 loses at most 0.20 points of FP32's accuracy (" in rest
+    assert "loses against FP32 with real images: 0.20 points (" in rest
 
 
 def test_the_margin_decides():

@@ -1,11 +1,10 @@
 """The figures of 06 and A2: what a reader sees, of grids with cells that failed."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from lib.calibration.kinds import KINDS
-from lib.comparison.figures import range_heatmap, sensitivity_figure, set_figure
+from lib.comparison.figures import sensitivity_figure, set_figure
 from lib.comparison.tables import versus_real
 from tests.comparison.conftest import EQUAL, FEW, spoil, study
 
@@ -74,13 +73,3 @@ def test_sizes_and_bits_are_drawn_with_controls_apart():
     ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert ticks == ["8", "8\none scale a layer", "4"]
     assert "bits" in figure.axes[0].get_xlabel()
-
-
-@pytest.mark.filterwarnings("ignore:The set_bad function")  # seaborn calls it
-def test_ranges_are_sets_by_layers():
-    parts = [("noise", 0, 2.0), ("noise", 1, -1.0), ("student", 0, 0.1), ("student", 1, 0.0)]
-    ranges = pd.DataFrame(parts, columns=["calibration_set", "layer", "log2_width"])
-    axis = range_heatmap(ranges, "Title").axes[0]
-    assert rows(axis) == ["noise", "student"] and axis.get_title() == "Title"
-    drawn = np.asarray(axis.collections[0].get_array()).reshape(2, 2)
-    np.testing.assert_allclose(drawn, [[2, -1], [0.1, 0]])

@@ -1,9 +1,9 @@
-"""Each set is compared with real images over the networks of both, beside others over all's."""
+"""Each set is compared with real images over the networks that both have."""
 
 import numpy as np
 import pandas as pd
 
-from lib.comparison.models import common_models, means_over_models
+from lib.comparison.models import means_over_models, shared_models
 
 MODELS = ["resnet20", "vgg11_bn", "repvgg_a0", "mobilenetv2_x0_5"]
 
@@ -24,12 +24,6 @@ def means(degradation):
     return found[["drop_pp", "models", "complete"]].to_dict("index")
 
 
-def common(degradation):
-    """Return the sets that count with the number of networks that all of them have."""
-    found = common_models(degradation.dropna())
-    return found[found["complete"]].groupby("calibration_set").size().to_dict()
-
-
 def test_a_set_goes_over_the_models_that_it_shares_with_real():
     degradation = table({"real": [0, 1, 2, 9], "student": [0, 1, 2, None], "noise": [1, 1, 1, 9]})
     assert means(degradation) == {
@@ -37,21 +31,14 @@ def test_a_set_goes_over_the_models_that_it_shares_with_real():
         "student": {"drop_pp": 1, "models": 3, "complete": False},
         "noise": {"drop_pp": 3, "models": 4, "complete": True},
     }
-    assert common(degradation) == {"real": 3, "student": 3, "noise": 3}
     assert means(degradation.dropna())["student"]["models"] == 3  # never planned, not failed
 
 
-def test_a_set_that_lacks_most_models_does_not_decide_for_the_others():
-    drops = {"real": [0, 0, 0, 4], "zeroq": [None, None, None, 5], "student": [1, 1, 1, 5]}
-    assert means(table(drops))["zeroq"] == {"drop_pp": 5, "models": 1, "complete": False}
-    assert common(table(drops)) == {"real": 4, "student": 4}
-
-
-def test_gaps_in_other_places_leave_more_than_half():
-    drops = {"real": [1, 2, 3, 4], "teacher": [None, 2, 3, 4]}
-    drops |= {"student": [1, None, 3, 4], "noise": [1, 2, None, 4]}
-    assert [row["models"] for row in means(table(drops)).values()] == [4, 3, 3, 3]
-    assert common(table(drops)) == {"real": 3, "teacher": 3}
+def test_networks_shared_by_all_leave_out_groups_that_lack_too_many():
+    real = ["a", "b", "c", "d"]
+    assert shared_models(real, [real, real[1:]]) == ["b", "c", "d"]
+    assert shared_models(real, [["d"], real, real[:3]]) == ["a", "b", "c"]
+    assert shared_models(real, [real[1:], ["a", "c", "d"], ["a", "b", "d"]]) == ["b", "c", "d"]
 
 
 def test_models_without_real_images_do_not_count():
@@ -68,4 +55,4 @@ def test_nothing_measured():
     nothing = table({"real": [None] * 4, "student": [None] * 4})
     found = means(nothing)
     assert [row["models"] for row in found.values()] == [0, 0]
-    assert np.isnan(found["student"]["drop_pp"]) and common(nothing) == {}
+    assert np.isnan(found["student"]["drop_pp"])
