@@ -52,13 +52,10 @@ def examine(
     most 2,000 images of a set are examined, against all training images.
     """
     train = Examined.load(samples["real train"], features["real train"])
-    sets = {
-        name: Examined.load(
-            folder, features[name], None if name == "real test" else per_class
-        ).some()
-        for name, folder in samples.items()
-        if name != "real train"
-    }
+    sets = {}
+    for name in [name for name in samples if name != "real train"]:
+        taken = None if name == "real test" else per_class
+        sets[name] = Examined.load(samples[name], features[name], taken).some()
     test, names = sets["real test"], train.features.class_names
     spacing = by_class(nearest_spacing, test.pixels, test.features.labels, len(names))
     evidence = {name: gather(found, train, spacing, neighbours) for name, found in sets.items()}
@@ -171,25 +168,30 @@ def gather(examined: Examined, train: Examined, spacing: np.ndarray, neighbours:
 def diagnose(name: str, found: Evidence, real: Evidence) -> list[str]:
     """Return a sentence for each fault of the set `name`, beside the real test images' evidence.
 
-    The faults: it "copies training images", "has collapsed" in classes or "covers only a part of
-    the real images", its "labels do not match" although the images look real or fit after
-    renaming, it "does not look like the real images".
+    The faults: it "does not look like the real images", "copies training images", "has collapsed"
+    in classes or "covers only a part of the real images", its "labels do not match" although the
+    images look real or fit after renaming.
     """
-    unreal, copies = _unreal(name, found, real), _copies(name, found, real)
-    collapsed = _collapsed(name, found, real)
-    narrow = None if unreal or collapsed else _narrow(name, found, real)
-    labels = _labels(name, found, real)
-    return [fault for fault in (unreal, copies, collapsed, narrow, labels) if fault]
-
-
-def _unreal(name: str, found: Evidence, real: Evidence) -> str | None:
-    if _looks_real(found, real, UNREAL, DISTANT):
-        return None
-    return (
-        f"{name} does not look like the real images: precision {found.precision:.0%} (real test "
-        f"{real.precision:.0%}), recall {found.recall:.0%} ({real.recall:.0%}), "
-        f"{_distance(found, real):.1f} times as far from the nearest training image"
-    )
+    faults = []
+    if not _looks_real(found, real, UNREAL, DISTANT):
+        faults.append(
+            f"does not look like the real images: precision {found.precision:.0%} (real test "
+            f"{real.precision:.0%}), recall {found.recall:.0%} ({real.recall:.0%}), "
+            f"{_distance(found, real):.1f} times as far from the nearest training image"
+        )
+    collapsed = _collapsed(found, real)
+    if not faults and not collapsed and found.recall < NARROW * real.recall:
+        faults.append(
+            f"covers only a part of the real images: {found.recall:.0%} of them have one of its "
+            f"images nearby in feature space (recall; real test {real.recall:.0%})"
+        )
+    if found.near_copies > COPIES + 2 * real.near_copies:
+        faults.append(
+            f"copies training images: {found.near_copies:.0%} of {found.n:,} images are near "
+            f"copies of one (real test {real.near_copies:.0%})"
+        )
+    faults = [f"{name} {fault}" for fault in faults + collapsed]
+    return faults + [f"{name}'s {fault}" for fault in _wrong_labels(found, real)]
 
 
 def _looks_real(found: Evidence, real: Evidence, precision: float, distance: float) -> bool:
@@ -204,51 +206,32 @@ def _distance(found: Evidence, real: Evidence) -> float:
     return max(pixels, found.feature_ratio / real.feature_ratio)
 
 
-def _copies(name: str, found: Evidence, real: Evidence) -> str | None:
-    if found.near_copies <= COPIES + 2 * real.near_copies:
-        return None
-    return (
-        f"{name} copies training images: {found.near_copies:.0%} of {found.n:,} images are near "
-        f"copies of one (real test {real.near_copies:.0%})"
-    )
-
-
-def _collapsed(name: str, found: Evidence, real: Evidence) -> str | None:
+def _collapsed(found: Evidence, real: Evidence) -> list[str]:
     own, usual = found.classes, real.classes
     diversity = own["feature_distance"] / usual["feature_distance"]
     few = (own["distinct"] < COLLAPSED * usual["distinct"]) | (diversity < COLLAPSED)
     if not few.any():
-        return None
-    return (
-        f"{name} has collapsed in {_classes(own[few])}: {own.loc[few, 'distinct'].mean():.0%} "
-        f"of its images there are distinct (real test {real.distinct:.0%}), their "
-        f"features {diversity[few].mean():.2f} times as diverse as real ones"
-    )
+        return []
+    return [
+        f"has collapsed in {_classes(own[few])}: {own.loc[few, 'distinct'].mean():.0%} of its "
+        f"images there are distinct (real test {real.distinct:.0%}), their features "
+        f"{diversity[few].mean():.2f} times as diverse as real ones"
+    ]
 
 
-def _narrow(name: str, found: Evidence, real: Evidence) -> str | None:
-    if found.recall >= NARROW * real.recall:
-        return None
-    return (
-        f"{name} covers only a part of the real images: {found.recall:.0%} of them have one of its "
-        f"images nearby in feature space (recall; real test {real.recall:.0%})"
-    )
-
-
-def _labels(name: str, found: Evidence, real: Evidence) -> str | None:
-    seen, expected = found.label_agreement, real.label_agreement
-    gain = found.renamed_agreement - seen
-    exchanged = gain > EXCHANGED and found.renamed_agreement > WRONG * expected
-    if not exchanged and not (seen < WRONG * expected and _looks_real(found, real, REAL, NEAR)):
-        return None
+def _wrong_labels(found: Evidence, real: Evidence) -> list[str]:
+    seen, renamed = found.label_agreement, found.renamed_agreement
+    expected = real.label_agreement
     text = (
-        f"{name}'s labels do not match: the evaluator sees the wanted class in {seen:.0%} of its "
-        f"images (real test {expected:.0%})"
+        f"labels do not match: the evaluator sees the wanted class in {seen:.0%} of its images "
+        f"(real test {expected:.0%})"
     )
-    if not exchanged:
-        return f"{text}, while {found.precision:.0%} of them lie among real ones in its features"
-    renamed = _classes(found.classes[found.classes["renamed"]])
-    return f"{text}; with {renamed} renamed, in {found.renamed_agreement:.0%}"
+    if renamed - seen > EXCHANGED and renamed > WRONG * expected:
+        classes = _classes(found.classes[found.classes["renamed"]])
+        return [f"{text}; with {classes} renamed, in {renamed:.0%}"]
+    if seen < WRONG * expected and _looks_real(found, real, REAL, NEAR):
+        return [f"{text}, while {found.precision:.0%} of them lie among real ones in its features"]
+    return []
 
 
 def _classes(chosen: pd.DataFrame, most: int = 5) -> str:
