@@ -47,13 +47,19 @@ class DistillationData:
     """The teacher's samples and the real images, resident on the device as uint8."""
 
     def __init__(self, samples: Path, real: Path, batch_size: int, seed: int, device: str) -> None:
-        teacher, true = SampleSet.load(samples), SampleSet.load(real)
-        check_sets(samples, teacher, real, true, batch_size)
+        teacher, others = SampleSet.load(samples), SampleSet.load(real)
+        if teacher.latents is None:
+            raise StudyError(f"{samples} has no latents: sample a teacher, real images do not do")
+        if teacher.class_names != others.class_names:
+            raise StudyError(f"{samples} and {real} have different classes: use the same data")
+        for path, found in ((samples, teacher), (real, others)):
+            if len(found) < batch_size:
+                raise StudyError(f"{path} has {len(found)} images: batch_size must not exceed that")
         self.info, self.class_names = teacher.info, teacher.class_names
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.teacher = [self._put(teacher.images), self._put(teacher.labels)]
         self.latents = self._put(teacher.latents)
-        self.real = [self._put(true.images), self._put(true.labels)]
+        self.real = [self._put(others.images), self._put(others.labels)]
         self.z_dim = self.latents.shape[1]
         self.updates_per_epoch = len(teacher) // batch_size
 
@@ -88,16 +94,3 @@ class DistillationData:
         generator = torch_generator(self.seed, f"distillation {name}", epoch, turn)
         order = torch.randperm(size, generator=generator)
         return order[place * self.batch_size : (place + 1) * self.batch_size].to(self.device)
-
-
-def check_sets(
-    samples: Path, teacher: SampleSet, real: Path, true: SampleSet, batch_size: int
-) -> None:
-    """Raise `StudyError` unless the two sets can be distilled from."""
-    if teacher.latents is None:
-        raise StudyError(f"{samples} has no latents: sample a teacher, real images do not do")
-    if teacher.class_names != true.class_names:
-        raise StudyError(f"{samples} and {real} have different classes: use sets of the same data")
-    for path, found in ((samples, teacher), (real, true)):
-        if len(found) < batch_size:
-            raise StudyError(f"{path} has {len(found)} images: batch_size must not exceed that")

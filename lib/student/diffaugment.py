@@ -6,34 +6,20 @@ can be changed alike. Images are `(n, 3, h, w)` in [-1, 1]; what moves in or is 
 
 import torch
 
-from lib.common.errors import StudyError
-
-OPERATIONS = ("color", "translation", "cutout")
+DRAWN = {"color": 3, "translation": 2, "cutout": 2}  # numbers that an operation draws an image
 SHIFT = 1 / 8  # of the image's side, largest translation
 CUTOUT = 1 / 2  # of the image's side, the cut square's side
 Draws = dict[str, torch.Tensor]
 
 
-def parse_augment(augment: str) -> list[str]:
-    """Split "translation,cutout" into its operations; "" or "none" is no augmentation."""
-    names = [name.strip() for name in augment.split(",") if name.strip() not in ("", "none")]
-    for name in names:
-        if name not in OPERATIONS:
-            raise StudyError(f"augment: '{name}' is unknown; choose from {', '.join(OPERATIONS)}")
-    return names
-
-
 def draw_augmentation(augment: str, n: int, generator: torch.Generator) -> Draws:
-    """Draw what `augment_images` needs for `n` images; tensors `(n, …)` on the CPU.
+    """Draw what `augment_images` needs for `n` images, such as "translation,cutout" or "none".
 
-    "color" draws shifts of brightness in ±0.5 and factors of saturation in [0, 2] and contrast in
-    [0.5, 1.5]; "translation" and "cutout" draw positions in [0, 1)².
+    The tensors `(n, …)` lie on the CPU. "color" draws shifts of brightness in ±0.5 and factors of
+    saturation in [0, 2] and contrast in [0.5, 1.5]; the others draw positions in [0, 1)².
     """
-    draws = {}
-    for name in parse_augment(augment):
-        size = 3 if name == "color" else 2
-        draws[name] = torch.rand(n, size, generator=generator)
-    return draws
+    names = augment.split(",") if augment != "none" else []
+    return {name: torch.rand(n, DRAWN[name], generator=generator) for name in names}
 
 
 def augment_images(images: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -60,8 +46,7 @@ def _shift_matrices(size: int, offsets: torch.Tensor) -> torch.Tensor:
 
 def _translation(images: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
     height, width = images.shape[2:]
-    reach = torch.tensor([int(height * SHIFT + 0.5), int(width * SHIFT + 0.5)])
-    reach = reach.to(draw.device)
+    reach = draw.new_tensor([int(height * SHIFT + 0.5), int(width * SHIFT + 0.5)])
     offsets = (draw * (2 * reach + 1)).floor() - reach
     rows = _shift_matrices(height, offsets[:, 0])[:, None]
     columns = _shift_matrices(width, offsets[:, 1])[:, None]

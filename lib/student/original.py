@@ -105,10 +105,10 @@ def _load_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict):
         raise StudyError(f"{path} is no configuration: it must hold names and numbers")
-    for name in (*SIZES, "ndf", *LAMBDAS):
-        if name not in config:
-            raise StudyError(f"{path} lacks {name}: add it, or take another checkpoint")
-    for name in (*SIZES, "ndf"):
+    sizes = (*SIZES, "ndf")
+    if missing := [name for name in (*sizes, *LAMBDAS) if name not in config]:
+        raise StudyError(f"{path} lacks {', '.join(missing)}: add it, or take another checkpoint")
+    for name in sizes:
         size = config[name]
         if type(size) is not int or not 1 <= size <= 8192:
             raise StudyError(f"{path}: {name} is {size!r}, expected a number from 1 to 8192")
