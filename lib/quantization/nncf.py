@@ -23,6 +23,7 @@ from lib.data.samples import SampleSet
 from lib.quantization.fake_quantize import lower_activation_bits
 from lib.quantization.models import predict_ir
 from lib.quantization.options import QuantizationOptions
+from lib.quantization.own.batch import fixed_batch
 
 DEFAULTS = QuantizationOptions()
 VALIDATION_BATCH = 50
@@ -88,7 +89,8 @@ def quantize_default(
     with quiet_nncf() as nncf:
         advanced = _advanced(nncf, images, options)
         if not per_channel_weights:
-            advanced.weights_quantization_params = _per_tensor()
+            module = nncf.quantization.advanced_parameters
+            advanced.weights_quantization_params = module.QuantizationParameters(per_channel=False)
         common = _common(nncf, images, options)
         model = nncf.quantize(ir, nncf.Dataset(images), advanced_parameters=advanced, **common)
     return Quantized(model, images.labels_read())
@@ -235,12 +237,6 @@ def validate(compiled: ov.CompiledModel, batches: Iterable[Batch]) -> tuple[floa
     return float(np.concatenate(correct).mean()), [float(batch.mean()) for batch in correct]
 
 
-def fixed_batch(ir: ov.Model) -> int | None:
-    """Return the batch of a network that takes no other."""
-    batch = ir.input(0).get_partial_shape()[0]
-    return batch.get_length() if batch.is_static else None
-
-
 def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
     """Split a set into batches of float images and labels; the images fill a `fixed` batch."""
     size = fixed or VALIDATION_BATCH
@@ -269,13 +265,6 @@ def _advanced(nncf: ModuleType, images: CalibrationImages, options: Quantization
     )
 
 
-def _per_tensor():
-    """Return NNCF's parameters for one scale a layer; it offers no choice of bits here."""
-    from nncf.quantization.advanced_parameters import QuantizationParameters
-
-    return QuantizationParameters(per_channel=False)
-
-
 @contextlib.contextmanager
 def quiet_nncf() -> Iterator[ModuleType]:
     """Give NNCF without telemetry, progress bars and messages below errors."""
@@ -284,12 +273,7 @@ def quiet_nncf() -> Iterator[ModuleType]:
     # in a notebook its bars would bypass stdout
     no_widgets = mock.patch("rich.console._is_jupyter", return_value=False)
     with contextlib.redirect_stdout(io.StringIO()), no_widgets:
-        nncf = _import_nncf()
+        import nncf  # slow, and not needed to read results
+
         nncf.set_log_level(logging.ERROR)
         yield nncf
-
-
-def _import_nncf() -> ModuleType:
-    import nncf  # slow, and not needed to read results
-
-    return nncf

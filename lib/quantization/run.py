@@ -29,11 +29,11 @@ from lib.quantization.models import predict_ir
 from lib.quantization.nncf import (
     VARIANTS,
     Quantized,
-    fixed_batch,
     quantize_accuracy_aware,
     quantize_variant,
 )
 from lib.quantization.options import QuantizationOptions
+from lib.quantization.own.batch import fixed_batch
 from lib.quantization.own.parameters import read_input
 from lib.quantization.pot.engine import quantize_pot, quantize_pot_accuracy_aware
 from lib.quantization.pot.environment import PINS, pot_python
@@ -110,8 +110,8 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
                 took = time.perf_counter() - start
                 if cell.method == "default":
                     default, seconds = quantized, took
-                elif starts_from_default(cell.method):
-                    took += seconds
+                elif cell.method == "accuracy_aware" or VARIANTS[cell.method].per_channel_weights:
+                    took += seconds  # of the default quantization that it starts from
                 _finish(cell, grid, quantized, took)
             except (OSError, MemoryError):
                 raise
@@ -122,11 +122,6 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
                 continue
         rows[cell] = grid.row(cell)
     return rows
-
-
-def starts_from_default(method: str) -> bool:
-    """Tell whether a method takes what default quantization has made, if that is at hand."""
-    return method == "accuracy_aware" or VARIANTS[method].per_channel_weights
 
 
 def run_reference(model: str, grid: Grid) -> dict:

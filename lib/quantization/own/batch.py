@@ -34,6 +34,12 @@ def free_batch(model: ov.Model, images: np.ndarray) -> ov.Model:
     return model
 
 
+def fixed_batch(ir: ov.Model) -> int | None:
+    """Return the batch of a network that takes no other."""
+    batch = ir.input(0).get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
+
+
 def _free_reshape(operation: ov.Node, batch: int) -> None:
     """Let the first number of a constant target follow the input where it is the batch."""
     target = operation.input_value(1).get_node()

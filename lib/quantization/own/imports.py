@@ -21,11 +21,12 @@ from lib.common.files import atomic_path, write_json
 from lib.common.openvino import save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
 from lib.quantization.models import CHECK_IMAGES, export_classifiers, is_probabilities, predict_ir
-from lib.quantization.own.batch import free_batch
+from lib.quantization.own.batch import fixed_batch, free_batch
 from lib.quantization.own.parameters import Input, OwnModel, content_hash, source_files
 
 FLOATS = (ov.Type.f32, ov.Type.f16)
 NEAR_CHANCE = 2.0  # times the accuracy of guessing
+REMARK = "near chance: check its mean, std, input_max, layout, colours, order of classes"
 
 
 def export_models(
@@ -125,8 +126,7 @@ def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.M
 
 def settle_batch(network: ov.Model, images: np.ndarray) -> ov.Model:
     """Return the network with a free batch if that changes no output, else with its own (or 1)."""
-    own = network.input(0).get_partial_shape()[0]
-    network.reshape([own.get_length() if own.is_static else 1, *IMAGE_SHAPE])
+    network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
     return free_batch(network, images)
 
 
@@ -156,28 +156,18 @@ def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:
     Its parameters, top-1 accuracy on `test`, what it gives, its batch, and a remark where the
     accuracy is so near chance that the parameters' description of its input may be wrong.
     """
-    rows = [_own_row(folder / f"{name}.xml", test) for name in names]
-    return pd.DataFrame(rows, columns=["classifier", *OWN_COLUMNS])
-
-
-OWN_COLUMNS = ("parameters", "FP32 top-1", "output", "batch", "remark")
-
-
-def _own_row(xml: Path, test: SampleSet) -> dict[str, Any]:
-    network = ov.Core().read_model(xml)
-    outputs = predict_ir(network, test.images)
-    top1 = float((outputs.argmax(axis=1) == test.labels).mean())
-    batch = network.input(0).get_partial_shape()[0]
-    chance = top1 < NEAR_CHANCE / len(test.class_names)
-    remark = "near chance: check its mean, std, input_max, layout, colours, order of classes"
-    values = (
-        count_weights(network),
-        top1,
-        "probabilities" if is_probabilities(outputs) else "logits",
-        f"{batch.get_length()}, fixed" if batch.is_static else "any",
-        remark if chance else "",
-    )
-    return {"classifier": xml.stem} | dict(zip(OWN_COLUMNS, values, strict=True))
+    rows = []
+    for name in names:
+        network = ov.Core().read_model(folder / f"{name}.xml")
+        outputs = predict_ir(network, test.images)
+        top1 = float((outputs.argmax(axis=1) == test.labels).mean())
+        row = {"classifier": name, "parameters": count_weights(network), "FP32 top-1": top1}
+        row["output"] = "probabilities" if is_probabilities(outputs) else "logits"
+        batch = fixed_batch(network)
+        row["batch"] = f"{batch}, fixed" if batch else "any"
+        chance = top1 < NEAR_CHANCE / len(test.class_names)
+        rows.append(row | {"remark": REMARK if chance else ""})
+    return pd.DataFrame(rows)
 
 
 def count_weights(network: ov.Model) -> int:

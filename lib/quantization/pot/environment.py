@@ -82,15 +82,8 @@ def make_environment(folder: Path) -> None:
 
 def _install(folder: Path) -> None:
     venv.create(folder, with_pip=True)
-    pip = [
-        folder / "bin" / "python",
-        "-I",
-        "-m",
-        "pip",
-        "--no-color",
-        "--disable-pip-version-check",
-    ]
-    _run([*pip, "install", *PATIENCE, *PINS])
+    pip = [folder / "bin" / "python", "-I", "-m", "pip", "--no-color"]
+    _run([*pip, "install", "--disable-pip-version-check", *PATIENCE, *PINS])
     _run([*pip, "uninstall", "--yes", TELEMETRY])
 
 
