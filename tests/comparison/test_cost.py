@@ -55,12 +55,11 @@ def manifest():
         "zeroq_from_models": (["models"], 4),
         "calibration-zeroq": (["classifier-resnet20", "zeroq_from_models"], 40),
     }
-    common = {"builder": "lib.x.make", "options": {}}
-    entries = {
-        name: common | {"inputs": {"source": dict.fromkeys(inputs, "hash")}}
-        for name, (inputs, _) in made.items()
-    }
-    seconds = {name: {"seconds": s, "resumed": False} for name, (_, s) in made.items()}
+    entries, seconds = {}, {}
+    for name, (inputs, took) in made.items():
+        entries[name] = {"builder": "lib.x.make", "options": {}}
+        entries[name]["inputs"] = {"source": dict.fromkeys(inputs, "hash")}
+        seconds[name] = {"seconds": took, "resumed": False}
     return {"artifacts": entries, "measured_artifacts": {}, "seconds": seconds}
 
 
@@ -69,12 +68,7 @@ SETS = ["real", "teacher", "student", "noise"]
 
 def test_cost_of_a_set_follows_what_it_was_made_from():
     costs = set_costs(manifest(), SETS).set_index("set")
-    assert costs["at_hand_s"].to_dict() == {
-        "real": 0.5,
-        "teacher": 7.5,
-        "student": 2.5,
-        "noise": 0.25,
-    }
+    assert costs["at_hand_s"].tolist() == [0.5, 7.5, 2.5, 0.25]
     assert costs.loc["student", "from_nothing_s"] == 50 + 7 + 30 + 2 + 0.5
     assert costs.loc["teacher", "from_nothing_s"] == 50 + 7 + 0.5
     assert (costs["note"] == "").all()
@@ -113,13 +107,11 @@ def test_times_that_say_too_little_are_noted():
     costs = set_costs(known, SETS).set_index("set")
     assert np.isnan(costs.loc["student", "from_nothing_s"])
     assert costs.loc["student", "at_hand_s"] == 2.5
-    note = costs.loc["student", "note"]
-    assert "teacher: not recorded" in note and "student: since an interruption only" in note
-    assert "teacher: taken over, not trained here" in note
-    assert "went on from" not in note
+    notes = ["teacher: not recorded", "student: since an interruption only"]
+    notes += ["teacher: taken over, not trained here"]
+    assert costs.loc["student", "note"].split("; ") == notes and costs.loc["noise", "note"] == ""
     known["artifacts"]["teacher"]["options"] = {"start": "training.safetensors"}
-    note = set_costs(known, SETS).set_index("set").loc["student", "note"]
+    note = set_costs(known, ["student"]).iloc[0]["note"]
     assert "teacher: without the training that it went on from" in note
-    assert costs.loc["noise", "note"] == ""
     del known["seconds"]
     assert set_costs(known, SETS)["from_nothing_s"].isna().all()

@@ -23,20 +23,32 @@ class Colours(nn.Module):
         return features, torch.cat([255 - bright, bright], dim=1)
 
 
-def test_quality_of_sets_and_of_sets_for_each_network(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def colours(monkeypatch):
     extractor = Extractor("colours", "none", Colours().eval())
     monkeypatch.setattr(set_quality, "classifier_extractor", lambda folder: extractor)
+
+
+def save(folder, images, labels):
+    info = {"data": "test", "class_names": ["dark", "bright"]}
+    SampleSet(images.astype(np.uint8), labels, info=info).save(folder)
+
+
+def quality(tmp_path, *names, out="out"):
+    sets = {name: tmp_path / name for name in names}
+    given = {"real": tmp_path / "real", "evaluator": tmp_path, "seed": 1}
+    measure_quality(tmp_path / out, sets=sets, **given)
+    return pd.read_csv(tmp_path / out / "quality.csv").set_index("calibration_set")
+
+
+def test_quality_of_sets_and_of_sets_for_each_network(tmp_path):
     rng, labels = np.random.default_rng(0), np.arange(40) % 2
-    folders = {"real": "real", "good": "good", "dark": "dark", "own": "own/resnet20"}
-    for name, folder in folders.items():
+    for name in ("real", "good", "dark", "own/resnet20"):
         shade = np.where(labels == 1, 200, 40)[:, None, None, None] * (name != "dark")
         images = rng.integers(0, 40, (40, 3, 32, 32)) + shade + rng.integers(0, 15, (40, 3, 1, 1))
-        info = {"data": "test", "class_names": ["dark", "bright"]}
-        SampleSet(images.astype(np.uint8), labels, info=info).save(tmp_path / folder)
+        save(tmp_path / name, images, labels)
     shutil.copytree(tmp_path / "own/resnet20", tmp_path / "own/vgg11_bn")
-    sets = {name: tmp_path / name for name in ("real", "good", "dark", "own")}
-    measure_quality(tmp_path / "out", sets=sets, real=tmp_path / "real", evaluator=tmp_path, seed=1)
-    table = pd.read_csv(tmp_path / "out/quality.csv").set_index("calibration_set")
+    table = quality(tmp_path, "real", "good", "dark", "own")
     assert table["images"].to_dict() == {"real": 40, "good": 40, "dark": 40, "own": 80}
     assert (table["n"] == 40).all() and (table["n_real"] == 40).all()
     assert table.loc["real", "fid"] == pytest.approx(0, abs=1e-6)
@@ -44,27 +56,15 @@ def test_quality_of_sets_and_of_sets_for_each_network(tmp_path, monkeypatch):
     assert table["label_agreement"].to_dict() == {"real": 1, "good": 1, "dark": 0.5, "own": 1}
 
 
-def test_fid_of_sets_is_compared_at_one_number_of_images(tmp_path, monkeypatch):
-    """Images of one distribution in sets of 40 and 400: at different n the smaller looks worse."""
-    extractor = Extractor("colours", "none", Colours().eval())
-    monkeypatch.setattr(set_quality, "classifier_extractor", lambda folder: extractor)
-    rng, info = np.random.default_rng(0), {"data": "test", "class_names": ["dark", "bright"]}
+def test_fid_of_sets_is_compared_at_one_number_of_images(tmp_path):
+    """Images of one distribution: at different n the smaller set would look worse."""
+    rng = np.random.default_rng(0)
     for name, n in {"real": 2000, "few": 12, "many": 1000, "other": 1000}.items():
         images = rng.integers(0, 256, (n, 3, 1, 1)) * np.ones((1, 1, 32, 32))
-        labels = np.arange(n) % 2
-        SampleSet(images.astype(np.uint8), labels, info=info).save(tmp_path / name)
-    given = {"real": tmp_path / "real", "evaluator": tmp_path, "seed": 1}
-    sets = {name: tmp_path / name for name in ("few", "many", "other")}
-    measure_quality(tmp_path / "out", sets=sets, **given)
-    table = pd.read_csv(tmp_path / "out/quality.csv").set_index("calibration_set")
+        save(tmp_path / name, images, np.arange(n) % 2)
+    table = quality(tmp_path, "few", "many", "other")
     assert (table["n"] == 12).all() and table["images"].tolist() == [12, 1000, 1000]
-    large = {name: folder for name, folder in sets.items() if name != "few"}
-    measure_quality(tmp_path / "large", sets=large, **given)
-    alone = pd.read_csv(tmp_path / "large/quality.csv").set_index("calibration_set")
+    alone = quality(tmp_path, "many", "other", out="large")
     assert (alone["n"] == 1000).all()
     assert alone["fid"].max() < 0.2 * table["fid"].min()  # FID falls with n
     assert table.loc["many", "fid"] != table.loc["other", "fid"]
-    measure_quality(tmp_path / "again", sets=sets, **given)
-    assert (tmp_path / "again/quality.csv").read_bytes() == (
-        tmp_path / "out/quality.csv"
-    ).read_bytes()
