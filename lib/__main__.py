@@ -160,7 +160,7 @@ def weights(options: argparse.Namespace) -> None:
 
 def distill(options: argparse.Namespace) -> None:
     """Train the student."""
-    from lib.study.distill_command import train_student
+    from lib.study.run import train_student
 
     train_student(_params(options), options.out, options.device)
 

@@ -38,7 +38,7 @@ def check(params: Params, notebooks: list[Path]) -> None:
             check_start(params.teacher_start)
         else:
             check_source(find_teacher(params.teacher, folder / "manifest.json"))
-    if any(path.stem == "05_quantization" for path in notebooks):
+    if any(path.stem in ("04_calibration_sets", "05_quantization") for path in notebooks):
         check_networks(params)
     if any(path.stem == "A1_distillation_ablation" for path in notebooks):
         chosen_variants(params.ablation_variants)

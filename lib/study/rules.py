@@ -89,16 +89,14 @@ def networks_are_there(p: Values) -> None:
         )
 
 
-@reads("evaluation_per_class", "sampling_per_class")
-def samples_suffice_for_evaluation(p: Values) -> None:
-    """No more images are measured than are made."""
-    _at_most_sampled(p, "evaluation_per_class")
+for taken in ("evaluation_per_class", "calibration_per_class"):
 
-
-@reads("calibration_per_class", "sampling_per_class")
-def samples_suffice_for_calibration(p: Values) -> None:
-    """No more images are taken than are made."""
-    _at_most_sampled(p, "calibration_per_class")
+    @reads(taken, "sampling_per_class")
+    def samples_suffice(p: Values, key: str = taken) -> None:
+        """No more images are taken than are made."""
+        if getattr(p, key) > p.sampling_per_class:
+            made = p.sampling_per_class
+            raise ValueError(f"{key} must not exceed sampling_per_class ({made})")
 
 
 @reads("scheduler")
@@ -120,8 +118,3 @@ def neighbours_are_few(p: Values) -> None:
     """A subset must hold an image's neighbours."""
     if p.evaluation_neighbours >= p.evaluation_kid_subset_size:
         raise ValueError("evaluation_neighbours must be below evaluation_kid_subset_size")
-
-
-def _at_most_sampled(p: Values, key: str) -> None:
-    if getattr(p, key) > p.sampling_per_class:
-        raise ValueError(f"{key} must not exceed sampling_per_class ({p.sampling_per_class})")

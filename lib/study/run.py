@@ -1,4 +1,4 @@
-"""Run the study's notebooks.
+"""Run the study's notebooks, or the distillation alone.
 
 Each notebook is executed by papermill and kept under `outputs/<profile>/notebooks/`. Artifacts
 that are still valid are reused, so the same command resumes an interrupted run.
@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from lib.common.errors import StudyError
 from lib.common.files import NOTEBOOKS
+from lib.common.processes import count, join
+from lib.student.distillation import distill
 from lib.study.manifest import Manifest
 from lib.study.notebooks import (
     appendix_paths,
@@ -108,3 +112,22 @@ def _explain(error: Exception, path: Path, failed: Path) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+
+
+def train_student(params: Params, out: Path, device: str | None = None) -> None:
+    """Train the student alone into `out`, in one process or as one of many (docs/machines.md).
+
+    It reads the artifacts `teacher_samples` and `real`; an interrupted training resumes in `out`.
+    `device` takes the place of the profile's.
+    """
+    device = device or params.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise StudyError("device cuda is not available here: choose cpu")
+    join(device)
+    processes = params.num_processes if count() == 1 else 1
+    options = params.options("student")
+    artifacts = output_folder(params) / "artifacts"
+    sets = {"samples": artifacts / "teacher_samples", "real": artifacts / "real" / "train"}
+    out.mkdir(parents=True, exist_ok=True)
+    how = {"device": device, "num_processes": processes}
+    distill(out, **sets, seed=params.seed, options=options, **how)

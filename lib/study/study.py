@@ -1,6 +1,5 @@
 """A profile's output folder: artifacts that are made once, tables, figures and the manifest."""
 
-import fcntl
 import os
 import shutil
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from IPython.display import Image as DisplayedImage
 from matplotlib.figure import Figure
 from PIL import Image
@@ -99,7 +99,9 @@ class Study:
         inputs, given = inputs or {}, options or {}
         options = {key: _recorded(value) for key, value in given.items()}
         with self._locked():
-            fingerprint = self._fingerprint(build, inputs, options)
+            hashes = {key: self._hashes(value) for key, value in inputs.items()}
+            content = {"code": code_fingerprint(build), "options": options, "inputs": hashes}
+            fingerprint = sha256_json(content)
             entry = self.manifest.entry(name)
             target = self.folder / "artifacts" / name
             same = entry is not None and entry["fingerprint"] == fingerprint
@@ -113,12 +115,24 @@ class Study:
                 paths = {key: self._paths(value) for key, value in inputs.items()}
                 arguments = paths | given | (run_options or {})
                 self._build(name, fingerprint, partial(build, **arguments))
-                files, timings = _sort_out(hash_tree(target), measured_files)
-                entry = self._entry(build, fingerprint, inputs, options, files)
+                found = hash_tree(target)
+                timed = {file for file in found for p in measured_files if fnmatch(file, p)}
+                files = {file: sha for file, sha in found.items() if file not in timed}
+                timings = {file: found[file] for file in timed}
+                entry = {
+                    "builder": f"{build.__module__}.{build.__qualname__}",
+                    "fingerprint": fingerprint,
+                    "files": files,
+                    "inputs": hashes,
+                    "options": options,
+                    "notebook": self.notebook,
+                    "made_with": self.environment | {"device": self.params.device},
+                }
                 if timings:
                     self._record("measured_artifacts", name, entry | {"files": timings})
+            own = self.params.model_dump(include=set(self.declared) - HOW)
             section = "measured_artifacts" if measured else "artifacts"
-            self._record(section, name, entry | {"parameters": self._own_parameters()})
+            self._record(section, name, entry | {"parameters": own})
         return target
 
     def path(self, reference: str) -> Path:
@@ -132,7 +146,10 @@ class Study:
             raise StudyError(
                 f"artifact {name} is missing in {self.folder}: run the notebooks before"
             )
-        fault = self.manifest.damage(name) or self._outdated(entry)
+        fault = self.manifest.damage(name)
+        if not fault and entry["notebook"] != self.notebook:
+            now = self.params.model_dump(include=self.given)
+            fault = changed_parameter(entry["parameters"], now)
         fault = fault or self.manifest.changed_input(name)
         if fault:
             number = entry["notebook"][:2]
@@ -230,26 +247,6 @@ class Study:
     def _work(self, name: str, fingerprint: str) -> Path:
         return self.folder / "work" / f"{name}-{fingerprint[:16]}"
 
-    def _fingerprint(self, build: Callable, inputs: dict[str, References], options: dict) -> str:
-        return sha256_json(
-            {
-                "code": code_fingerprint(build),
-                "options": options,
-                "inputs": {key: self._hashes(value) for key, value in inputs.items()},
-            }
-        )
-
-    def _entry(self, build, fingerprint, inputs, options, files) -> dict:
-        return {
-            "builder": f"{build.__module__}.{build.__qualname__}",
-            "fingerprint": fingerprint,
-            "files": files,
-            "inputs": {key: self._hashes(value) for key, value in inputs.items()},
-            "options": options,
-            "notebook": self.notebook,
-            "made_with": self.environment | {"device": self.params.device},
-        }
-
     def _paths(self, value: References) -> Any:
         if isinstance(value, dict):
             return {key: self.path(reference) for key, reference in value.items()}
@@ -264,36 +261,19 @@ class Study:
             self.path(reference)  # there, unharmed and of these parameters
         return {reference: self.manifest.hash(reference) for reference in references}
 
-    def _outdated(self, entry: dict) -> str | None:
-        if entry["notebook"] == self.notebook:
-            return None
-        now = self.params.model_dump(include=self.given)
-        return changed_parameter(entry["parameters"], now)
-
-    def _own_parameters(self) -> dict[str, Any]:
-        values = self.params.model_dump()
-        return {key: values[key] for key in self.declared if key not in HOW}
-
     def _record(self, section: str, name: str, entry: dict) -> None:
-        values = self.params.model_dump()
-        parameters = {key: values[key] for key in self.declared}
+        parameters = self.params.model_dump(include=set(self.declared))
         self.manifest.record(section, name, entry, parameters, self.environment)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(self.folder / ".lock", "w", encoding="utf-8") as file:
-            deadline = time.monotonic() + SECONDS_TO_WAIT
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StudyError(
-                            f"another run writes into {self.folder}: wait for it or stop it"
-                        ) from None
-                    time.sleep(0.2)
-            yield
+        try:
+            with FileLock(self.folder / ".lock", timeout=SECONDS_TO_WAIT, poll_interval=0.2):
+                yield
+        except Timeout:
+            raise StudyError(
+                f"another run writes into {self.folder}: wait for it or stop it"
+            ) from None
 
 
 def _recorded(value: Any) -> Any:
@@ -301,16 +281,6 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, list):
         return [_recorded(item) for item in value]
     return outcome(value) if is_dataclass(value) else value
-
-
-def _sort_out(files: dict[str, str], patterns: Sequence[str]) -> tuple[dict, dict]:
-    """Return the files that match none of the patterns, and those that match one."""
-    timings = {
-        relative: sha256
-        for relative, sha256 in files.items()
-        if any(fnmatch(relative, pattern) for pattern in patterns)
-    }
-    return {relative: files[relative] for relative in files.keys() - timings.keys()}, timings
 
 
 def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:
