@@ -352,8 +352,8 @@ def test_kept_networks_say_how_they_were_made(finished, sets):
         assert about["calibration_set_sha256"] == sha256_json(hash_tree(folder))
 
 
-def test_a_kept_network_classifies_as_the_readme_says(finished, test_set, tmp_path, capsys):
-    source = (ROOT / "README.md").read_text()
+def test_a_kept_network_classifies_as_the_docs_say(finished, test_set, tmp_path, capsys):
+    source = (ROOT / "docs" / "own.md").read_text()
     example = re.search(r"```python\n(import json.*?)```", source, re.S)[1]
     names = re.findall(r'"([^"\n]*(?:/models/|\.png)[^"\n]*)"', example)
     stem = finished / "models" / "resnet20.nncf.default.real.6"
