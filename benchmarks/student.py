@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import normalize, to_tensor
 
 from lib.app.export import draw_inputs, files, plain_form, write_formats
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.quantization.models import read_ir
 from lib.student.batches import Batch, DistillationData
@@ -156,7 +156,7 @@ def measure_sampling(folder: Path, turns: int, calls: int = 8) -> None:
     torch.manual_seed(0)
     network = build_student(SIZES).eval()
     network.config = SIZES | INFO
-    save_weights(folder / "student.safetensors", network, network.config)
+    save_tensors(folder / "student.safetensors", network, network.config)
     write_formats(folder / "export", network, 0)
     z, c = draw_inputs(network, BATCH_64, 0, "benchmark")
     work: dict[str, Callable[[], object]] = {

@@ -22,7 +22,7 @@ from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, replace_folder, write_json, write_text
 from lib.common.openvino import compile_model, convert, read_ir, save_ir
 from lib.common.seeds import torch_generator
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.quantization.models import export_classifiers
 from lib.quantization.nncf import quiet_nncf
 from lib.student.networks import Generator, UpsampleBlock
@@ -110,7 +110,7 @@ def files(out: Path) -> dict[str, Path]:
 def write_formats(out: Path, network: Generator, seed: int) -> None:
     """Write the files of a student in eval mode."""
     paths = files(out)
-    save_weights(paths["safetensors"], network, network.config)
+    save_tensors(paths["safetensors"], network, network.config)
     write_json(out / CONFIG, network.config)
     example = draw_inputs(network, 2, seed, "example")
     _write_onnx(paths["onnx"], network, example)

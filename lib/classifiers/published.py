@@ -12,7 +12,7 @@ from lib.classifiers.names import FAMILIES, family
 from lib.classifiers.training import WEIGHTS, train_classifier
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
-from lib.common.tensors import fill_module, save_weights
+from lib.common.tensors import fill_module, save_tensors
 from lib.data.samples import SampleSet
 
 RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download"
@@ -58,7 +58,7 @@ def adopt_published(out: Path, *, real: Path, name: str, device: str = "cpu") ->
         raise StudyError(f"{path} is no plain state dict ({reason}): download it again") from error
     config = {"name": name, "mean": list(CIFAR10_MEAN), "std": list(CIFAR10_STD)}
     config |= {"num_classes": len(class_names), "class_names": class_names, "origin": path.name}
-    save_weights(out / WEIGHTS, fill_module(build_classifier(name), state, path), config)
+    save_tensors(out / WEIGHTS, fill_module(build_classifier(name), state, path), config)
 
 
 def published_file(name: str) -> Path:

@@ -24,9 +24,8 @@ from lib.common.tensors import (
     fill_module,
     load_checkpoint,
     load_tensors,
-    load_weights,
     save_checkpoint,
-    save_weights,
+    save_tensors,
 )
 from lib.data.samples import SampleSet
 
@@ -65,7 +64,7 @@ def train_classifier(
         bar.set_postfix_str(f"loss {loss:.3f}")
     config = {"name": name, "seed": seed, "mean": options.mean, "std": options.std}
     config |= {"num_classes": len(run.class_names), "class_names": run.class_names}
-    save_weights(out / WEIGHTS, run.model, config)
+    save_tensors(out / WEIGHTS, run.model, config)
     write_text(out / "log.csv", pd.DataFrame(run.rows, columns=COLUMNS).to_csv(index=False))
     checkpoint.unlink(missing_ok=True)
 
@@ -76,7 +75,7 @@ def load_classifier(path: Path | str, device: str = "cpu") -> NormalizedClassifi
     `path` may also be the folder of that file.
     """
     path = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
-    state, config = load_weights(path)
+    state, config = load_tensors(path)
     if not {"name", "num_classes", "mean", "std"} <= set(config):
         raise StudyError(f"{path} holds no classifier: give a file that train_classifier wrote")
     model = fill_module(build_classifier(config["name"], config["num_classes"]), state, path)

@@ -7,26 +7,26 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path
 
 
-def save_tensors(path: Path | str, tensors: dict[str, torch.Tensor], config: dict) -> None:
-    """Write named tensors with a JSON record.
+def save_tensors(path: Path | str, source: nn.Module | dict[str, Tensor], config: dict) -> None:
+    """Write named tensors, or a module's state dict, with a JSON record.
 
     The record is one metadata entry: the format keeps no order among several, and equal input
     must give equal bytes.
     """
+    tensors = source.state_dict() if isinstance(source, nn.Module) else source
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"config": json.dumps(config, sort_keys=True)}
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata=metadata)
+        save_file(plain, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
 
 
-def load_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: the tensors (on the CPU) and the record."""
     if not Path(path).is_file():
         raise StudyError(f"{path} is missing: mend the path, or run the notebook that writes it")
@@ -40,16 +40,7 @@ def load_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, A
         ) from error
 
 
-def save_weights(path: Path | str, source: nn.Module | dict, config: dict) -> None:
-    """Write the state dict of a module (or a state dict) with the record to rebuild it."""
-    state = source.state_dict() if isinstance(source, nn.Module) else source
-    save_tensors(path, state, config)
-
-
-load_weights = load_tensors
-
-
-def fill_module(module: nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> nn.Module:
+def fill_module(module: nn.Module, state: dict[str, Tensor], path: Path | str) -> nn.Module:
     """Load a state dict strictly; a mismatch is a `StudyError` that names the file."""
     try:
         module.load_state_dict(state)
@@ -60,10 +51,7 @@ def fill_module(module: nn.Module, state: dict[str, torch.Tensor], path: Path | 
 
 
 def save_checkpoint(
-    path: Path | str,
-    modules: dict[str, nn.Module],
-    optimizers: dict[str, Optimizer],
-    state: dict,
+    path: Path | str, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], state: dict
 ) -> None:
     """Write modules, optimizers and a JSON-able `state` of a training run into one file."""
     tensors, groups = {}, {}
@@ -87,23 +75,17 @@ def load_checkpoint(
     for name, module in modules.items():
         fill_module(module, _below(tensors, f"module/{name}/"), path)
     for name, optimizer in optimizers.items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         entries: dict[int, dict] = {}
         for key, value in _below(tensors, f"optimizer/{name}/").items():
             index, field = key.split("/")
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # in the layout in memory that an unbroken run has
+                value = torch.empty_like(like).copy_(value)
             entries.setdefault(int(index), {})[field] = value
-        _take_layout(entries, optimizer)
         optimizer.load_state_dict({"state": entries, "param_groups": config["groups"][name]})
     return config["state"]
 
 
-def _take_layout(entries: dict[int, dict], optimizer: Optimizer) -> None:
-    """Give the moments the memory layout of their parameters, as an unbroken run has it."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, entry in entries.items():
-        for field, value in entry.items():
-            if value.shape == parameters[index].shape:
-                entry[field] = torch.empty_like(parameters[index]).copy_(value).detach()
-
-
-def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

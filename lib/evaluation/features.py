@@ -19,7 +19,7 @@ from lib.classifiers.training import WEIGHTS, load_classifier
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
 from lib.common.progress import progress
-from lib.common.tensors import load_tensors, load_weights, save_tensors
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
 
 FILE = "features.safetensors"
@@ -148,7 +148,7 @@ def classifier_extractor(evaluator: Path | str, device: str = "cpu") -> Extracto
     Features are what enters its last linear layer.
     """
     network = load_classifier(evaluator, device)
-    name = load_weights(Path(evaluator) / WEIGHTS)[1]["name"]
+    name = load_tensors(Path(evaluator) / WEIGHTS)[1]["name"]
     return Extractor(f"{name} trained on real train", "none (32×32)", _ClassifierFeatures(network))
 
 

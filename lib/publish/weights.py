@@ -18,7 +18,7 @@ from lib.common.errors import StudyError
 from lib.common.files import sha256_file, write_text
 from lib.common.seeds import torch_generator
 from lib.common.statistics import wilson_interval
-from lib.common.tensors import load_weights, save_weights
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
 from lib.publish.cards import licence, render_card
 from lib.student import sampling as student
@@ -88,8 +88,8 @@ def publish_weights(params: Params) -> list[Path]:
         if source is None:
             continue
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
-        state, config = load_weights(source)
-        save_weights(target, {key: half(tensor) for key, tensor in state.items()}, config)
+        state, config = load_tensors(source)
+        save_tensors(target, {key: half(tensor) for key, tensor in state.items()}, config)
         if (source.parent / STATE).is_file():
             round_state(source.parent / STATE, training_state(target))
         write_text(target.with_suffix(".md"), model_card(study, name, role, source, target))
@@ -121,7 +121,7 @@ def half(tensor: torch.Tensor) -> torch.Tensor:
 
 def model_card(study: Study, name: str, role: Role, source: Path, target: Path) -> str:
     """Return the Markdown card of a network: data, recipe, machine, time, measures, terms."""
-    entry, (state, config) = study.manifest.entry(name), load_weights(target)
+    entry, (state, config) = study.manifest.entry(name), load_tensors(target)
     training = training_state(target)
     if role.generate:
         measures = generator_measures(study, name) + [half_precision(role, source, target)]

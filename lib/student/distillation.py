@@ -17,13 +17,7 @@ from lib.common.options import outcome
 from lib.common.processes import count, divide, launch, mean, rank, share_batch_norm, wait
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
-from lib.common.tensors import (
-    load_checkpoint,
-    load_tensors,
-    save_checkpoint,
-    save_tensors,
-    save_weights,
-)
+from lib.common.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from lib.student.batches import Batch, DistillationData, share
 from lib.student.diffaugment import draw_augmentation
 from lib.student.losses import (
@@ -233,7 +227,7 @@ class Distillation:
         self._check_weights()
         if rank() > 0:
             return
-        save_weights(self.out / "student.safetensors", self.networks.average, self.config)
+        save_tensors(self.out / "student.safetensors", self.networks.average, self.config)
         log = pd.DataFrame(self.state["rows"], columns=LOG_COLUMNS.split())
         write_text(self.out / "log.csv", log.to_csv(index=False, float_format="%.6g"))
 

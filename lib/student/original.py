@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, write_json
-from lib.common.tensors import fill_module, save_weights
+from lib.common.tensors import fill_module, save_tensors
 from lib.student.networks import Discriminator, Generator
 from lib.student.sampling import SIZES
 from lib.student.steps import Networks, make_networks
@@ -91,7 +91,7 @@ def import_original_student(folder: Path, out: Path, class_names: list[str], dat
         raise StudyError(f"{folder}: {config['c_dim']} classes, but {len(class_names)} names given")
     record = {name: config[name] for name in SIZES}
     record |= {"residual": False, "recipe": "original", "latent_distribution": "normal"}
-    save_weights(out, generator, record | {"class_names": class_names, "data": data})
+    save_tensors(out, generator, record | {"class_names": class_names, "data": data})
 
 
 def _find(folder: Path, name: str) -> Path:

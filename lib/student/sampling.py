@@ -11,7 +11,7 @@ from lib.common.errors import StudyError
 from lib.common.files import sha256_file
 from lib.common.processes import launch
 from lib.common.seeds import torch_generator
-from lib.common.tensors import fill_module, load_weights
+from lib.common.tensors import fill_module, load_tensors
 from lib.data.samples import to_uint8, write_shards
 from lib.student.networks import Generator
 
@@ -37,7 +37,7 @@ def load_student(path: Path, device: str = "cpu") -> Generator:
     Raises:
         StudyError: the file is missing, damaged or does not hold a student.
     """
-    weights, config = load_weights(path)
+    weights, config = load_tensors(path)
     student = fill_module(build_student(config), weights, path)
     student.config = config
     return student.to(device).eval()

@@ -16,7 +16,7 @@ from lib.common.files import sha256_file
 from lib.common.openvino import compile_model, convert
 from lib.common.processes import launch
 from lib.common.seeds import torch_generator
-from lib.common.tensors import fill_module, load_weights
+from lib.common.tensors import fill_module, load_tensors
 from lib.data.samples import to_uint8, write_shards
 from lib.gan.generator import Generator, SynthesisBlock, draw_noise, noise_sides
 from lib.teacher.official.arguments import check_arguments
@@ -44,7 +44,7 @@ def open_teacher(path: Path | str, device: str = "cpu") -> tuple[Generator, dict
         generator = load_network(path)
         record = {"generator": generator.config, "class_names": [], "data": ""}
     else:
-        state, record = load_weights(path)
+        state, record = load_tensors(path)
         generator = fill_module(Generator(**_arguments(state, record, path)), state, path)
     return generator.to(device).eval().requires_grad_(False), record
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
 from lib.common.files import hash_tree, read_json, resolve, sha256_file, sha256_json
-from lib.common.tensors import load_checkpoint, load_tensors, save_tensors, save_weights
+from lib.common.tensors import load_checkpoint, load_tensors, save_tensors
 from lib.data.layouts import import_sample_folder, sample_pairs
 from lib.data.samples import RECORD, SampleSet
 from lib.teacher.official.reader import OFFICIAL_CIFAR10
@@ -77,7 +77,7 @@ def adopt_teacher(
             f"{len(class_names)}: choose a teacher of the same data"
         )
     about["data"] = record["data"] or data
-    save_weights(out / WEIGHTS, generator, record | about)
+    save_tensors(out / WEIGHTS, generator, record | about)
 
 
 def latent_distribution(latents: np.ndarray) -> str:

@@ -19,7 +19,7 @@ from lib.common.files import resolve, write_text
 from lib.common.options import outcome
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
-from lib.common.tensors import load_checkpoint, save_checkpoint, save_tensors, save_weights
+from lib.common.tensors import load_checkpoint, save_checkpoint, save_tensors
 from lib.data.samples import SampleSet, to_uint8
 from lib.gan.augment import AdaptiveProbability, Augment
 from lib.gan.discriminator import Discriminator, DiscriminatorBlock
@@ -295,7 +295,7 @@ class TeacherTrainer:
             "class_names": self.real.class_names,
             "data": self.real.info["data"],
         }
-        save_weights(out / WEIGHTS, self.average, record)
+        save_tensors(out / WEIGHTS, self.average, record)
         save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
         write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
         self.save(out / STATE, self.steps)

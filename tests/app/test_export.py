@@ -10,7 +10,7 @@ from lib.app.generator import FILES, ImageGenerator
 from lib.app.requests import ImagesRequest
 from lib.common.errors import StudyError
 from lib.common.files import read_json
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.gan.generator import Generator
 from lib.student.sampling import load_student
 from tests.app.conftest import CLASSES, SIZES, random_student
@@ -20,7 +20,7 @@ from tests.app.conftest import CLASSES, SIZES, random_student
 def student(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     torch.manual_seed(0)
-    save_weights(path, random_student(), SIZES)
+    save_tensors(path, random_student(), SIZES)
     return path
 
 
@@ -90,7 +90,7 @@ def test_the_exported_teacher_makes_torch_s_images(networks, tmp_path):
     teacher = Generator(z_dim=6, c_dim=3, **sizes, synthesis_kwargs=synthesis).eval()
     weights = tmp_path / "teacher.safetensors"
     record = {"generator": teacher.config, "class_names": CLASSES, "data": "test"}
-    save_weights(weights, teacher, record)
+    save_tensors(weights, teacher, record)
     export._export_teacher(tmp_path / FILES["teacher"], weights, SIZES)
     for file in networks.iterdir():
         if not file.name.startswith("teacher"):

@@ -15,7 +15,7 @@ from lib.calibration.zeroq import StatisticsLoss, distil, make_zeroq_set, make_z
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.classifiers.training import WEIGHTS
 from lib.common.errors import StudyError
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.data.real import load_digits_32
 from lib.data.samples import SampleSet
 
@@ -42,7 +42,7 @@ def with_statistics_of(name, images):
 def save(network, name, folder):
     config = {"name": name, "mean": [0.5] * 3, "std": [0.5] * 3, "seed": 0}
     config |= {"num_classes": 3, "class_names": NAMES}
-    save_weights(folder / WEIGHTS, network.model, config)
+    save_tensors(folder / WEIGHTS, network.model, config)
     return folder
 
 

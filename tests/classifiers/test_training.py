@@ -78,7 +78,7 @@ def test_resumed_training_ends_in_the_same_bytes(tmp_path, real, monkeypatch):
 def test_checkpoint_of_other_options_is_not_resumed(tmp_path, real, monkeypatch):
     train(tmp_path / "expected", real, epochs=2)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_weights", lambda *args: 1 / 0)
+        patch.setattr(training, "save_tensors", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(tmp_path / "out", real, epochs=1)
     train(tmp_path / "out", real, epochs=2)
@@ -152,6 +152,6 @@ def test_accuracy_counts_the_right_ones():
 
 
 def test_file_of_another_kind_is_refused(tmp_path):
-    training.save_weights(tmp_path / "x.safetensors", nn.Linear(1, 1), {"z_dim": 2})
+    training.save_tensors(tmp_path / "x.safetensors", nn.Linear(1, 1), {"z_dim": 2})
     with pytest.raises(StudyError, match=r"x\.safetensors holds no classifier"):
         load_classifier(tmp_path / "x.safetensors")

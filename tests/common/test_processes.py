@@ -10,7 +10,7 @@ import torch
 
 from lib.common import processes
 from lib.common.errors import StudyError
-from lib.common.tensors import load_tensors, save_weights
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
 from lib.student.batches import Batch
 from lib.student.distillation import distill
@@ -47,7 +47,7 @@ def write_sets(folder: Path) -> dict[str, Path]:
         SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
     config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
     torch.manual_seed(0)
-    save_weights(folder / "student.safetensors", build_student(config), config)
+    save_tensors(folder / "student.safetensors", build_student(config), config)
     return {"samples": folder / "samples", "real": folder / "real"}
 
 

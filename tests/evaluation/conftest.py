@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.classifiers.build import build_classifier
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.evaluation.features import FeatureSet
 
@@ -41,5 +41,5 @@ def evaluator(tmp_path):
     torch.manual_seed(0)
     config = {"name": "resnet20_x0_5", "num_classes": 2, "mean": [0.5] * 3, "std": [0.5] * 3}
     network = build_classifier("resnet20_x0_5", 2)
-    save_weights(tmp_path / "evaluator/classifier.safetensors", network, config)
+    save_tensors(tmp_path / "evaluator/classifier.safetensors", network, config)
     return tmp_path / "evaluator"

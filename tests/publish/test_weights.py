@@ -11,7 +11,7 @@ import torch
 from lib.classifiers.training import load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, sha256_file
-from lib.common.tensors import load_weights
+from lib.common.tensors import load_tensors
 from lib.data.real import prepare_real
 from lib.data.samples import SampleSet
 from lib.publish.weights import (
@@ -145,7 +145,7 @@ def test_hardware_is_that_of_the_training():
 
 def test_published_teacher_serves_as_a_teacher(params, tmp_path):
     path = publish_weights(params)[2]
-    names = load_weights(path)[1]["class_names"]
+    names = load_tensors(path)[1]["class_names"]
     adopt_teacher(tmp_path, source=path, origin="", sha256="", class_names=names, data="digits")
     assert load_teacher(tmp_path / "teacher.safetensors").c_dim == 10
 
@@ -163,7 +163,7 @@ def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch
     path = publish_weights(params)[2]
     study = Study.open("00_teacher_training", values)
     options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
-    options |= {"class_names": load_weights(path)[1]["class_names"]}
+    options |= {"class_names": load_tensors(path)[1]["class_names"]}
     study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
     with pytest.raises(StudyError, match="no trained network"):
         publish_weights(validate(values))

@@ -8,7 +8,7 @@ import torch
 from lib.classifiers.build import build_classifier
 from lib.classifiers.training import WEIGHTS
 from lib.common.openvino import read_ir
-from lib.common.tensors import save_weights
+from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.quantization.cell import model_family
 from lib.quantization.models import export_classifiers, export_unfused, predict_ir
@@ -26,7 +26,7 @@ def test_unfused_export_keeps_the_branches_and_computes_the_same(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
     SampleSet(images, np.arange(8), info={"class_names": list("abcdefgh")}).save(tmp_path / "set")
     config = {"name": NAME, "num_classes": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
-    save_weights(tmp_path / "trained" / WEIGHTS, build_classifier(NAME, 8), config)
+    save_tensors(tmp_path / "trained" / WEIGHTS, build_classifier(NAME, 8), config)
     for export in (export_classifiers, export_unfused):
         export(tmp_path, classifiers={NAME: tmp_path / "trained"}, check=tmp_path / "set")
     fused, unfused = tmp_path / f"{NAME}.xml", tmp_path / f"{NAME}_unfused.xml"

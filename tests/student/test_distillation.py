@@ -14,7 +14,7 @@ import torch
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
-from lib.common.tensors import load_tensors, save_weights
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
 from lib.student import steps as distillation_steps
 from lib.student.batches import DistillationData
@@ -366,7 +366,7 @@ def student_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
     torch.manual_seed(0)
-    save_weights(path, build_student(config), config)
+    save_tensors(path, build_student(config), config)
     return path
 
 
@@ -474,11 +474,11 @@ def test_wrong_inputs_are_named(tmp_path, sets):
 def test_files_that_are_no_student_are_named(tmp_path, student_file):
     with pytest.raises(StudyError, match="missing.safetensors"):
         load_student(tmp_path / "missing.safetensors")
-    save_weights(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), {"z_dim": 6})
+    save_tensors(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), {"z_dim": 6})
     with pytest.raises(StudyError, match="lacks c_dim, ngf"):
         load_student(tmp_path / "other.safetensors")
     config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
-    save_weights(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), config)
+    save_tensors(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), config)
     with pytest.raises(StudyError, match="other.safetensors"):
         load_student(tmp_path / "other.safetensors")
 
