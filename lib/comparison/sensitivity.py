@@ -7,6 +7,7 @@ variants (`lib.quantization.nncf.VARIANTS`) run at one.
 import numpy as np
 import pandas as pd
 
+from lib.common.errors import StudyError
 from lib.common.seeds import numpy_generator
 from lib.comparison.tables import named_cells
 
@@ -40,6 +41,8 @@ def sensitivity_table(
             low, high = crossed_interval(hits, confidence, resamples, seed)
             row |= {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
+    if not rows:
+        raise StudyError("no cell of the sensitivity grid succeeded: there is nothing to show")
     return pd.DataFrame(rows)
 
 
@@ -57,8 +60,7 @@ def crossed_interval(
     for i in range(resamples):
         drawn = rng.multinomial(rows, np.full(rows, 1 / rows)) / rows
         means[i] = (drawn @ values)[rng.integers(0, columns, columns)].mean()
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return tuple(np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist())
 
 
 def enough_images(table: pd.DataFrame, tolerance_pp: float) -> pd.DataFrame:
