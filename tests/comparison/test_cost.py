@@ -1,4 +1,4 @@
-"""What INT8 saves, and what sets cost to make."""
+"""What INT8 saves, what sets cost to make, and published figures."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,9 @@ import pytest
 
 from lib.common.errors import StudyError
 from lib.comparison.cost import int8_costs, set_costs
+from lib.comparison.literature import published_table
 
+SETS = ["real", "teacher", "student", "noise"]
 TIMES = ["model", "engine", "method", "latency_ms", "throughput"]
 
 
@@ -63,9 +65,6 @@ def manifest():
     return {"artifacts": entries, "measured_artifacts": {}, "seconds": seconds}
 
 
-SETS = ["real", "teacher", "student", "noise"]
-
-
 def test_cost_of_a_set_follows_what_it_was_made_from():
     costs = set_costs(manifest(), SETS).set_index("set")
     assert costs["at_hand_s"].tolist() == [0.5, 7.5, 2.5, 0.25]
@@ -115,3 +114,8 @@ def test_times_that_say_too_little_are_noted():
     assert "teacher: without the training that it went on from" in note
     del known["seconds"]
     assert set_costs(known, SETS)["from_nothing_s"].isna().all()
+
+
+def test_published_figures_stand_beside_cifar10_alone():
+    assert 1 <= len(published_table("CIFAR-10 (JPEG copy)")) <= 10
+    assert published_table("digits").empty

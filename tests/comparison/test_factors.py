@@ -53,9 +53,7 @@ def test_omega_squared_is_that_of_its_formula():
 
 
 def test_controls_are_left_out_where_asked():
-    table = grid()
-    table["method"] = "default"
-    assert set(usable_cells(table, controls=False)["calibration_set"]) == set(SETS) - {"noise"}
+    assert set(usable_cells(grid(), controls=False)["calibration_set"]) == set(SETS) - {"noise"}
 
 
 def test_factors_of_one_level_have_a_note():
