@@ -24,35 +24,31 @@ def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
     Unlike torch's own function it can be differentiated twice, by the images.
     """
     like, options = images.detach(), (grid, BILINEAR, REFLECTION, ALIGN_CORNERS)
-
-    def apply(x: Tensor) -> Tensor:
-        return torch.grid_sampler_2d(x, *options)
-
-    def transpose(y: Tensor) -> Tensor:
-        return torch.ops.aten.grid_sampler_2d_backward(y, like, *options, (True, False))[0]
-
-    return LinearMap.apply(images, apply, transpose)
+    backward = torch.ops.aten.grid_sampler_2d_backward
+    return LinearMap.apply(
+        images,
+        lambda x: torch.grid_sampler_2d(x, *options),
+        lambda y: backward(y, like, *options, (True, False))[0],
+    )
 
 
 class Draw:
     """Random values for a batch, and the choice of the images that a transformation hits."""
 
     def __init__(self, n: int, p: float, generator: torch.Generator):
-        self.n, self.p, self.generator = n, p, generator
+        self.n, self.p, self.options = n, p, dict(generator=generator, device=generator.device)
 
-    def uniform(self, low: float, high: float) -> Tensor:
-        """Return `(n,)` values, uniform in [low, high)."""
-        values = torch.rand(self.n, generator=self.generator, device=self.generator.device)
-        return low + (high - low) * values
+    def uniform(self, limit: float) -> Tensor:
+        """Return `(n,)` values, uniform in [-limit, limit)."""
+        return 2 * limit * torch.rand(self.n, **self.options) - limit
 
     def normal(self, std: float) -> Tensor:
         """Return `(n,)` normal values."""
-        values = torch.randn(self.n, generator=self.generator, device=self.generator.device)
-        return std * values
+        return std * torch.randn(self.n, **self.options)
 
     def gate(self, *values: Tensor) -> list[Tensor]:
         """Keep the values of each image with probability p, else set them to zero."""
-        chosen = self.uniform(0, 1) < self.p
+        chosen = torch.rand(self.n, **self.options) < self.p
         return [torch.where(chosen, value, 0.0) for value in values]
 
 
@@ -88,14 +84,16 @@ class Augment:
     def geometry(self, draw: Draw, side: int) -> Tensor:
         """Return `(n, 3, 3)` maps from output to input places, coordinates in [-1, 1]."""
         limit = self.integer_shift * side
-        x, y = draw.gate(*(draw.uniform(-limit, limit).round() * (2 / side) for _ in range(2)))
-        shift = affine(x=x, y=y)
+        x, y = draw.gate(*(draw.uniform(limit).round() * (2 / side) for _ in range(2)))
+        zero, one = torch.zeros_like(x), torch.ones_like(x)
+        shift = affine(one, zero, x, zero, one, y)
         (scale,) = draw.gate(draw.normal(self.scale_std))
-        (angle,) = draw.gate(draw.uniform(-self.rotate, self.rotate))
+        (angle,) = draw.gate(draw.uniform(self.rotate))
         (aspect,) = draw.gate(draw.normal(self.aspect_std))
         x, y = draw.gate(*(draw.normal(2 * self.shift_std) for _ in range(2)))
-        stretch = affine((scale + aspect).exp2(), (scale - aspect).exp2(), x=x, y=y)
-        return shift @ rotation(angle) @ stretch
+        stretch = affine((scale + aspect).exp2(), zero, x, zero, (scale - aspect).exp2(), y)
+        sin, cos = angle.sin(), angle.cos()
+        return shift @ affine(cos, -sin, zero, sin, cos, zero) @ stretch
 
     def colour(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Return `(n, 3, 3)` matrices and `(n, 3)` offsets for the channels."""
@@ -109,17 +107,10 @@ class Augment:
         return contrast[:, None, None] * matrix, (contrast * brightness)[:, None].expand(-1, 3)
 
 
-def affine(xx: Tensor | None = None, yy: Tensor | None = None, *, x: Tensor, y: Tensor) -> Tensor:
-    """Return `(n, 3, 3)` matrices that scale by `(xx, yy)`, then shift by `(x, y)`."""
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    xx, yy = one if xx is None else xx, one if yy is None else yy
-    return torch.stack([xx, zero, x, zero, yy, y, zero, zero, one], dim=-1).view(-1, 3, 3)
-
-
-def rotation(angle: Tensor) -> Tensor:
-    """Return `(n, 3, 3)` rotations by `angle (n,)` in radians."""
-    sin, cos, zero, one = angle.sin(), angle.cos(), torch.zeros_like(angle), torch.ones_like(angle)
-    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=-1).view(-1, 3, 3)
+def affine(*entries: Tensor) -> Tensor:
+    """Return `(n, 3, 3)` matrices from the six `(n,)` entries of their upper rows."""
+    zero = torch.zeros_like(entries[0])
+    return torch.stack([*entries, zero, zero, zero + 1], dim=-1).view(-1, 3, 3)
 
 
 @dataclass

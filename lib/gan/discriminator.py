@@ -1,74 +1,58 @@
 """StyleGAN2-ADA discriminator with label projection (Karras et al. 2020, arXiv 2006.06676)."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.gan.generator import ARCHITECTURES, block_resolutions
+from lib.gan.generator import block_resolutions
 from lib.gan.layers import Conv, Linear, MappingNetwork
-from lib.gan.resampling import downsample, make_filter
+from lib.gan.resampling import FILTER, downsample, make_filter
 
 
-class MinibatchStd(nn.Module):
-    """Append the standard deviation over small groups of images as feature maps.
+def minibatch_std(x: Tensor, group_size: int | None, maps: int) -> Tensor:
+    """Append the standard deviation over groups of images to `(n, c, h, w)`, as `maps` more maps.
 
-    With m groups, image i belongs to group i mod m.
+    With m groups, image i belongs to group i mod m; n must be a multiple of the group's size.
     """
-
-    def __init__(self, group_size: int | None = 4, num_channels: int = 1):
-        super().__init__()
-        self.group_size, self.num_channels = group_size, num_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(n, c, h, w)` to `(n, c + num_channels, h, w)`; n is a multiple of the group."""
-        n, c, h, w = x.shape
-        size = n if self.group_size is None else min(self.group_size, n)
-        if n % size:
-            raise StudyError(f"a batch of {n} images does not divide into groups of {size}")
-        groups = x.reshape(size, n // size, self.num_channels, c // self.num_channels, h, w)
-        std = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
-        std = std.repeat(size, 1)[:, :, None, None].expand(-1, -1, h, w)
-        return torch.cat([x, std.to(x.dtype)], dim=1)
+    n, c, h, w = x.shape
+    size = n if group_size is None else min(group_size, n)
+    if n % size:
+        raise StudyError(f"a batch of {n} images does not divide into groups of {size}")
+    groups = x.reshape(size, n // size, maps, c // maps, h, w)
+    std = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
+    std = std.repeat(size, 1)[:, :, None, None].expand(-1, -1, h, w)
+    return torch.cat([x, std.to(x.dtype)], dim=1)
 
 
 class DiscriminatorBlock(nn.Module):
     """The layers of one resolution: image input, convolution, ÷2 convolution.
 
-    `precision` is that of its feature maps; None is that of its input.
+    `options` are those of `Conv`. `precision` is that of the feature maps; None: of the input.
     """
 
     precision: torch.dtype | None = None
 
     def __init__(
-        self,
-        in_channels: int,
-        tmp_channels: int,
-        out_channels: int,
-        img_channels: int,
-        architecture: str,
-        activation: str = "lrelu",
-        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
+        self, inputs: int, width: int, outputs: int, img_channels: int, architecture: str, **options
     ):
         super().__init__()
-        self.in_channels, self.architecture = in_channels, architecture
-        self.register_buffer("resample_filter", make_filter(resample_filter))
-        resample = dict(resample_filter=resample_filter)
-        options = dict(activation=activation, conv_clamp=conv_clamp, **resample)
-        if in_channels == 0 or architecture == "skip":
-            self.fromrgb = Conv(img_channels, tmp_channels, 1, **options)
-        self.conv0 = Conv(tmp_channels, tmp_channels, 3, **options)
-        self.conv1 = Conv(tmp_channels, out_channels, 3, down=2, **options)
+        self.architecture = architecture
+        options = {"activation": "lrelu", "resample_filter": FILTER, **options}
+        self.register_buffer("resample_filter", make_filter(options["resample_filter"]))
+        if inputs == 0 or architecture == "skip":
+            self.fromrgb = Conv(img_channels, width, 1, **options)
+        self.conv0 = Conv(width, width, 3, **options)
+        self.conv1 = Conv(width, outputs, 3, down=2, **options)
         if architecture == "resnet":
-            self.skip = Conv(tmp_channels, out_channels, 1, bias=False, down=2, **resample)
+            options = {"resample_filter": options["resample_filter"]}
+            self.skip = Conv(width, outputs, 1, bias=False, down=2, **options)
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return features at half the resolution, and the image there (skip architecture)."""
         x = x if x is None or self.precision is None else x.to(self.precision)
-        if self.in_channels == 0 or self.architecture == "skip":
+        if hasattr(self, "fromrgb"):
             y = self.fromrgb(img if self.precision is None else img.to(self.precision))
             x = y if x is None else x + y
             img = downsample(img, self.resample_filter) if self.architecture == "skip" else None
@@ -96,8 +80,7 @@ class DiscriminatorEpilogue(nn.Module):
         self.cmap_dim, self.architecture = cmap_dim, architecture
         if architecture == "skip":
             self.fromrgb = Conv(img_channels, in_channels, 1, activation=activation)
-        if mbstd_num_channels > 0:
-            self.mbstd = MinibatchStd(mbstd_group_size, mbstd_num_channels)
+        self.groups = mbstd_group_size, mbstd_num_channels
         options = dict(activation=activation, conv_clamp=conv_clamp)
         self.conv = Conv(in_channels + mbstd_num_channels, in_channels, 3, **options)
         self.fc = Linear(in_channels * 16, in_channels, activation=activation)
@@ -108,7 +91,7 @@ class DiscriminatorEpilogue(nn.Module):
         x = x.float() if x.dtype == torch.bfloat16 else x
         if self.architecture == "skip":
             x = x + self.fromrgb(img)
-        x = self.mbstd(x) if hasattr(self, "mbstd") else x
+        x = minibatch_std(x, *self.groups) if self.groups[1] > 0 else x
         x = self.out(self.fc(self.conv(x).flatten(1)))
         if self.cmap_dim == 0:
             return x
@@ -133,16 +116,14 @@ class Discriminator(nn.Module):
         epilogue_kwargs: dict | None = None,
     ):
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise StudyError(f"architecture {architecture!r} is unknown: choose {ARCHITECTURES}")
         self.c_dim = c_dim
-        self.block_resolutions = block_resolutions(img_resolution)[:0:-1]
+        self.block_resolutions = block_resolutions(img_resolution, architecture)[:0:-1]
         width = {r: min(channel_base // r, channel_max) for r in [4, *self.block_resolutions]}
         cmap_dim = 0 if c_dim == 0 else width[4] if cmap_dim is None else cmap_dim
         common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
         for r in self.block_resolutions:
             inputs = width[r] if r < img_resolution else 0
-            options = {**common, **(block_kwargs or {})}
+            options = common | (block_kwargs or {})
             self.add_module(f"b{r}", DiscriminatorBlock(inputs, width[r], width[r // 2], **options))
         if c_dim > 0:
             self.mapping = MappingNetwork(

@@ -15,33 +15,21 @@ from torch import Tensor, nn
 
 from lib.common.errors import StudyError
 from lib.gan.layers import Conv, Linear, MappingNetwork, activate, gains, scaled
-from lib.gan.resampling import conv_resample, make_filter, upsample
+from lib.gan.resampling import FILTER, conv_resample, make_filter, upsample
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 NOISE_MODES = ("const", "random", "none")
 NoiseSource = torch.Generator | Sequence[torch.Generator] | Iterator[Tensor] | None
 
 
-def block_resolutions(img_resolution: int) -> list[int]:
+def block_resolutions(img_resolution: int, architecture: str) -> list[int]:
     """Return 4, 8, … up to `img_resolution`, which must be a power of two of at least 4."""
+    if architecture not in ARCHITECTURES:
+        raise StudyError(f"architecture {architecture!r} is unknown: choose {ARCHITECTURES}")
     levels = img_resolution.bit_length() - 1
     if img_resolution != 2**levels or levels < 2:
         raise StudyError(f"img_resolution {img_resolution} must be a power of two from 4 on")
     return [2**level for level in range(2, levels + 1)]
-
-
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """Return `(n, out)`: 1 / ‖styles · weight‖ for each image and output channel (eq. 3)."""
-    energy = weight.float().square().sum(dim=[2, 3])
-    return (styles.float().square() @ energy.T + 1e-8).rsqrt()
-
-
-def limit_range(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale weight and styles for half precision; demodulation cancels the scale."""
-    fan_in = weight[0].numel()
-    largest = weight.abs().amax(dim=[1, 2, 3], keepdim=True)
-    weight = weight / (largest * math.sqrt(fan_in))
-    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 def draw_noise(n: int, side: int, source: NoiseSource) -> Tensor:
@@ -70,7 +58,7 @@ class SynthesisLayer(nn.Module):
         up: int = 1,
         use_noise: bool = True,
         activation: str = "lrelu",
-        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
+        resample_filter: Sequence[float] | None = FILTER,
         conv_clamp: float | None = None,
     ):
         super().__init__()
@@ -85,34 +73,29 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(
-        self,
-        x: Tensor,
-        w: Tensor,
-        noise_mode: str = "random",
-        noise_generator: NoiseSource = None,
-        gain: float = 1.0,
+        self, x: Tensor, w: Tensor, noise_mode: str, noise_generator: NoiseSource, gain: float = 1
     ) -> Tensor:
         """Map `x (n, in, h, w)` under `w (n, w_dim)` to `(n, out, h·up, w·up)`, times `gain`."""
         weight, styles = self.weight, self.affine(w)
-        if x.dtype == torch.float16:
-            weight, styles = limit_range(weight, styles)
-        scale = demodulation(weight, styles)
+        if x.dtype == torch.float16:  # limit the range; the demodulation cancels this scale
+            largest = weight.abs().amax(dim=[1, 2, 3], keepdim=True)
+            weight = weight / (largest * math.sqrt(weight[0].numel()))
+            styles = styles / styles.abs().amax(dim=1, keepdim=True)
+        # The demodulation: 1 / ‖styles · weight‖ for each image and output channel (eq. 3).
+        energy = weight.float().square().sum(dim=[2, 3])
+        scale = (styles.float().square() @ energy.T + 1e-8).rsqrt()
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv_resample(x, weight.to(x.dtype), self.resample_filter, self.up)
         before, after = gains(self.activation, gain)
         x = scaled(x, (scale * before).to(x.dtype)[:, :, None, None])
         x = x.add_((self.bias * before).to(x.dtype).view(1, -1, 1, 1))
         if self.use_noise and noise_mode != "none":
-            noise = self._noise(len(x), noise_mode, noise_generator) * before
-            x = x.add_(noise.to(x.dtype))
+            noise = self.noise_const
+            if noise_mode == "random":
+                noise = draw_noise(len(x), self.resolution, noise_generator).to(x.device)
+            x = x.add_((noise * self.noise_strength * before).to(x.dtype))
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return activate(x, self.activation, after, clamp)
-
-    def _noise(self, n: int, mode: str, source: NoiseSource) -> Tensor:
-        if mode == "const":
-            return self.noise_const * self.noise_strength
-        noise = draw_noise(n, self.resolution, source).to(self.bias.device)
-        return noise * self.noise_strength
 
 
 class ToRGB(nn.Module):
@@ -139,7 +122,7 @@ class ToRGB(nn.Module):
 class SynthesisBlock(nn.Module):
     """The layers of one resolution: ×2 convolution, convolution, image output.
 
-    `precision` is that of its feature maps, unless it computes in half precision.
+    `precision` is that of its feature maps; `use_fp16` marks blocks that may have float16 on a GPU.
     """
 
     precision = torch.float32
@@ -153,14 +136,13 @@ class SynthesisBlock(nn.Module):
         img_channels: int,
         is_last: bool,
         architecture: str = "skip",
-        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
+        resample_filter: Sequence[float] | None = FILTER,
         conv_clamp: float | None = None,
         use_fp16: bool = False,
         **layer_kwargs,
     ):
         super().__init__()
-        self.in_channels, self.architecture = in_channels, architecture
-        self.use_fp16 = self.marked_fp16 = use_fp16
+        self.in_channels, self.architecture, self.use_fp16 = in_channels, architecture, use_fp16
         self.register_buffer("resample_filter", make_filter(resample_filter))
         common = dict(resample_filter=resample_filter, conv_clamp=conv_clamp)
         style = dict(w_dim=w_dim, resolution=resolution, **common, **layer_kwargs)
@@ -174,37 +156,28 @@ class SynthesisBlock(nn.Module):
         if self.num_torgb:
             self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=conv_clamp)
         if in_channels != 0 and architecture == "resnet":
-            self.skip = Conv(
-                in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter
-            )
-
-    def dtype(self, device: torch.device) -> torch.dtype:
-        """Return the type of the features: half precision on a GPU, where the block asks for it."""
-        return torch.float16 if self.use_fp16 and device.type == "cuda" else self.precision
+            resample = dict(up=2, resample_filter=resample_filter)
+            self.skip = Conv(in_channels, out_channels, 1, bias=False, **resample)
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, ws: Tensor, **noise
     ) -> tuple[Tensor, Tensor | None]:
         """Return the features `(n, out, r, r)` and the image so far `(n, img_channels, r, r)`."""
-        x = self._features(x, ws, self.dtype(ws.device), noise)
+        gain = math.sqrt(0.5) if hasattr(self, "skip") else 1.0
+        if self.in_channels == 0:
+            y = self.const.to(self.precision).expand(len(ws), *self.const.shape)
+            y = y.contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.to(self.precision)
+            y = self.conv0(x, ws[:, 0], **noise)
+        y = self.conv1(y, ws[:, self.num_conv - 1], gain=gain, **noise)
+        x = self.skip(x, gain=gain) + y if hasattr(self, "skip") else y
         if img is not None:
             img = upsample(img, self.resample_filter)
         if self.num_torgb:
             rgb = self.torgb(x, ws[:, self.num_conv]).float()
             img = rgb if img is None else img + rgb
         return x, img
-
-    def _features(self, x: Tensor | None, ws: Tensor, dtype: torch.dtype, noise: dict) -> Tensor:
-        if self.in_channels == 0:
-            x = self.const.to(dtype).expand(ws.shape[0], *self.const.shape)
-            x = x.contiguous(memory_format=torch.channels_last)
-            return self.conv1(x, ws[:, 0], **noise)
-        x = x.to(dtype)
-        if self.architecture != "resnet":
-            return self.conv1(self.conv0(x, ws[:, 0], **noise), ws[:, 1], **noise)
-        half = math.sqrt(0.5)
-        main = self.conv1(self.conv0(x, ws[:, 0], **noise), ws[:, 1], gain=half, **noise)
-        return self.skip(x, gain=half) + main
 
 
 class SynthesisNetwork(nn.Module):
@@ -221,11 +194,9 @@ class SynthesisNetwork(nn.Module):
         **block_kwargs,
     ):
         super().__init__()
-        architecture = block_kwargs.get("architecture", "skip")
-        if architecture not in ARCHITECTURES:
-            raise StudyError(f"architecture {architecture!r} is unknown: choose {ARCHITECTURES}")
         block_kwargs.pop("fp16_channels_last", None)  # feature maps are always channels-last
-        self.block_resolutions = block_resolutions(img_resolution)
+        architecture = block_kwargs.get("architecture", "skip")
+        self.block_resolutions = block_resolutions(img_resolution, architecture)
         half_from = max(2 ** (img_resolution.bit_length() - num_fp16_res), 8)  # the highest ones
         channels, self.num_ws = 0, 0
         for resolution in self.block_resolutions:
@@ -277,8 +248,7 @@ class Generator(nn.Module):
         self.config = {"z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim}
         self.config |= {"img_resolution": img_resolution, "img_channels": img_channels}
         self.config |= {"mapping_kwargs": mapping, "synthesis_kwargs": synthesis}
-        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.img_resolution, self.img_channels = img_resolution, img_channels
+        self.z_dim, self.c_dim = z_dim, c_dim
         self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis)
         self.num_ws = self.synthesis.num_ws
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping)

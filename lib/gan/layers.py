@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.gan.resampling import conv_resample, make_filter
+from lib.gan.resampling import FILTER, conv_resample, make_filter
 
 ACTIVATIONS = {
     "linear": (lambda x: x, 1.0),
@@ -94,12 +94,11 @@ class Conv(nn.Module):
         activation: str = "linear",
         up: int = 1,
         down: int = 1,
-        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
+        resample_filter: Sequence[float] | None = FILTER,
         conv_clamp: float | None = None,
     ):
         super().__init__()
-        self.activation, self.up, self.down = activation, up, down
-        self.conv_clamp = conv_clamp
+        self.activation, self.conv_clamp, self.up, self.down = activation, conv_clamp, up, down
         self.register_buffer("resample_filter", make_filter(resample_filter))
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -145,14 +144,18 @@ class MappingNetwork(nn.Module):
         inputs = z_dim + (embed_features if c_dim > 0 else 0)
         sizes = [inputs] + [layer_features] * (num_layers - 1) + [w_dim]
         for i in range(num_layers):
-            layer = Linear(sizes[i], sizes[i + 1], activation, lr_multiplier)
-            self.add_module(f"fc{i}", layer)
+            self.add_module(f"fc{i}", Linear(sizes[i], sizes[i + 1], activation, lr_multiplier))
         if num_ws is not None and w_avg_beta is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor | None, c: Tensor | None, truncation_psi: float = 1.0) -> Tensor:
         """Return `w`; `truncation_psi` scales its distance from `w_avg`."""
-        w = self._map(z, c)
+        parts = [unit_second_moment(z.float())] if self.z_dim > 0 else []
+        if self.c_dim > 0:
+            parts.append(unit_second_moment(self.embed(c.float())))
+        w = torch.cat(parts, dim=1)
+        for i in range(self.num_layers):
+            w = getattr(self, f"fc{i}")(w)
         if self.training and hasattr(self, "w_avg"):
             self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
         if self.num_ws is not None:
@@ -162,12 +165,3 @@ class MappingNetwork(nn.Module):
         if not hasattr(self, "w_avg"):
             raise StudyError("truncation needs w_avg: set w_avg_beta, or truncation to 1")
         return self.w_avg.lerp(w, truncation_psi)
-
-    def _map(self, z: Tensor | None, c: Tensor | None) -> Tensor:
-        parts = [unit_second_moment(z.float())] if self.z_dim > 0 else []
-        if self.c_dim > 0:
-            parts.append(unit_second_moment(self.embed(c.float())))
-        w = torch.cat(parts, dim=1)
-        for i in range(self.num_layers):
-            w = getattr(self, f"fc{i}")(w)
-        return w

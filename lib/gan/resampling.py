@@ -4,11 +4,14 @@ The filters are depthwise convolutions: on channels-last feature maps the fastes
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+
+FILTER = (1, 3, 3, 1)
 
 
 def make_filter(taps: Sequence | Tensor | None) -> Tensor:
@@ -60,16 +63,10 @@ def fir(x: Tensor, kernel: Tensor, pad: tuple[int, int], down: int = 1, gain: fl
     if pad[0] != pad[1] or pad[0] < 0:
         x, pad = F.pad(x, (*pad, *pad)), (0, 0)
     weight = _depthwise(kernel, x, gain).flip([2, 3])
-    options = dict(stride=down, padding=pad[0], groups=x.shape[1])
+    options = dict(weight=weight, stride=down, padding=pad[0], groups=x.shape[1])
     rest = [(side + 2 * pad[0] - weight.shape[-1]) % down for side in x.shape[2:]]
-
-    def apply(x: Tensor) -> Tensor:
-        return F.conv2d(x, weight, **options)
-
-    def transpose(y: Tensor) -> Tensor:
-        return F.conv_transpose2d(y, weight, output_padding=rest, **options)
-
-    return linear_map(x, apply, transpose)
+    transpose = partial(F.conv_transpose2d, output_padding=rest, **options)
+    return linear_map(x, partial(F.conv2d, **options), transpose)
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
@@ -79,15 +76,8 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
     before = taps - 1 - (taps + 1) // 2
     after = taps - 2 - before
     inside = before if before == after >= 0 else 0
-    options = dict(stride=2, padding=inside, groups=x.shape[1])
-
-    def apply(x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, weight, **options)
-
-    def transpose(y: Tensor) -> Tensor:
-        return F.conv2d(y, weight, **options)
-
-    x = linear_map(x, apply, transpose)
+    options = dict(weight=weight, stride=2, padding=inside, groups=x.shape[1])
+    x = linear_map(x, partial(F.conv_transpose2d, **options), partial(F.conv2d, **options))
     crop = (inside - before, inside - after)
     return x if crop == (0, 0) else F.pad(x, crop * 2)
 
@@ -112,7 +102,12 @@ def conv_resample(
     """
     size, taps = weight.shape[-1], kernel.shape[-1]
     if up == 2:
-        x = _conv_up(x, weight, kernel)
+        if size == 1:
+            x = upsample(F.conv2d(x, weight), kernel)
+        else:
+            pad = ((taps + 1) // 2 - size // 2, (taps - 2) // 2 - size // 2 + 1)
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            x = fir(x, kernel, pad, gain=4)
         return x if bias is None else x + bias.view(1, -1, 1, 1)
     if down == 2 and size == 1:
         return F.conv2d(downsample(x, kernel), weight, bias)
@@ -120,13 +115,3 @@ def conv_resample(
         pad = (size // 2 + (taps - 1) // 2, size // 2 + (taps - 2) // 2)
         return F.conv2d(fir(x, kernel, pad), weight, bias, stride=2)
     return F.conv2d(x, weight, bias, padding=size // 2)
-
-
-def _conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
-    size, taps = weight.shape[-1], kernel.shape[-1]
-    if size == 1:
-        return upsample(F.conv2d(x, weight), kernel)
-    before = size // 2 + (taps + 1) // 2 - (size - 1)
-    after = size // 2 + (taps - 2) // 2 - (size - 2)
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return fir(x, kernel, (before, after), gain=4)

@@ -205,10 +205,11 @@ def set_precision(generator: Generator, precision: str, device: torch.device) ->
     if precision == "float16":
         if device.type != "cuda":
             raise StudyError("sampling_precision float16 needs device: cuda; choose float32")
-        if not any(block.marked_fp16 for block in blocks):
+        if not any(block.use_fp16 for block in blocks):
             raise StudyError("this teacher marks no blocks for float16: choose float32")
     for block in blocks:
-        block.use_fp16 = block.marked_fp16 and precision == "float16"
+        half = block.use_fp16 and precision == "float16"
+        block.precision = torch.float16 if half else torch.float32
 
 
 def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:

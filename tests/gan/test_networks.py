@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.common.errors import StudyError
-from lib.gan.discriminator import Discriminator, MinibatchStd
+from lib.gan.discriminator import Discriminator, minibatch_std
 from lib.gan.generator import Generator
 from lib.gan.resampling import conv_resample, downsample, fir, make_filter, upsample
 from tests.gan.conftest import DATA, fill, read_keys, tiny_generator, tiny_inputs
@@ -218,7 +218,7 @@ def test_half_precision_stays_close(small, monkeypatch):
     inputs = reference["z"][:2], reference["labels"][:2]
     for resolution in (8, 16, 32):
         block = getattr(generator.synthesis, f"b{resolution}")
-        monkeypatch.setattr(block, "dtype", lambda device: torch.float16)
+        monkeypatch.setattr(block, "precision", torch.float16)
     with torch.no_grad():
         images = generator(*inputs, noise_mode="const")
     difference = (images - reference["img_psi1_const"][:2]).abs()
@@ -270,11 +270,11 @@ def test_a_constant_image_keeps_its_value_when_resampled():
 
 def test_minibatch_statistics_by_hand():
     x = torch.arange(8.0).view(8, 1, 1, 1) ** 2
-    found = MinibatchStd(group_size=4)(x)[:, 1, 0, 0]
+    found = minibatch_std(x, 4, 1)[:, 1, 0, 0]
     even, odd = x[0::2].std(correction=0), x[1::2].std(correction=0)
     torch.testing.assert_close(found, torch.stack([even, odd]).repeat(4))
     with pytest.raises(StudyError, match="batch of 6"):
-        MinibatchStd(group_size=4)(x[:6])
+        minibatch_std(x[:6], 4, 1)
 
 
 @pytest.mark.parametrize("architecture", ["orig", "resnet", "skip"])

@@ -193,17 +193,14 @@ def test_unfit_backends_are_refused(trained, backend, precision, message):
 def test_half_precision_is_where_the_network_marks_it():
     generator = load_teacher(DATA / "tiny_p4.pkl")
     blocks = [getattr(generator.synthesis, f"b{side}") for side in (4, 8, 16, 32)]
-    marked = [block.use_fp16 for block in blocks]
+    assert [block.use_fp16 for block in blocks] == [False, True, True, True]
     gpu = torch.device("cuda")
-    set_precision(generator, "float16", gpu)
-    types = [block.dtype(gpu) for block in blocks]
-    assert types == [torch.float16 if mark else torch.float32 for mark in marked]
-    set_precision(generator, "float32", gpu)
-    assert {block.dtype(gpu) for block in blocks} == {torch.float32}
-    set_precision(generator, "float16", gpu)
-    assert [block.dtype(gpu) for block in blocks] == types
+    for precision in ("float16", "float32"):
+        set_precision(generator, precision, gpu)
+        types = [torch.float32] + 3 * [getattr(torch, precision)]
+        assert [block.precision for block in blocks] == types
     for block in blocks:
-        block.marked_fp16 = False
+        block.use_fp16 = False
     with pytest.raises(StudyError, match="marks no blocks"):
         set_precision(generator, "float16", gpu)
 
