@@ -6,10 +6,7 @@ does not count, so that files can be moved and renamed without making anything a
 """
 
 import ast
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from lib.common import errors, progress
@@ -17,17 +14,14 @@ from lib.common.files import ROOT, sha256_json
 
 # Modules that only print or raise; what they define is not followed.
 WITHOUT_EFFECT = {errors.__name__, progress.__name__}
-Target = tuple[str, str]  # module and name there; "" for the module itself
-
-
-def read_sources() -> dict[str, str]:
-    """Return the text of all modules of `lib`, by full name."""
-    paths = {path.relative_to(ROOT).with_suffix(""): path for path in ROOT.glob("lib/**/*.py")}
-    return {".".join(name.parts): path.read_text("utf-8") for name, path in paths.items()}
-
-
-# Read when this module is imported: what runs is the code of that moment, whatever follows.
-SOURCES = read_sources()
+# Module and name there, "" for the module itself; what names stand for.
+Target = tuple[str, str]
+Names = dict[str, Target]
+# By full name; read when this module is imported: what runs is the code of that moment.
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text("utf-8")
+    for path in ROOT.glob("lib/**/*.py")
+}
 
 
 def code_fingerprint(function: Callable) -> str:
@@ -36,47 +30,41 @@ def code_fingerprint(function: Callable) -> str:
     What a module from elsewhere does is not looked at, only which name of it is used. The text of
     messages in `raise` statements does not count, nor do definitions that only print or raise.
     """
-    found, queue = set(), [(function.__module__, function.__qualname__.partition(".")[0])]
+    found, queue = {}, [(function.__module__, function.__qualname__.partition(".")[0])]
     while queue:
         if (definition := queue.pop()) not in found:
-            found.add(definition)
-            queue += [use for use in _uses(*definition).values() if use[0] in SOURCES]
-    return sha256_json(sorted(_describe(*definition) for definition in found))
-
-
-def _describe(module: str, name: str) -> str:
-    """Return a definition's own hash with those of what its names stand for."""
-    uses = {
-        used: _own_hash(*target) if target[0] in SOURCES else ".".join(target)
-        for used, target in _uses(module, name).items()
-    }
-    return json.dumps([_own_hash(module, name), sorted(uses.items())])
+            uses = _uses(*definition)
+            queue += [target for target in uses.values() if target[0] in SOURCES]
+            meanings = sorted((used, _meaning(*target)) for used, target in uses.items())
+            found[definition] = [_meaning(*definition), meanings]
+    return sha256_json(sorted(found.values()))
 
 
 @cache
-def _own_hash(module: str, name: str) -> str:
-    text = "\n".join(ast.dump(_without_notes(s)) for s in _module(module)[0][name])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _meaning(module: str, name: str) -> str:
+    """Return the hash of a definition's own text, or a name from elsewhere."""
+    if module not in SOURCES:
+        return f"{module}.{name}"
+    return sha256_json([ast.dump(statement) for statement, _ in _module(module)[0][name]])
 
 
 @cache
-def _uses(module: str, name: str) -> dict[str, Target]:
+def _uses(module: str, name: str) -> Names:
     """Return what the names in a definition stand for."""
     definitions, imports = _module(module)
     uses = {}
-    for statement in definitions[name]:
-        known = imports | dict(_bindings(ast.walk(statement)))
-        bare = _without_notes(statement)
-        for node in ast.walk(bare):
-            if isinstance(node, ast.Name) and node.id in definitions:
-                uses[node.id] = (module, node.id)
-            elif isinstance(node, ast.Name) and node.id in known:
-                uses |= _imported(node.id, *known[node.id], bare)
+    for statement, inner in definitions[name]:
+        known = imports | inner
+        for used in {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}:
+            if used in definitions:
+                uses[used] = (module, used)
+            elif used in known:
+                uses |= _imported(used, *known[used], statement)
     uses.pop(name, None)
-    return {k: v for k, v in uses.items() if v[0] not in WITHOUT_EFFECT}
+    return {used: target for used, target in uses.items() if target[0] not in WITHOUT_EFFECT}
 
 
-def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> dict[str, Target]:
+def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> Names:
     """Return what an imported name stands for; of a module in `lib`, the parts that are used.
 
     Of one that is used as a value, such as a script that is run, that is all of it.
@@ -86,48 +74,39 @@ def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> dict[str
         if module in SOURCES and attribute not in _module(module)[0]:
             return _imported(name, *_module(module)[1][attribute], tree)
         return {name: (module, attribute)}
-    parts, whole = set(), 0
-    for node in ast.walk(tree):
-        whole += isinstance(node, ast.Name) and node.id == name
-        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == name:
-            parts.add(node.attr)
-            whole -= 1
-    known = _module(inner)[0].keys()
-    return {f"{name}.{p}": (inner, p) for p in (known if whole or not parts <= known else parts)}
+    nodes, known = list(ast.walk(tree)), _module(inner)[0].keys()
+    mentions = [node for node in nodes if getattr(node, "id", None) == name]
+    parts = [n.attr for n in nodes if isinstance(n, ast.Attribute) and n.value in mentions]
+    whole = len(parts) < len(mentions) or not known >= set(parts)
+    return {f"{name}.{part}": (inner, part) for part in (known if whole else parts)}
 
 
 @cache
-def _module(name: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Target]]:
-    """Return a module's definitions by name, and what its imports bind names to."""
+def _module(name: str) -> tuple[dict[str, list[tuple[ast.stmt, Names]]], Names]:
+    """Return a module's definitions, each with the imports within it, and its own imports."""
     body = ast.parse(SOURCES[name]).body
-    definitions: dict[str, list[ast.stmt]] = {}
+    definitions: dict[str, list[tuple[ast.stmt, Names]]] = {}
     for statement in body:
-        for target in _targets(statement):
-            definitions.setdefault(target, []).append(statement)
-    return definitions, dict(_bindings(body))
+        nodes = list(ast.walk(statement))
+        stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        names = [statement.name] if hasattr(statement, "name") else stored
+        definition = _WithoutNotes().visit(statement), _bindings(nodes)
+        for defined in names:
+            definitions.setdefault(defined, []).append(definition)
+    return definitions, _bindings(body)
 
 
-def _targets(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return []
-    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    return [name.id for name in names if isinstance(name.ctx, ast.Store)]
-
-
-def _bindings(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, Target]]:
+def _bindings(nodes: Iterable[ast.AST]) -> Names:
+    """Return what the imports among nodes bind names to."""
+    found = {}
     for node in nodes:
         for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            bound = alias.asname or alias.name.partition(".")[0]
             if isinstance(node, ast.ImportFrom):
-                yield alias.asname or alias.name, (node.module or "", alias.name)
+                found[bound] = (node.module or "", alias.name)
             else:
-                full = alias.name if alias.asname else alias.name.partition(".")[0]
-                yield alias.asname or full, (full, "")
-
-
-def _without_notes(statement: ast.stmt) -> ast.AST:
-    return _WithoutNotes().visit(deepcopy(statement))
+                found[bound] = (alias.name if alias.asname else bound, "")
+    return found
 
 
 class _WithoutNotes(ast.NodeTransformer):
@@ -138,8 +117,7 @@ class _WithoutNotes(ast.NodeTransformer):
         return None if text else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return ast.Raise(exc=what, cause=None)
+        return ast.Raise(exc=node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         return None

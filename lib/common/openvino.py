@@ -34,21 +34,17 @@ def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:
     """Write `out_xml` and the .bin beside it, with their weights as they are or, `half`, in FP16.
 
     While they are replaced there is no .xml, so that no one reads one model's graph with another
-    one's weights. Equal models give equal files.
+    one's weights. Equal models give equal files: operations whose automatic names hold numbers
+    that depend on the process's past are renamed.
     """
-    name_operations(model)
+    for index, operation in enumerate(model.get_ordered_ops()):
+        if AUTOMATIC_NAME.fullmatch(operation.get_friendly_name()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
     model.set_friendly_name(out_xml.stem)
     out_xml.unlink(missing_ok=True)
     with atomic_path(out_xml) as xml, atomic_path(out_xml.with_suffix(".bin")) as weights:
         ov.save_model(model, xml, compress_to_fp16=half)
         xml.with_suffix(".bin").replace(weights)
-
-
-def name_operations(model: ov.Model) -> None:
-    """Rename operations with automatic names, whose numbers depend on the process's past."""
-    for index, operation in enumerate(model.get_ordered_ops()):
-        if AUTOMATIC_NAME.fullmatch(operation.get_friendly_name()):
-            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
 
 
 def read_ir(xml: Path, remedy: str = "export the classifiers again") -> ov.Model:
@@ -66,10 +62,7 @@ def compile_model(
     model: ov.Model, mode: hints.PerformanceMode = LATENCY, more: Mapping[str, Any] | None = None
 ) -> ov.CompiledModel:
     """Compile a model for the CPU in float32; `more` are further properties."""
-    config = {
-        hints.inference_precision: ov.Type.f32,
-        hints.performance_mode: mode,
-        # processes that run side by side would all be pinned to the same first core
-        hints.enable_cpu_pinning: False,
-    }
+    config = {hints.inference_precision: ov.Type.f32, hints.performance_mode: mode}
+    # else processes that run side by side would all be pinned to the same first core
+    config[hints.enable_cpu_pinning] = False
     return ov.compile_model(model, "CPU", config | dict(more or {}))

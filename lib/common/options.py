@@ -5,7 +5,7 @@ study's parameters, their texts and the notebooks' parameter cells are made from
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -71,8 +71,3 @@ def outcome(values: Any) -> dict[str, Any]:
     declared = getattr(values, "__pydantic_fields__", {})
     how = {name for name, field in declared.items() if (field.json_schema_extra or {}).get("how")}
     return {name: value for name, value in asdict(values).items() if name not in how}
-
-
-def option_names(kind: type) -> list[str]:
-    """Return the names of the options of a class, in order."""
-    return [field.name for field in fields(kind)]

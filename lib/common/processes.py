@@ -5,7 +5,7 @@ started by `accelerate launch` or `torchrun`. Collective calls do nothing in a s
 """
 
 import os
-import socket
+import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.common.errors import StudyError
@@ -24,24 +25,18 @@ def launch(function: Callable[..., None], num_processes: int, *args: Any, **kwar
 
     A `StudyError` in one of them ends all and is raised here.
     """
-    port = _free_port()
-    context = multiprocessing.start_processes(
-        _run, (num_processes, port, function, args, kwargs), num_processes, join=False
-    )
+    given = num_processes, get_free_port(), function, args, kwargs
+    context = multiprocessing.start_processes(_run, given, num_processes, join=False)
     try:
         while not context.join():
             pass
     except multiprocessing.ProcessRaisedException as error:
-        lines = str(error).strip().splitlines()
-        fault = next((line for line in reversed(lines) if "StudyError: " in line), None)
-        if fault is None:
+        if not (faults := re.findall("StudyError: (.*)", str(error))):
             raise
-        raise StudyError(fault.split("StudyError: ", 1)[1]) from None
+        raise StudyError(faults[-1]) from None
     except multiprocessing.ProcessExitedException as error:
-        raise StudyError(
-            f"{function.__name__}: one of {num_processes} processes died (out of memory, or"
-            " killed): run the same again"
-        ) from error
+        reason = f"one of {num_processes} processes died (out of memory, or killed)"
+        raise StudyError(f"{function.__name__}: {reason}: run the same again") from error
 
 
 def _run(rank: int, count: int, port: int, function: Callable, args: tuple, kwargs: dict) -> None:
@@ -54,12 +49,6 @@ def _run(rank: int, count: int, port: int, function: Callable, args: tuple, kwar
             function(*args, **kwargs)
         finally:
             dist.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def join(device: str) -> None:
@@ -88,11 +77,7 @@ def wait() -> None:
 
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Return the mean of a tensor over the processes."""
-    if count() == 1:
-        return values
-    values = values.clone()
-    dist.all_reduce(values)
-    return values / count()
+    return _Sum.apply(values) / count() if count() > 1 else values
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -62,18 +62,20 @@ class PlainProgress:
         """Count `n` more steps; print a line if one is due."""
         self.done += n
         now = time.monotonic()
-        due = self._due(now - self.started)
-        if due > self.lines and now - self.last >= PAUSE:
-            self.lines, self.last = due, now
-            print(self.line(now - self.started), flush=True)
-
-    def _due(self, seconds: float) -> int:
-        """Return how many lines may have been printed after `seconds` of work."""
+        seconds, steps = now - self.started, self.done - self.initial
         minutes = int(seconds / SIGN_OF_LIFE)
+        due = minutes.bit_length()
         if self.total:
-            tenths = 10 * (self.done - self.initial) // max(self.total - self.initial, 1)
-            return min(max(tenths, minutes > 0), 9)
-        return min(minutes.bit_length(), 9)
+            due = max(10 * steps // max(self.total - self.initial, 1), minutes > 0)
+        if (due := min(due, 9)) <= self.lines or now - self.last < PAUSE:
+            return
+        self.lines, self.last = due, now
+        rate = steps / max(seconds, 1e-9)
+        share = f"/{self.total:,}" if self.total else ""
+        parts = [f"{self.desc}: {self.done:,}{share} {self.unit}", f"{rate:.3g}/s"]
+        if self.total:
+            parts.append(f"{(self.total - self.done) / max(rate, 1e-9):.0f} s left")
+        print(", ".join([*parts, self.text] if self.text else parts), flush=True)
 
     def reset(self) -> None:
         """Forget the steps that were counted."""
@@ -85,14 +87,3 @@ class PlainProgress:
         if steps:
             rate = f"{steps / max(seconds, 1e-9):.3g}/s"
             print(f"{self.desc}: {steps:,} {self.unit} in {seconds:.0f} s, {rate}", flush=True)
-
-    def line(self, seconds: float) -> str:
-        """Return the line after `seconds` of work."""
-        rate = (self.done - self.initial) / max(seconds, 1e-9)
-        text = f"{self.desc}: {self.done:,}"
-        if self.total:
-            left = (self.total - self.done) / max(rate, 1e-9)
-            text += f"/{self.total:,} {self.unit}, {rate:.3g}/s, {left:.0f} s left"
-        else:
-            text += f" {self.unit}, {rate:.3g}/s"
-        return text + (f", {self.text}" if self.text else "")

@@ -26,7 +26,9 @@ def bootstrap_interval(
     multinomial distribution; drawing those counts is the same bootstrap, without n·resamples
     work. Efron & Tibshirani 1993, chapter 13.
     """
-    difference = _checked(difference)
+    difference = np.asarray(difference, dtype=float)
+    if difference.ndim != 1 or len(difference) < 2:
+        raise StudyError(f"paired differences have shape {difference.shape}: two images at least")
     values, counts = np.unique(difference, return_counts=True)
     n = len(difference)
     rng = numpy_generator(seed, "bootstrap")
@@ -42,7 +44,6 @@ def mcnemar_test(difference: np.ndarray) -> float:
     `difference` `(n,)` holds 1, 0 and -1. The null hypothesis: gains and losses are equally
     likely. Without a discordant image the value is 1.
     """
-    difference = _checked(difference)
     if not np.isin(difference, (-1, 0, 1)).all():
         raise StudyError("McNemar's test is for one pair of networks: use sign_flip_test")
     gains, losses = int((difference > 0).sum()), int((difference < 0).sum())
@@ -57,7 +58,6 @@ def sign_flip_test(difference: np.ndarray, *, pairs: int = 1) -> float:
     is a mean over `pairs` pairs of networks, a multiple of 1/pairs. All 2ⁿ changes of sign are
     counted, none is sampled. For a single pair this is McNemar's exact test.
     """
-    difference = _checked(difference)
     steps = np.rint(difference * pairs).astype(np.int64)
     if not np.allclose(steps, difference * pairs, atol=1e-6):
         raise StudyError(f"differences are no multiples of 1/{pairs}: give the number of pairs")
@@ -66,19 +66,13 @@ def sign_flip_test(difference: np.ndarray, *, pairs: int = 1) -> float:
         return mcnemar_test(np.sign(steps))
     unit = np.gcd.reduce(sizes)
     total, observed = int(sizes @ counts) // unit, abs(steps.sum()) // unit
-    chances = _subset_sums(sizes // unit, counts)
-    p = 2 * chances[: (total - observed) // 2 + 1].sum()
-    return float(np.clip(p, 0.5 ** (counts.sum() - 1), 1))
-
-
-def _subset_sums(sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the chance of each sum 0, 1, … when every one of the numbers counts by a fair coin."""
-    chances = np.ones(1)
-    for size, count in zip(sizes, counts, strict=True):
+    chances = np.ones(1)  # of each sum 0, 1, … when every number counts by a fair coin
+    for size, count in zip(sizes // unit, counts, strict=True):
         before, chances = chances, np.zeros(len(chances) + size * count)
         for times, chance in enumerate(binom.pmf(np.arange(count + 1), count, 0.5)):
             chances[times * size :][: len(before)] += chance * before
-    return chances
+    p = 2 * chances[: (total - observed) // 2 + 1].sum()
+    return float(np.clip(p, 0.5 ** (counts.sum() - 1), 1))
 
 
 def tost_test(difference: np.ndarray, margin: float) -> float:
@@ -88,9 +82,6 @@ def tost_test(difference: np.ndarray, margin: float) -> float:
     all differences are alike, their variance is 0 and the value is the t-test's limit: 0 inside
     the margin, else 1. That says nothing of images not seen: ask `resolution`, too.
     """
-    difference = _checked(difference)
-    if margin <= 0:
-        raise StudyError(f"equivalence margin is {margin}: give one above 0")
     if np.ptp(difference) == 0:
         return 0.0 if abs(difference[0]) < margin else 1.0
     return float(DescrStatsW(difference).ttost_mean(-margin, margin)[0])
@@ -103,15 +94,7 @@ def resolution(n: int, *, confidence: float = 0.95) -> float:
     the rule of three. No equivalence within less than that can be shown by `n` images, however
     well two networks agree on them.
     """
-    if n < 1:
-        raise StudyError(f"there are {n} images: give one at least")
     return float(proportion_confint(0, n, alpha=2 * (1 - confidence), method="beta")[1])
-
-
-def standard_error(difference: np.ndarray) -> float:
-    """Standard error of the mean of paired differences `(n,)`, over images."""
-    difference = _checked(difference)
-    return float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -132,10 +115,3 @@ def wilson_interval(correct: int, n: int, *, confidence: float = 0.95) -> tuple[
     """Wilson's score interval for a proportion of `correct` out of `n`."""
     low, high = proportion_confint(correct, n, alpha=1 - confidence, method="wilson")
     return float(low), float(high)
-
-
-def _checked(difference: np.ndarray) -> np.ndarray:
-    difference = np.asarray(difference, dtype=float)
-    if difference.ndim != 1 or len(difference) < 2:
-        raise StudyError(f"paired differences have shape {difference.shape}: two images at least")
-    return difference

@@ -7,6 +7,7 @@ draws of the calibration images; what another draw changes is shown apart, as `s
 
 import numpy as np
 import pandas as pd
+from scipy.stats import sem
 
 from lib.common import statistics
 from lib.common.errors import StudyError
@@ -179,8 +180,7 @@ def _spread(gains: list[np.ndarray], seeds: pd.Series) -> dict[str, float]:
     if not gains:
         return dict.fromkeys(("image_se_pp", "seed_std_pp"), float("nan"))
     by_seed = pd.Series([100 * gain.mean() for gain in gains]).groupby(seeds.to_numpy()).mean()
-    over_images = statistics.standard_error(100 * _pooled(gains))
-    return {"image_se_pp": over_images, "seed_std_pp": by_seed.std()}
+    return {"image_se_pp": sem(100 * _pooled(gains)), "seed_std_pp": by_seed.std()}
 
 
 def _permutation_p(gains: list[np.ndarray]) -> float:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.files import NOTEBOOKS, ROOT, write_text
-from lib.common.options import option_names
 from lib.study.params import GROUPS, Params, read_profile, validate
 
 
@@ -62,7 +61,7 @@ def used_parameters(notebook: dict) -> set[str]:
     code = "".join("".join(cell["source"]) for cell in notebook["cells"])
     used = set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
     for stage in re.findall(r'\bp\.options\("(\w+)"', code):
-        used |= {f"{stage}_{name}" for name in option_names(GROUPS[stage])}
+        used |= {f"{stage}_{name}" for name in GROUPS[stage].__dataclass_fields__}
     return used
 
 

@@ -34,7 +34,6 @@ from lib.common.options import (
     checked,
     no_repeats,
     option,
-    option_names,
     options,
 )
 from lib.quantization.options import QuantizationOptions
@@ -311,7 +310,9 @@ class _Params(BaseModel):
     def options(self, prefix: str) -> Any:
         """Return the options of a stage, the parameters that start with `prefix_`."""
         kind = GROUPS[prefix]
-        return kind(**{name: getattr(self, f"{prefix}_{name}") for name in option_names(kind)})
+        return kind(
+            **{name: getattr(self, f"{prefix}_{name}") for name in kind.__dataclass_fields__}
+        )
 
     def group(self, prefix: str) -> dict[str, Any]:
         """Return the parameters that start with `prefix_`, without that prefix."""

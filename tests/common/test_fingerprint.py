@@ -16,14 +16,14 @@ def build():
 def fingerprint_of(monkeypatch):
     def of(sources, module="lib.b"):
         monkeypatch.setattr(fingerprint, "SOURCES", sources)
-        for function in (fingerprint._module, fingerprint._uses, fingerprint._own_hash):
+        for function in (fingerprint._module, fingerprint._uses, fingerprint._meaning):
             function.cache_clear()
         monkeypatch.setattr(build, "__module__", module)
         return fingerprint.code_fingerprint(build)
 
     yield of
     monkeypatch.undo()
-    for function in (fingerprint._module, fingerprint._uses, fingerprint._own_hash):
+    for function in (fingerprint._module, fingerprint._uses, fingerprint._meaning):
         function.cache_clear()
 
 
