@@ -124,7 +124,7 @@ def test_a_page_shows_images_and_gives_its_seat_back(server):
     url = f"http://127.0.0.1:{server[0]}/"
     jar = CookieJar()
     opened = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-    with opened.open(url, timeout=60) as response:
+    with opened.open(url, timeout=180) as response:
         page = response.read().decode()
     assert "application/vnd.jupyter.widget-view+json" in page
     kernel = KERNEL.search(page)[1]
@@ -135,7 +135,7 @@ def test_a_page_shows_images_and_gives_its_seat_back(server):
     left = urllib.request.Request(
         f"{url}voila/api/shutdown/{kernel}", b"", {"X-XSRFToken": token, "Referer": url}
     )
-    with opened.open(left, timeout=20) as response:
+    with opened.open(left, timeout=60) as response:
         assert response.status == 204
     assert status(server[0], f"/api/kernels/{kernel}") == 404
 
@@ -350,7 +350,7 @@ def test_ports_that_are_taken_are_named(server):
 def status(port: int, path: str, **headers: str) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status
     except urllib.error.HTTPError as error:
         with error:
@@ -360,7 +360,7 @@ def status(port: int, path: str, **headers: str) -> int:
         return 0
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -374,7 +374,7 @@ def memory(process: subprocess.Popen) -> int:
 
 def channels(port: int, kernel: str):
     url = f"ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id=x"
-    return connect(url, subprotocols=[PROTOCOL], max_size=None, open_timeout=20)
+    return connect(url, subprotocols=[PROTOCOL], max_size=None, open_timeout=60)
 
 
 def message(channel: str, kind: str, content: dict) -> bytes:
@@ -395,7 +395,7 @@ def widget_states(port: int, kernel: str) -> dict:
         asked = {"comm_id": "c", "data": {"method": "request_states"}}
         socket_.send(message("shell", "comm_msg", asked))
         while True:
-            received = socket_.recv(20)
+            received = socket_.recv(60)
             content = json.loads(deserialize_msg_from_ws_v1(received)[1][3])
             if content.get("data", {}).get("method") == "update_states":
                 return content["data"]["states"]
