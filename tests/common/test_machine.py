@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from lib.common.files import ROOT
-from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
+from lib.study.notebooks import (
+    appendix_paths,
+    declared_parameters,
+    notebook_paths,
+    used_parameters,
+)
 from lib.study.params import Params
-
-PARTS = {"group", "options"}  # methods of the parameters that return those of a stage
 
 
 def pins(lines):
@@ -54,21 +57,6 @@ def test_notebook_source_holds_no_outputs_no_definitions_and_its_parameters(path
     assert code[-1].source.startswith("# NBVAL_CHECK_OUTPUT")
     declared = declared_parameters(path)
     assert {"profile", "seed", "output_dir"} <= set(declared) <= set(Params.model_fields)
-    used = {
-        node.attr
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "p"
-    } - PARTS
-    assert used <= set(declared)
-    groups = {
-        f"{node.args[0].value}_"
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in PARTS
-    }
-    for key in Params.model_fields:
-        if any(key.startswith(prefix) for prefix in groups):
-            assert key in declared, key
+    assert used_parameters(notebook) <= set(declared)
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert [text for text in prose if len(text.split()) > 90] == []
