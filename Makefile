@@ -24,9 +24,9 @@ study: $(READY)
 	$(BIN)/python -m lib run $(PROFILE) $(ARGS)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 	$(BIN)/python -m lib run params/tiny.yaml
-	$(BIN)/python -m pytest -n 2 --nbval-lax --nbval-current-env -W ignore outputs/tiny/notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env -W ignore outputs/tiny/notebooks
 
 lint: $(READY)
 	$(BIN)/ruff check .
