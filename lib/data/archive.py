@@ -33,32 +33,26 @@ def read_archive(path: Path) -> dict[tuple[str, str], list[tuple[str, bytes]]]:
     """
     tree: dict[tuple[str, str], dict[str, bytes]] = {}
     try:
-        for split, label, name, content in _images(decompress(path)):
+        for split, label, name, content in _images(_decompressed(path)):
             tree.setdefault((split, label), {})[name] = content
     except FAULTS as error:
-        raise StudyError(
-            f"{path} cannot be read as a tar archive ({error}): get it again"
-        ) from error
+        reason = f"cannot be read as a tar archive ({error})"
+        raise StudyError(f"{path} {reason}: get it again") from error
     if not tree:
         raise StudyError(f"{path} has no files train/<class>/<image> or test/<class>/<image>")
     return {key: sorted(tree[key].items()) for key in sorted(tree)}
 
 
-def decompress(path: Path) -> bytes:
-    """Return the content of a file, decompressed if it is; check sums are compared.
-
-    Raises `StudyError` where that is more than 512 MiB, before more is read.
-    """
+def _decompressed(path: Path) -> bytes:
+    """Return the content of a file, decompressed, up to the 512 MiB; check sums are compared."""
     with path.open("rb") as file:
         start = file.read(6)
     opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), open)
     with opener(path, "rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise StudyError(
-            f"{path} holds more than {LARGEST // 2**20} MiB: unpack it yourself, if you trust it, "
-            "and name the folder"
-        )
+        size = f"more than {LARGEST // 2**20} MiB"
+        raise StudyError(f"{path} holds {size}: if you trust it, unpack it and name the folder")
     return content
 
 

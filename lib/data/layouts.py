@@ -18,6 +18,8 @@ from lib.data.samples import SampleSet
 
 LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
+FILES = "image_<i>.png and noise_<i>.pt"
+IMAGE, NOISE = (re.compile(form, re.ASCII) for form in (r"image_(\d+)\.png", r"noise_(\d+)\.pt"))
 
 
 def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bool = False) -> None:
@@ -31,7 +33,11 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
     folder = Path(folder)
     if with_latents and samples.latents is None:
         raise StudyError(f"the samples for {folder} have no latents: export the images alone")
-    paths = [folder / _class_folder(samples, i) / f"{i:05d}.png" for i in range(len(samples))]
+    names = samples.class_names
+    for name in names:
+        if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+            raise StudyError(f"class name {name!r} cannot name a folder: rename the class")
+    paths = [folder / names[label] / f"{i:05d}.png" for i, label in enumerate(samples.labels)]
     allowed = {*paths, folder / LATENTS} if with_latents else set(paths)
     strays = sorted(path for path in folder.rglob("*") if path.is_file() and path not in allowed)
     if strays:
@@ -57,16 +63,13 @@ def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSe
     """
     folder = Path(folder)
     pairs = sample_pairs(folder, len(class_names))
-    flat = [pair for pairs_of_class in pairs for pair in pairs_of_class]
-    images, latents = [], []
+    flat, images, latents = sum(pairs, []), [], []
     for image, noise in progress(flat, f"reading {folder.name}", unit="image"):
         images.append(read_image(image))
         latents.append(read_noise(noise))
-        size, first = len(latents[-1]), len(latents[0])
-        if size != first:
-            raise StudyError(
-                f"{noise} holds {size} numbers, {flat[0][1]} holds {first}: two teachers made them"
-            )
+        if (size := len(latents[-1])) != (first := len(latents[0])):
+            both = f"{noise} holds {size} numbers, {flat[0][1]} holds {first}"
+            raise StudyError(f"{both}: two teachers made them")
     labels = np.repeat(np.arange(len(pairs), dtype=np.int64), [len(part) for part in pairs])
     info = {"data": folder.name, "class_names": list(class_names), "maker": "imported"}
     return SampleSet(np.stack(images), labels, np.stack(latents), info)
@@ -82,9 +85,8 @@ def sample_pairs(folder: Path, classes: int | None = None) -> list[list[tuple[Pa
         raise StudyError(f"{folder} has no folders class_0, class_1 …: it is no folder of samples")
     wanted = [f"class_{k}" for k in range(len(names) if classes is None else classes)]
     pairs = [_class_pairs(folder / name) for name in wanted]
-    if names - set(wanted):
-        stray = folder / min(names - set(wanted))
-        raise StudyError(f"{stray} belongs to none of {len(wanted)} classes")
+    if strays := names - set(wanted):
+        raise StudyError(f"{folder / min(strays)} belongs to none of {len(wanted)} classes")
     return pairs
 
 
@@ -94,7 +96,10 @@ def read_noise(path: Path) -> np.ndarray:
     The file is mapped into memory: of a stored batch only the latent's own bytes are read.
     """
     try:
-        _check_members(path)
+        with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                if part.compress_type != zipfile.ZIP_STORED or part.file_size > path.stat().st_size:
+                    raise ValueError(f"{part.filename} is compressed or larger than the file")
         latent = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # torch and zipfile raise errors of a dozen kinds
         reason = " ".join(str(error).split())[:120]
@@ -103,7 +108,7 @@ def read_noise(path: Path) -> np.ndarray:
         raise StudyError(f"{path} holds no plain tensor: replace it")
     shape = tuple(latent.shape)
     one = latent.is_floating_point() and shape[:-1] in ((), (1,))
-    if not one or not 0 < latent.numel() <= MAX_Z_DIM:
+    if not (one and 0 < latent.numel() <= MAX_Z_DIM):
         raise StudyError(f"{path} holds {latent.dtype} {shape}, expected one latent: replace it")
     latent = latent.flatten().to(torch.float32, copy=True).numpy()
     if not np.isfinite(latent).all():
@@ -111,38 +116,18 @@ def read_noise(path: Path) -> np.ndarray:
     return latent
 
 
-def _check_members(path: Path) -> None:
-    """Refuse a torch file whose parts are compressed or claim to be larger than the file."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            stored = member.compress_type == zipfile.ZIP_STORED
-            if not stored or member.file_size > path.stat().st_size:
-                raise ValueError(f"{member.filename} is compressed or larger than the file")
-
-
-def _class_folder(samples: SampleSet, index: int) -> str:
-    name = samples.class_names[samples.labels[index]]
-    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-        raise StudyError(f"class name {name!r} cannot name a folder: rename the class")
-    return name
-
-
 def _class_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Return the (image, noise) files of one class, by their number."""
     if not folder.is_dir():
-        raise StudyError(f"{folder} is missing: each class needs image_<i>.png and noise_<i>.pt")
-    images = _numbered(folder, r"image_(\d+)\.png")
-    noises = _numbered(folder, r"noise_(\d+)\.pt")
-    for i in sorted(images.keys() ^ noises.keys()):
-        there = images.get(i) or noises.get(i)
-        missing = "noise" if i in images else "image"
-        raise StudyError(f"{there} has no {missing} file beside it: add it or remove this one")
+        raise StudyError(f"{folder} is missing: each class needs {FILES}")
+    images, noises = (
+        {int(m[1]): file for file in folder.iterdir() if (m := pattern.fullmatch(file.name))}
+        for pattern in (IMAGE, NOISE)
+    )
+    if alone := images.keys() ^ noises.keys():
+        there, missing = (images, "noise") if min(alone) in images else (noises, "image")
+        beside = f"has no {missing} file beside it: add it or remove this one"
+        raise StudyError(f"{there[min(alone)]} {beside}")
     if not images:
-        raise StudyError(f"{folder} is empty: it needs image_<i>.png and noise_<i>.pt")
+        raise StudyError(f"{folder} is empty: it needs {FILES}")
     return [(images[i], noises[i]) for i in sorted(images)]
-
-
-def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
-    """Return the files whose names match, by their number."""
-    matches = ((re.fullmatch(pattern, path.name, re.ASCII), path) for path in folder.iterdir())
-    return {int(match[1]): path for match, path in matches if match}

@@ -5,11 +5,10 @@ scikit-learn and torchvision take seconds to import and are imported where they 
 
 import hashlib
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.Image import DecompressionBombError
 
 from lib.common.errors import StudyError
@@ -23,7 +22,6 @@ MUCH = 0.3  # share of the training images held out for validation beyond which 
 SPLITS = ("train", "validation", "test")
 SIDE = 32
 TREE = "train/<class>/<image> and test/<class>/<image>"
-BROKEN = (OSError, SyntaxError, ValueError)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
@@ -46,14 +44,15 @@ def prepare_real(
     judges its drop on them. `test_images` is the size of the digits' test split and 0 for data
     that come with one.
     """
-    train, test = LOADERS[data](data_dir, test_images)
-    check_classes(train, test)
+    if data == "digits":
+        train, test = load_digits_32(test_images)
+    else:
+        train, test = (load_cifar10 if data == "cifar10" else load_image_tree)(data_dir)
+    _check_classes(train, test)
     rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
     if len(held_out) > MUCH * len(train):
-        print(
-            f"note: {len(held_out)} of {len(train)} training images are held out for validation: "
-            "lower validation_images to leave more to learn from"
-        )
+        held = f"{len(held_out)} of {len(train)} training images are held out for validation"
+        print(f"note: {held}: lower validation_images to leave more to learn from")
     for split, samples in zip(SPLITS, (rest, held_out, test), strict=True):
         samples.info |= {"split": split, "source": source}
         samples.info["data"] = name or samples.info["data"]
@@ -94,14 +93,17 @@ def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
         splits = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         raise StudyError(
-            f"CIFAR-10 could not be had ({error}): put the folder cifar-10-batches-py of "
-            f"cifar-10-python.tar.gz into {Path(data_dir).resolve()}, or name a tree with train/ "
-            "and test/ by data: imagefolder and data_dir"
+            f"CIFAR-10 could not be had ({error}): put the folder cifar-10-batches-py into "
+            f"{Path(data_dir).resolve()}, or name an image tree (data: imagefolder)"
         ) from error
-    info = {"data": "CIFAR-10", "class_names": list(splits[0].classes)}
-    images = [np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)) for split in splits]
-    labels = [np.array(split.targets, dtype=np.int64) for split in splits]
-    train, test = (SampleSet(*pair, info=dict(info)) for pair in zip(images, labels, strict=True))
+    train, test = (
+        SampleSet(
+            np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)),
+            np.array(split.targets, dtype=np.int64),
+            info={"data": "CIFAR-10", "class_names": list(split.classes)},
+        )
+        for split in splits
+    )
     return train, test
 
 
@@ -112,12 +114,10 @@ def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
     pixels. An archive is read in memory: nothing of it is unpacked to the disk.
     """
     tree = list_tree(Path(data_dir))
-    train, test = (read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
-    if train.class_names != test.class_names:
-        alone = ", ".join(sorted(set(train.class_names) ^ set(test.class_names)))
-        raise StudyError(
-            f"{data_dir}: class folders that train/ or test/ lacks ({alone}): add them"
-        )
+    train, test = (_read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
+    if alone := sorted(set(train.class_names) ^ set(test.class_names)):
+        lacks = f"class folders that train/ or test/ lacks ({', '.join(alone)})"
+        raise StudyError(f"{data_dir}: {lacks}: add them")
     return train, test
 
 
@@ -135,7 +135,7 @@ def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | byte
     return tree
 
 
-def read_split(tree: dict, split: str, source: Path) -> SampleSet:
+def _read_split(tree: dict, split: str, source: Path) -> SampleSet:
     """Read the images of one split of what `list_tree` returns."""
     classes = [label for part, label in tree if part == split]
     if not classes:
@@ -161,16 +161,14 @@ def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
             if image.size != (SIDE, SIDE):
-                raise StudyError(
-                    f"{name} is {image.width}×{image.height} pixels, the study takes 32×32: "
-                    "resize the images first"
-                )
+                size = f"{image.width}×{image.height} pixels, the study takes 32×32"
+                raise StudyError(f"{name} is {size}: resize the images first")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (UnidentifiedImageError, DecompressionBombError, *BROKEN) as error:
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 
 
-def check_classes(train: SampleSet, test: SampleSet) -> None:
+def _check_classes(train: SampleSet, test: SampleSet) -> None:
     """Raise `StudyError` unless there are two classes or more, each with train and test images."""
     names = train.class_names
     if len(names) < 2:
@@ -202,20 +200,12 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
         return ""
     if data == "cifar10":
         load_cifar10(data_dir)
-    folder = Path(data_dir)
+    folder, digest = Path(data_dir), hashlib.sha256()
     if folder.is_file():
         return sha256_file(folder)
-    digest = hashlib.sha256()
     parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")
     files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
     for path in sorted(files):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-LOADERS: dict[str, Callable[[str, int], tuple[SampleSet, SampleSet]]] = {
-    "digits": lambda _, test_images: load_digits_32(test_images),
-    "cifar10": lambda data_dir, _: load_cifar10(data_dir),
-    "imagefolder": lambda data_dir, _: load_image_tree(data_dir),
-}

@@ -7,10 +7,9 @@ images `(n, 3, 32, 32) uint8`, labels `(n,) int64` and, for generated images, la
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,12 +61,11 @@ class SampleSet:
 
     def save(self, folder: Path | str, shard_size: int = 5000) -> None:
         """Write the set into `folder`, in the place of one that may be there."""
-        arrays = self.arrays()
         for old in Path(folder).glob("shard-*.safetensors"):
             old.unlink()
 
         def draw(_: int, start: int, stop: int) -> Arrays:
-            return {name: array[start:stop] for name, array in arrays.items()}
+            return {name: array[start:stop] for name, array in self.arrays().items()}
 
         write_shards(folder, len(self), shard_size, draw, self.info, show=False)
 
@@ -77,7 +75,7 @@ class SampleSet:
         folder = Path(folder)
         record = read_json(folder / RECORD)
         shards = [read_shard(folder / name)[0] for name in record["shards"]]
-        arrays = {k: np.concatenate([shard[k] for shard in shards]) for k in shards[0]}
+        arrays = _joined(shards)
         if len(arrays["labels"]) != record["n"]:
             raise StudyError(f"{folder} holds {len(arrays['labels'])} samples, not {record['n']}")
         return SampleSet(**arrays, info=record["info"])
@@ -109,7 +107,12 @@ def write_shards(
     bar = progress((), desc, total, "images", initial=total - left) if show else None
     for index in missing:
         drawn = draw(index, starts[index], stops[index])
-        _write_shard(paths[index], _join(_counted(drawn, bar)), key)
+        batches = []
+        for batch in [drawn] if isinstance(drawn, dict) else drawn:
+            batches.append(batch)
+            if bar is not None:
+                bar.update(len(batch["labels"]))
+        _write_shard(paths[index], _joined(batches), key)
     if bar is not None:
         bar.close()
     wait()
@@ -120,17 +123,8 @@ def write_shards(
     write_json(folder / RECORD, {"n": n, "shards": [path.name for path in paths], "info": info})
 
 
-def _counted(drawn: Arrays | Iterable[Arrays], bar: Any) -> Iterator[Arrays]:
-    """Yield the batches of a shard, each counted on the bar when it has been drawn."""
-    for batch in [drawn] if isinstance(drawn, dict) else drawn:
-        yield batch
-        if bar is not None:
-            bar.update(len(batch["labels"]))
-
-
-def _join(batches: Iterable[Arrays]) -> Arrays:
-    batches = list(batches)
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+def _joined(parts: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _write_shard(path: Path, arrays: Arrays, key: str) -> None:
@@ -150,11 +144,8 @@ def read_shard(path: Path) -> tuple[Arrays, str]:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             expected, _, key = (file.metadata() or {}).get("hashes", "").partition(" ")
-    except FileNotFoundError as error:
-        raise StudyError(f"{path} is missing: make the sample set again") from error
     except (SafetensorError, OSError) as error:
-        raise StudyError(f"{path} is damaged ({error}): delete it and run again") from error
-    check_arrays(arrays, str(path))
+        raise StudyError(f"{path} is damaged or missing ({error}): make the set again") from error
     if expected != _content_hash(arrays):
         raise StudyError(f"{path} is damaged (hash differs): delete it and run again")
     return arrays, key
@@ -169,10 +160,8 @@ def _intact(path: Path, key: str) -> bool:
 
 def check_arrays(arrays: Arrays, name: str) -> None:
     """Check the names, types and shapes of a shard's arrays."""
-    missing = {"images", "labels"} - set(arrays)
-    unknown = set(arrays) - set(DTYPES)
-    if missing or unknown:
-        raise StudyError(f"{name}: arrays {sorted(missing | unknown)} are missing or unknown")
+    if wrong := {"images", "labels"} - set(arrays) | set(arrays) - set(DTYPES):
+        raise StudyError(f"{name}: arrays {sorted(wrong)} are missing or unknown")
     for key, array in arrays.items():
         if array.dtype != DTYPES[key]:
             raise StudyError(f"{name}: {key} are {array.dtype}, expected {DTYPES[key].__name__}")
