@@ -29,11 +29,10 @@ from lib.data.samples import SampleSet
 from lib.quantization.models import read_ir
 from lib.student.batches import Batch, DistillationData
 from lib.student.distillation import Distillation
-from lib.student.losses import original_weights
 from lib.student.networks import Discriminator, Generator
 from lib.student.options import StudentOptions
 from lib.student.sampling import build_student
-from lib.student.steps import make_networks, original_step
+from lib.student.steps import Networks, original_step, original_weights
 
 SIZES = {"z_dim": 512, "c_dim": 10, "ngf": 256, "project_dim": 128, "nc": 3}  # the original's
 NDF, BATCH, IMAGES = 128, 128, 1024
@@ -77,7 +76,7 @@ def plain_loop(folder: Path) -> Iterator[object]:
     """Yield after every update of the plain loop."""
     torch.manual_seed(0)
     generator = plain_form(Generator(**SIZES))
-    networks = make_networks(generator, Discriminator(NDF, 10, SIZES["project_dim"]))
+    networks = Networks(generator, Discriminator(NDF, 10, SIZES["project_dim"], 3))
     loader = DataLoader(Files(folder / "files"), BATCH, shuffle=True, drop_last=True)
     update = 0
     while True:
@@ -107,7 +106,7 @@ def study_loop(folder: Path, recipe: str) -> Iterator[object]:
         ema_kimg=20.0,
         augment="none",
     )
-    data = DistillationData(folder / "samples", folder / "real", BATCH, 0, "cpu")
+    data = DistillationData(folder / "samples", folder / "real", 0, options)
     training, update = Distillation(folder / "run", data, options), 0
     while True:
         yield training.step(update)

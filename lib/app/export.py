@@ -26,7 +26,7 @@ from lib.common.tensors import save_tensors
 from lib.quantization.models import export_classifiers
 from lib.quantization.nncf import quiet_nncf
 from lib.student.networks import Generator, UpsampleBlock
-from lib.student.sampling import load_student, one_hot
+from lib.student.sampling import load_student
 from lib.teacher.sampling import load_teacher
 
 CHECK = "check.csv"
@@ -133,7 +133,7 @@ def plain_form(network: Generator) -> Generator:
 def draw_inputs(network: Generator, n: int, seed: int, name: str) -> tuple[torch.Tensor, ...]:
     """Return normal latents `(n, z_dim)` and one-hot labels `(n, c_dim)`, cycling the classes."""
     latents = torch.randn(n, network.z_dim, generator=torch_generator(seed, "export", name))
-    return latents, one_hot(torch.arange(n) % network.c_dim, network.c_dim)
+    return latents, torch.eye(network.c_dim)[torch.arange(n) % network.c_dim]
 
 
 def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor) -> np.ndarray:

@@ -27,8 +27,7 @@ from lib.evaluation.frechet import frechet_distance
 from lib.evaluation.size import count_parameters
 from lib.student.distillation import distill
 from lib.student.networks import Generator
-from lib.student.options import StudentOptions
-from lib.student.recipes import CHANGES, NEEDS
+from lib.student.options import CHANGES, NEEDS, StudentOptions
 from lib.student.sampling import generate, load_student
 
 NEVER = 10**9  # updates between checkpoints: a run is short

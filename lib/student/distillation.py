@@ -14,30 +14,16 @@ import torch
 from lib.common.errors import StudyError
 from lib.common.files import write_text
 from lib.common.options import outcome
-from lib.common.processes import count, divide, launch, mean, rank, share_batch_norm, wait
+from lib.common.processes import divide, launch, mean, rank, share_batch_norm, wait
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
 from lib.common.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from lib.student.batches import Batch, DistillationData, share
-from lib.student.diffaugment import draw_augmentation
-from lib.student.losses import (
-    ORIGINAL_RATE,
-    Losses,
-    Weights,
-    original_learning_rate,
-    original_weights,
-)
+from lib.student import steps
+from lib.student.batches import DistillationData
 from lib.student.networks import Discriminator
-from lib.student.options import StudentOptions
-from lib.student.recipes import parse_recipe
+from lib.student.options import StudentOptions, parse_recipe
 from lib.student.sampling import build_student, generate
-from lib.student.steps import (
-    Networks,
-    make_networks,
-    one_pass_step,
-    original_step,
-    update_average,
-)
+from lib.student.steps import Losses, Networks, Weights
 
 CONSTANT_SHARE = 0.5  # of the training; then the learning rate falls linearly to 0
 AVERAGE_RAMP = 0.05  # half-life of the running average, at most, in images seen so far
@@ -73,7 +59,7 @@ def distill(
     if num_processes > 1:
         given = {"samples": samples, "real": real, "seed": seed, "options": options}
         return launch(distill, num_processes, out, device=device, **given)
-    data = DistillationData(samples, real, options.batch_size, seed, device)
+    data = DistillationData(samples, real, seed, options, device)
     Distillation(out, data, options).run()
 
 
@@ -88,15 +74,44 @@ class Distillation:
         self.log_interval = -(-self.total // LOG_ROWS)
         renders = min(RENDERS, options.epochs + 1)
         self.render_at = {self.total * k // (renders - 1) for k in range(renders)}
-        self.config = student_config(data, options)
-        self.networks = build_networks(self.config, data, options)
+        self.config = {
+            "z_dim": data.z_dim,
+            "c_dim": len(data.class_names),
+            "nc": 3,
+            "ngf": options.ngf,
+            "project_dim": options.project_dim,
+            "residual": "residual" in self.changes,
+            "recipe": options.recipe,
+            "class_names": data.class_names,
+            "data": data.info["data"],
+            "latent_distribution": "normal",
+        }
+        self.networks = self._build_networks()
         made_from = outcome(options) | {"seed": data.seed}
         self.state: dict[str, Any] = {"update": 0, "rows": [], "sums": {}, "options": made_from}
 
+    def _build_networks(self) -> Networks:
+        """Build both networks from the seed, alike on every device, and their optimizers."""
+        o, classes = self.options, self.config["c_dim"]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.data.seed, "distillation weights"))
+            generator = share_batch_norm(build_student(self.config))
+            projection = "projection" in self.changes
+            discriminator = Discriminator(o.ndf, classes, o.project_dim, 3, projection)
+        for network in (generator, discriminator):
+            network.to(self.data.device, memory_format=torch.channels_last)
+        return Networks(generator, discriminator, o.learning_rate)
+
     def run(self) -> None:
         """Train to the end and write the results; the checkpoint goes with them."""
+        parts = self.networks.modules, self.networks.optimizers
         if self.checkpoint.exists():
-            self._resume()
+            state = load_checkpoint(self.checkpoint, *parts)
+            if state["options"] != self.state["options"]:
+                raise StudyError(
+                    f"{self.checkpoint} was made with other parameters: delete it to start anew"
+                )
+            self.state = state
         wait()  # for all to have looked
         done = self.state["update"]
         if done == 0:
@@ -107,43 +122,33 @@ class Distillation:
             if update + 1 in self.render_at:
                 self._render(update + 1)
             if (update + 1) % self.options.checkpoint_updates == 0:
-                self._save_checkpoint()
+                self._check_weights()
+                if rank() == 0:
+                    save_checkpoint(self.checkpoint, *parts, self.state)
         self._finish()
-        wait()
-        if rank() == 0:
-            self.checkpoint.unlink(missing_ok=True)
 
     def step(self, update: int) -> None:
         """Train on the batch of the 0-based `update`, average the weights, note the losses."""
         rate, weights = self.schedule(update)
         for optimizer in self.networks.optimizers.values():
             optimizer.param_groups[0]["lr"] = rate
-        losses = self._train(self.data.batch(update), weights, update)
-        self._note(update, losses, {"learning_rate": rate, "pixel_weight": weights.pixel})
-        update_average(self.networks.average, self.networks.generator, self.decay(update))
-
-    def _train(self, batch: Batch, weights: Weights, update: int) -> Losses:
-        draws = {}
-        if "augment" in self.changes:
-            generator = torch_generator(self.data.seed, "distillation augment", update)
-            draws = draw_augmentation(self.options.augment, len(batch.images), generator)
-        if count() > 1:
-            chosen = divide(self.options.batch_size, "batch_size")
-            batch = batch.share(chosen)
-            draws = {name: share(draw, 2, chosen) for name, draw in draws.items()}
+        batch = self.data.batch(update).share(divide(self.options.batch_size, "batch_size"))
         if "one_pass" in self.changes:
-            return one_pass_step(self.networks, batch, weights, draws)
-        return original_step(self.networks, batch, weights, draws, self.changes)
+            losses = steps.one_pass_step(self.networks, batch, weights)
+        else:
+            losses = steps.original_step(self.networks, batch, weights, self.changes)
+        self._note(update, losses, {"learning_rate": rate, "pixel_weight": weights.pixel})
+        steps.update_average(self.networks.average, self.networks.generator, self.decay(update))
 
     def schedule(self, update: int) -> tuple[float, Weights]:
         """Return the learning rate and the weights of the losses at `update`."""
         o, changes = self.options, self.changes
-        start = o.learning_rate if "learning_rate" in changes else ORIGINAL_RATE
-        rate = original_learning_rate(start, update, self.total)
+        start = o.learning_rate if "learning_rate" in changes else steps.ORIGINAL_RATE
+        rate = steps.original_learning_rate(start, update, self.total)
         if "rate_decay" in changes:
             left = 1 - update / self.total
             rate = start * min(1.0, left / (1 - CONSTANT_SHARE))
-        weights = original_weights(update, self.data.updates_per_epoch)
+        weights = steps.original_weights(update, self.data.updates_per_epoch)
         if "pixel_epochs" in changes:
             left = 1 - update / self.data.updates_per_epoch / o.pixel_epochs
             weights = replace(weights, pixel=o.pixel_weight * max(0.0, left))
@@ -181,15 +186,9 @@ class Distillation:
             f"({self.schedule(update)[0]:g}) and start again"
         )
 
-    def _save_checkpoint(self) -> None:
-        self._check_weights()
-        networks = self.networks
-        if rank() == 0:
-            save_checkpoint(self.checkpoint, networks.modules(), networks.optimizers, self.state)
-
     def _check_weights(self) -> None:
         """Raise `StudyError` if a weight or a BatchNorm statistic is no longer finite."""
-        for name, module in self.networks.modules().items():
+        for name, module in self.networks.modules.items():
             for key, tensor in module.state_dict().items():
                 if not tensor.isfinite().all():
                     raise self._diverged(f"{name}'s {key} is not finite", self.state["update"])
@@ -197,12 +196,15 @@ class Distillation:
     def _render(self, update: int) -> None:
         """Add the averaged generator's images of the fixed latents to progress.safetensors.
 
-        Images of a killed run that lie after its last checkpoint are made again.
+        They run class by class. Images of a killed run that lie after its last checkpoint are made
+        again.
         """
         if rank() > 0:
             return
-        path = self.out / "progress.safetensors"
-        latents, labels = fixed_grid(self.data)
+        path, data, classes = self.out / "progress.safetensors", self.data, self.config["c_dim"]
+        labels = torch.arange(classes).repeat_interleave(max(1, GRID_IMAGES // classes))
+        generator = torch_generator(data.seed, "distillation grid")
+        latents = torch.randn(len(labels), data.z_dim, generator=generator)
         images = torch.from_numpy(generate(self.networks.average, latents, labels))[None]
         updates = [update]
         if update > 0:
@@ -211,61 +213,15 @@ class Distillation:
             images = torch.cat([earlier["images"][kept], images])
             updates = [record["updates"][k] for k in kept] + updates
         tensors = {"images": images, "latents": latents, "labels": labels}
-        tensors["epochs"] = torch.tensor(updates) / self.data.updates_per_epoch
-        save_tensors(path, tensors, {"updates": updates, "class_names": self.data.class_names})
-
-    def _resume(self) -> None:
-        networks = self.networks
-        state = load_checkpoint(self.checkpoint, networks.modules(), networks.optimizers)
-        if state["options"] != self.state["options"]:
-            raise StudyError(
-                f"{self.checkpoint} was made with other parameters: delete it to start anew"
-            )
-        self.state = state
+        tensors["epochs"] = torch.tensor(updates) / data.updates_per_epoch
+        save_tensors(path, tensors, {"updates": updates, "class_names": data.class_names})
 
     def _finish(self) -> None:
         self._check_weights()
-        if rank() > 0:
-            return
-        save_tensors(self.out / "student.safetensors", self.networks.average, self.config)
-        log = pd.DataFrame(self.state["rows"], columns=LOG_COLUMNS.split())
-        write_text(self.out / "log.csv", log.to_csv(index=False, float_format="%.6g"))
-
-
-def student_config(data: DistillationData, options: StudentOptions) -> dict[str, Any]:
-    """Return the record that goes with the student's weights (see `lib.student.sampling`)."""
-    return {
-        "z_dim": data.z_dim,
-        "c_dim": len(data.class_names),
-        "nc": 3,
-        "ngf": options.ngf,
-        "project_dim": options.project_dim,
-        "residual": "residual" in parse_recipe(options.recipe),
-        "recipe": options.recipe,
-        "class_names": data.class_names,
-        "data": data.info["data"],
-        "latent_distribution": "normal",
-    }
-
-
-def build_networks(
-    config: dict[str, Any], data: DistillationData, options: StudentOptions
-) -> Networks:
-    """Build both networks from the seed, alike on every device, and their optimizers."""
-    projection = "projection" in parse_recipe(options.recipe)
-    sizes = options.ndf, config["c_dim"], options.project_dim, config["nc"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(data.seed, "distillation weights"))
-        pair = build_student(config), Discriminator(*sizes, projection=projection)
-    generator, discriminator = (
-        network.to(data.device, memory_format=torch.channels_last) for network in pair
-    )
-    return make_networks(share_batch_norm(generator), discriminator, options.learning_rate)
-
-
-def fixed_grid(data: DistillationData) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return latents `(n, z_dim)` and labels `(n,)`, class by class, the same for a whole run."""
-    classes = len(data.class_names)
-    labels = torch.arange(classes).repeat_interleave(max(1, GRID_IMAGES // classes))
-    generator = torch_generator(data.seed, "distillation grid")
-    return torch.randn(len(labels), data.z_dim, generator=generator), labels
+        if rank() == 0:
+            save_tensors(self.out / "student.safetensors", self.networks.average, self.config)
+            log = pd.DataFrame(self.state["rows"], columns=LOG_COLUMNS.split())
+            write_text(self.out / "log.csv", log.to_csv(index=False, float_format="%.6g"))
+        wait()
+        if rank() == 0:
+            self.checkpoint.unlink(missing_ok=True)

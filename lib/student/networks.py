@@ -1,8 +1,12 @@
-"""DiStyleGAN: the student, 2,054,368 parameters at the original's sizes, and its discriminator.
+"""DiStyleGAN: the student and its discriminator.
 
+At the original's sizes (z_dim 512, c_dim 10, ngf 256, project_dim 128, nc 3; ndf 128) the student
+has 2,054,368 parameters.
 Labels are one-hot rows `(n, c_dim) float32`, images `(n, nc, 32, 32) float32` in [-1, 1].
 The names of the parameters are those of the published checkpoints.
 """
+
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -82,13 +86,7 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self,
-        z_dim: int = 512,
-        c_dim: int = 10,
-        ngf: int = 256,
-        project_dim: int = 128,
-        nc: int = 3,
-        residual: bool = False,
+        self, z_dim: int, c_dim: int, ngf: int, project_dim: int, nc: int, residual: bool = False
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.ngf = z_dim, c_dim, ngf
@@ -109,14 +107,6 @@ class Generator(nn.Module):
         return self.img(self.upsample3(self.upsample2(x)))
 
 
-def spectral_conv(inputs: int, outputs: int) -> nn.Sequential:
-    """Return a spectrally normalised 4×4 convolution of stride 2 and LeakyReLU 0.2."""
-    return nn.Sequential(
-        spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
-
-
 class Discriminator(nn.Module):
     """Images and one-hot labels to four feature maps and logits `(n, 1)`.
 
@@ -127,17 +117,15 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self,
-        ndf: int = 128,
-        c_dim: int = 10,
-        project_dim: int = 128,
-        nc: int = 3,
-        projection: bool = False,
+        self, ndf: int, c_dim: int, project_dim: int, nc: int, projection: bool = False
     ) -> None:
         super().__init__()
-        widths = [nc, ndf, ndf, 2 * ndf, 4 * ndf]
         self.netD = nn.ModuleList(
-            spectral_conv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)),
+                nn.LeakyReLU(0.2, inplace=True),
+            )
+            for inputs, outputs in pairwise([nc, ndf, ndf, 2 * ndf, 4 * ndf])
         )
         self.project = nn.Sequential(
             spectral_norm(nn.Linear(4 * ndf * 4, 2 * project_dim, bias=False)), nn.GLU(1)

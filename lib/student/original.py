@@ -6,20 +6,18 @@ It holds `config.json` (sizes of the networks, weights of the losses), `generato
 the others two folders below it, and wants all in one for resuming: both are read.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, write_json
 from lib.common.tensors import fill_module, save_tensors
 from lib.student.networks import Discriminator, Generator
 from lib.student.sampling import SIZES
-from lib.student.steps import Networks, make_networks
+from lib.student.steps import Networks
 
 LAMBDAS = ("lambda_pixel", "lambda_ganG", "lambda_ganD")
 OPTIMIZERS = {"optimizerG": "generator", "optimizerD": "discriminator"}
@@ -47,24 +45,29 @@ def load_original(folder: Path) -> OriginalCheckpoint:
         StudyError: a file or key is missing, does not fit, or holds more than plain tensors.
     """
     folder = Path(folder)
-    config = _load_config(folder)
-    generator = load_original_generator(folder).train()
+    config, generator = _load_generator(folder)
     sizes = {name: config[name] for name in ("ndf", "c_dim", "project_dim", "nc")}
     path = folder / "discriminator.pt"
-    networks = make_networks(generator, fill_module(Discriminator(**sizes), _load(path), path))
+    discriminator = fill_module(Discriminator(**sizes), _load(path), path)
+    networks = Networks(generator, discriminator)
     for name, key in OPTIMIZERS.items():
-        _fill_optimizer(networks.optimizers[key], folder / f"{name}.pt")
+        state, parameters = _load(folder / f"{name}.pt"), list(networks.modules[key].parameters())
+        try:
+            for index, entry in state["state"].items():
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    if entry[moment].shape != parameters[index].shape:
+                        raise ValueError(f"{moment} of parameter {index} has another shape")
+            networks.optimizers[key].load_state_dict(state)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise StudyError(f"{folder / name}.pt does not fit the networks: {error}") from error
     noise, labels = (_load(_find(folder, name)) for name in ("noise.pt", "labels.pt"))
-    _check_grid(folder, config, noise, labels)
+    shapes = [tuple(getattr(grid, "shape", ())) for grid in (noise, labels)]
+    if shapes != [(*shapes[0][:1], config[width]) for width in ("z_dim", "c_dim")]:
+        raise StudyError(
+            f"{folder}: noise.pt and labels.pt must hold as many rows, of {config['z_dim']} and"
+            f" {config['c_dim']} numbers"
+        )
     return OriginalCheckpoint(networks, config, read_json(folder / "log.json"), noise, labels)
-
-
-def load_original_generator(folder: Path) -> Generator:
-    """Load the generator alone, in eval mode, from `config.json` and `generator.pt`."""
-    folder = Path(folder)
-    config, path = _load_config(folder), folder / "generator.pt"
-    generator = Generator(**{name: config[name] for name in SIZES})
-    return fill_module(generator, _load(path), path).eval()
 
 
 def save_original(folder: Path, checkpoint: OriginalCheckpoint) -> None:
@@ -79,14 +82,14 @@ def save_original(folder: Path, checkpoint: OriginalCheckpoint) -> None:
     states |= {name: networks.optimizers[key].state_dict() for name, key in OPTIMIZERS.items()}
     for name, state in states.items():
         with atomic_path(folder / f"{name}.pt") as temporary:
-            torch.save(_map_tensors(state, torch.Tensor.contiguous), temporary)
+            torch.save(_on_cpu(state), temporary)
     write_json(folder / "config.json", checkpoint.config)
     write_json(folder / "log.json", checkpoint.log)
 
 
 def import_original_student(folder: Path, out: Path, class_names: list[str], data: str) -> None:
     """Write the original's generator as a student of this study (see `lib.student.sampling`)."""
-    config, generator = _load_config(Path(folder)), load_original_generator(folder)
+    config, generator = _load_generator(Path(folder))
     if len(class_names) != config["c_dim"]:
         raise StudyError(f"{folder}: {config['c_dim']} classes, but {len(class_names)} names given")
     record = {name: config[name] for name in SIZES}
@@ -100,7 +103,8 @@ def _find(folder: Path, name: str) -> Path:
     return above if above.is_file() and not (folder / name).is_file() else folder / name
 
 
-def _load_config(folder: Path) -> dict[str, Any]:
+def _load_generator(folder: Path) -> tuple[dict[str, Any], Generator]:
+    """Read config.json and the generator of its sizes."""
     path = _find(folder, "config.json")
     config = read_json(path)
     if not isinstance(config, dict):
@@ -112,7 +116,9 @@ def _load_config(folder: Path) -> dict[str, Any]:
         size = config[name]
         if type(size) is not int or not 1 <= size <= 8192:
             raise StudyError(f"{path}: {name} is {size!r}, expected a number from 1 to 8192")
-    return config
+    path = folder / "generator.pt"
+    generator = Generator(**{name: config[name] for name in SIZES})
+    return config, fill_module(generator, _load(path), path)
 
 
 def _load(path: Path) -> Any:
@@ -128,31 +134,8 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _fill_optimizer(optimizer: Optimizer, path: Path) -> None:
-    state = _load(path)
-    parameters = optimizer.param_groups[0]["params"]
-    try:
-        for index, entry in state["state"].items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if entry[moment].shape != parameters[index].shape:
-                    raise ValueError(f"{moment} of parameter {index} has another shape")
-        optimizer.load_state_dict(state)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise StudyError(f"{path} does not fit the networks: {error}") from error
-
-
-def _check_grid(
-    folder: Path, config: dict[str, Any], noise: torch.Tensor, labels: torch.Tensor
-) -> None:
-    for name, tensor, width in (("noise", noise, "z_dim"), ("labels", labels, "c_dim")):
-        shape = tuple(getattr(tensor, "shape", ()))
-        if len(shape) != 2 or shape[1] != config[width] or shape[0] != len(noise):
-            raise StudyError(f"{folder}: {name}.pt must hold rows of {config[width]} numbers")
-
-
-def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def _on_cpu(value: Any) -> Any:
+    """Return nested dictionaries with their tensors plain and on the CPU."""
     if isinstance(value, torch.Tensor):
-        return change(value.detach().cpu())
-    if isinstance(value, dict):
-        return {key: _map_tensors(item, change) for key, item in value.items()}
-    return value
+        return value.detach().cpu().contiguous()
+    return {k: _on_cpu(v) for k, v in value.items()} if isinstance(value, dict) else value

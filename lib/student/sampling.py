@@ -43,11 +43,6 @@ def load_student(path: Path, device: str = "cpu") -> Generator:
     return student.to(device).eval()
 
 
-def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Turn labels `(n,) int64` into rows `(n, classes) float32`."""
-    return F.one_hot(labels, classes).float()
-
-
 @torch.no_grad()
 def generate(
     student: Generator,
@@ -57,12 +52,10 @@ def generate(
 ) -> np.ndarray:
     """Make images `(n, 3, 32, 32) uint8` from latents `(n, z_dim)` and labels `(n,)`."""
     device = next(student.parameters()).device
-    images = []
-    for start in range(0, len(z), batch_size):
-        part = slice(start, start + batch_size)
-        latents = torch.as_tensor(z[part], dtype=torch.float32, device=device)
-        classes = torch.as_tensor(labels[part], dtype=torch.int64, device=device)
-        images.append(to_uint8(student(latents, one_hot(classes, student.c_dim))).cpu())
+    latents = torch.as_tensor(z, dtype=torch.float32).split(batch_size)
+    classes = F.one_hot(torch.as_tensor(labels, dtype=torch.int64), student.c_dim).float()
+    pairs = zip(latents, classes.split(batch_size), strict=True)
+    images = [to_uint8(student(z.to(device), c.to(device))).cpu() for z, c in pairs]
     return torch.cat(images).numpy()
 
 

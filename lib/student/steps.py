@@ -1,54 +1,140 @@
-"""One update of discriminator and generator: the study's own and the original's."""
+"""One update of discriminator and generator, the study's own and the original's, and its losses.
 
+Hinge: Lim & Ye 2017, arXiv 1705.02894. Distillation by features: Chang & Lu 2020, arXiv 2009.13829.
+Every loss is a scalar; logits are `(n, 1)`, feature lists run from the finest map on.
+"""
+
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from lib.common.processes import average_gradients
 from lib.student.batches import Batch
-from lib.student.diffaugment import Draws, augment_images
-from lib.student.losses import (
-    ORIGINAL_RATE,
-    Losses,
-    Weights,
-    discriminator_loss,
-    feature_loss,
-    generator_loss,
-)
 
+FEATURE_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1.0)
+RANDOM_WEIGHT = 0.2  # fresh latents against real images, relative to student against teacher
+ORIGINAL_PIXEL_DECAY = 0.01  # the original takes this off the pixel weight after every update
+ORIGINAL_RATE = 2e-4  # Adam's learning rate, of both networks
+ORIGINAL_RATE_DECAY = 350_000  # the update at which the original lets its learning rate fall
 BETAS = (0.5, 0.999)
+Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The two networks in training, their optimizers and the generator's running average.
+class Weights:
+    """The weights of one update's losses.
 
-    On a GPU both compute in bfloat16 where autocast allows it; what comes out is float32.
+    pixel: of the pixel loss; adversarial: of the generator's hinge terms, 0 in an update without
+    them; random: of the discriminator's pair of real images and fresh latents.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module
-    average: nn.Module
-    optimizers: dict[str, Optimizer]
+    pixel: float
+    adversarial: float
+    random: float = RANDOM_WEIGHT
 
-    def generate(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+
+def original_weights(
+    update: int,
+    updates_per_epoch: int,
+    pixel: float = 0.2,
+    adversarial: float = 0.01,
+    interval: int = 10,
+    random: float = RANDOM_WEIGHT,
+) -> Weights:
+    """Return the original's weights at the 0-based `update` of the whole training.
+
+    pixel, adversarial and random are its lambda_pixel (0.2, 0.19, …, 0), lambda_ganG and
+    lambda_ganD; every interval-th update of an epoch is adversarial.
+    """
+    due = (update % updates_per_epoch + 1) % interval == 0
+    pixel = max(0.0, pixel - ORIGINAL_PIXEL_DECAY * update)
+    return Weights(pixel, adversarial if due else 0.0, random)
+
+
+def original_learning_rate(start: float, update: int, total: int) -> float:
+    """Return the original's learning rate, which falls from the 350,000th update on, if at all."""
+    decayed = max(0, update + 1 - ORIGINAL_RATE_DECAY)
+    return start * (1 - decayed / (total - ORIGINAL_RATE_DECAY)) if decayed else start
+
+
+def generator_loss(
+    pixels: Tensor,
+    features: Sequence[Tensor],
+    target: Sequence[Tensor],
+    weights: Weights,
+    adversarial: Sequence[Tensor] = (),
+) -> Losses:
+    """Return the generator's loss "g_total" and its terms.
+
+    pixels: the mean absolute difference of the pixels; features and target: the student's and the
+    teacher's four feature maps; adversarial: the logits of the student on the teacher's latents
+    and on fresh ones, in the updates that have them.
+    """
+    maps = zip(FEATURE_WEIGHTS, features, target, strict=True)
+    distance = sum(weight * F.l1_loss(s, t.detach()) for weight, s, t in maps)
+    terms = {"g_pixels": pixels, "g_features": distance}
+    total = distance + weights.pixel * pixels
+    if adversarial:
+        terms["g_student"], terms["g_random"] = (-logits.mean() for logits in adversarial)
+        mixed = terms["g_student"] + RANDOM_WEIGHT * terms["g_random"]
+        total = total + weights.adversarial * mixed
+    return terms | {"g_total": total}
+
+
+def discriminator_loss(
+    teacher: Tensor, student: Tensor, real: Tensor, random: Tensor, weight: float = RANDOM_WEIGHT
+) -> Losses:
+    """Return the discriminator's loss "d_total" and its terms, from the four kinds of logits.
+
+    hinge(teacher, student) + weight · hinge(real, student on fresh latents), with
+    hinge(true, fake) = E[max(0, 1 - D(true))] + E[max(0, 1 + D(fake))].
+    """
+    terms = {
+        "d_teacher": F.relu(1 - teacher).mean(),
+        "d_student": F.relu(1 + student).mean(),
+        "d_real": F.relu(1 - real).mean(),
+        "d_random": F.relu(1 + random).mean(),
+    }
+    distilled = terms["d_teacher"] + terms["d_student"]
+    return terms | {"d_total": distilled + weight * (terms["d_real"] + terms["d_random"])}
+
+
+class Networks:
+    """The two networks in training, Adam for each and the generator's running average.
+
+    What the networks hold is kept, so that a training can start from given weights. On a GPU both
+    compute in bfloat16 where autocast allows it; what comes out is float32.
+    """
+
+    def __init__(
+        self, generator: nn.Module, discriminator: nn.Module, learning_rate: float = ORIGINAL_RATE
+    ) -> None:
+        self.generator, self.discriminator = generator, discriminator
+        self.average = deepcopy(generator).eval().requires_grad_(False)
+        trained = {"generator": generator, "discriminator": discriminator}
+        self.modules = trained | {"average": self.average}
+        self.optimizers = {
+            name: Adam(network.parameters(), learning_rate, BETAS)
+            for name, network in trained.items()
+        }
+
+    def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Make images `(n, nc, 32, 32)`."""
         with mixed_precision(latents.device.type):
             return self.generator(latents, labels).float()
 
-    def judge(
-        self, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def judge(self, images: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the discriminator's four feature maps and its logits `(n, 1)`."""
         with mixed_precision(images.device.type):
             features, logits = self.discriminator(images, labels)
             return [feature.float() for feature in features], logits.float()
 
-    def descend(self, name: str, loss: torch.Tensor) -> None:
+    def descend(self, name: str, loss: Tensor) -> None:
         """Take one step of a network down the gradient of `loss`, its mean over the processes."""
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
@@ -56,50 +142,25 @@ class Networks:
         average_gradients(optimizer.param_groups[0]["params"])
         optimizer.step()
 
-    def modules(self) -> dict[str, nn.Module]:
-        """Return the networks by name, for checkpoints."""
-        names = ("generator", "discriminator", "average")
-        return {name: getattr(self, name) for name in names}
-
-
-def make_networks(
-    generator: nn.Module, discriminator: nn.Module, learning_rate: float = ORIGINAL_RATE
-) -> Networks:
-    """Give two networks their Adam optimizers and the generator a copy to be its average.
-
-    What the networks hold is kept, so that a training can start from given weights.
-    """
-    networks = {"generator": generator, "discriminator": discriminator}
-    return Networks(
-        **networks,
-        average=deepcopy(generator).eval().requires_grad_(False),
-        optimizers={
-            name: Adam(network.parameters(), learning_rate, BETAS)
-            for name, network in networks.items()
-        },
-    )
-
 
 def mixed_precision(device: str) -> torch.autocast:
     """Return the context of a forward pass: bfloat16 on a GPU, float32 elsewhere."""
     return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
 
-def one_pass_step(
-    networks: Networks, batch: Batch, weights: Weights, draws: Draws | None = None
-) -> Losses:
+def one_pass_step(networks: Networks, batch: Batch, weights: Weights) -> Losses:
     """Train both networks once on images that the generator makes once.
 
     The teacher's and the student's features come from one state of the discriminator, which
-    sees a pair under the same augmentation (`draws`, for the 2n rows of the batch). Images of
-    fresh latents, which only the adversarial loss sends gradients through, need none without it.
+    sees a pair under the same augmentation. Images of fresh latents, which only the adversarial
+    loss sends gradients through, need none without it.
     """
     n, labels = len(batch.images) // 2, batch.labels
     networks.generator.train()
     student = networks.generate(batch.latents[:n], labels[:n])
     with torch.set_grad_enabled(weights.adversarial > 0):
         random = networks.generate(batch.latents[n : 2 * n], labels[n:])
-    images, fakes = _show(batch.images, draws), _show(torch.cat([student, random]), draws)
+    images, fakes = batch.show(batch.images), batch.show(torch.cat([student, random]))
     networks.discriminator.train().requires_grad_(True)
     _, logits = networks.judge(torch.cat([images, fakes.detach()]), labels.repeat(2, 1))
     on_teacher, on_real, on_student, on_random = logits.chunk(4)
@@ -110,48 +171,37 @@ def one_pass_step(
     used = 2 * n if weights.adversarial else n
     target, _ = networks.judge(images[:n], labels[:n])
     features, logits = networks.judge(fakes[:used], labels[:used])
-    losses |= generator_loss(
-        F.l1_loss(student, batch.images[:n]),
-        feature_loss([feature[:n] for feature in features], target),
-        weights,
-        logits.split(n) if weights.adversarial else (),
-    )
+    adversarial = logits.split(n) if weights.adversarial else ()
+    pixels = F.l1_loss(student, batch.images[:n])
+    losses |= generator_loss(pixels, [f[:n] for f in features], target, weights, adversarial)
     networks.descend("generator", losses["g_total"])
     return losses
 
 
 def original_step(
-    networks: Networks,
-    batch: Batch,
-    weights: Weights,
-    draws: Draws | None = None,
-    changes: frozenset[str] = frozenset(),
+    networks: Networks, batch: Batch, weights: Weights, changes: frozenset[str] = frozenset()
 ) -> Losses:
     """Train both networks once as the original did.
 
     Every image is made twice, in the generator's update from other fresh latents; at the start of
     a later epoch the generator is still in eval mode when the discriminator sees it; the teacher's
     features are older than the student's by one update of the discriminator. `changes` may hold
-    "train_mode" and "one_state", which mend the latter two (see `lib.student.recipes`); `draws`
-    augment what the discriminator sees.
+    "train_mode" and "one_state", which mend the latter two (see `lib.student.options`).
     """
     n = len(batch.images) // 2
     generate, judge = networks.generate, networks.judge
     networks.discriminator.train().requires_grad_(True)
     networks.generator.train("train_mode" in changes or batch.position > 0 or batch.epoch == 0)
     (z, fresh, fresh_again), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
-    teacher, real = _show(batch.images, draws).split(n)
+    teacher, real = batch.show(batch.images).split(n)
     with torch.no_grad():
         fakes = torch.cat([generate(z, labels), generate(fresh, real_labels)])
-    student, random = _show(fakes, draws).split(n)
+    student, random = batch.show(fakes).split(n)
     target, on_teacher = judge(teacher, labels)
-    losses = discriminator_loss(
-        on_teacher,
-        judge(student, labels)[1],
-        judge(real, real_labels)[1],
-        judge(random, real_labels)[1],
-        weights.random,
-    )
+    _, on_student = judge(student, labels)
+    _, on_real = judge(real, real_labels)
+    _, on_random = judge(random, real_labels)
+    losses = discriminator_loss(on_teacher, on_student, on_real, on_random, weights.random)
     networks.descend("discriminator", losses["d_total"])
 
     networks.generator.train()
@@ -160,24 +210,15 @@ def original_step(
         networks.discriminator.eval()
         target, _ = judge(teacher, labels)
     student = generate(z, labels)
-    features, logits = judge(_show(student, draws, slice(n)), labels)
+    features, logits = judge(batch.show(student, slice(n)), labels)
     adversarial = ()
     if weights.adversarial:
-        random = _show(generate(fresh_again, real_labels), draws, slice(n, None))
+        random = batch.show(generate(fresh_again, real_labels), slice(n, None))
         adversarial = logits, judge(random, real_labels)[1]
-    losses |= generator_loss(
-        F.l1_loss(student, batch.images[:n]),
-        feature_loss(features, [feature.detach() for feature in target]),
-        weights,
-        adversarial,
-    )
+    pixels = F.l1_loss(student, batch.images[:n])
+    losses |= generator_loss(pixels, features, target, weights, adversarial)
     networks.descend("generator", losses["g_total"])
     return losses
-
-
-def _show(images: torch.Tensor, draws: Draws | None, rows: slice = slice(None)) -> torch.Tensor:
-    """Return what the discriminator sees of the images, which are these rows of the batch."""
-    return augment_images(images, {name: draw[rows] for name, draw in (draws or {}).items()})
 
 
 @torch.no_grad()

@@ -15,8 +15,7 @@ from lib.evaluation.ablation import (
     run_ablation,
     variants,
 )
-from lib.student.options import StudentOptions
-from lib.student.recipes import BASES, NEEDS, parse_recipe
+from lib.student.options import BASES, NEEDS, StudentOptions, parse_recipe
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 OPTIONS = StudentOptions(epochs=1, batch_size=4, ngf=8, ndf=4, project_dim=8, pixel_epochs=1)
