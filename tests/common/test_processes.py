@@ -3,62 +3,33 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from lib.common import processes
 from lib.common.errors import StudyError
-from lib.common.tensors import load_tensors, save_tensors
-from lib.data.samples import SampleSet
+from lib.common.tensors import load_tensors
 from lib.student.batches import Batch
 from lib.student.distillation import distill
-from lib.student.options import StudentOptions
-from lib.student.sampling import build_student, sample_student
+from lib.student.sampling import sample_student
+from tests.student.conftest import OPTIONS as BASE
+from tests.student.conftest import write_sets, write_student
 
-INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 # Of a loss, over twelve updates. The output bias of the projection discriminator has no gradient
 # but rounding, which Adam blows up to its learning rate: it shifts single terms, not their sum.
 TOLERANCE, SHIFT = 1e-5, 12 * 2e-4
-OPTIONS = StudentOptions(
-    epochs=4,
-    batch_size=4,
-    ngf=8,
-    ndf=4,
-    project_dim=8,
-    learning_rate=2e-4,
-    pixel_weight=0.2,
-    pixel_epochs=2,
-    adversarial_weight=0.1,
-    adversarial_interval=1,
-    ema_kimg=0.1,
-    augment="translation",
-    checkpoint_updates=5,
-)
+OPTIONS = replace(BASE, epochs=4, learning_rate=2e-4, adversarial_interval=1, augment="translation")
 RECIPES = ("default", "original")
 
 
-def write_sets(folder: Path) -> dict[str, Path]:
-    rng = np.random.default_rng(0)
-    for name, n in (("samples", 14), ("real", 9)):
-        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-        latents = rng.standard_normal((n, 6), dtype=np.float32) if name == "samples" else None
-        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
-    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
-    torch.manual_seed(0)
-    save_tensors(folder / "student.safetensors", build_student(config), config)
-    return {"samples": folder / "samples", "real": folder / "real"}
-
-
-def train_and_sample(folder: Path, sets: dict[str, Path]) -> None:
+def train_and_sample(folder: Path, sets: dict[str, Path], student: Path) -> None:
     """Train by both recipes and sample a student into `folder`."""
     torch.set_num_threads(1)
     for recipe in RECIPES:
         options = replace(OPTIONS, recipe=recipe)
         (folder / recipe).mkdir(parents=True, exist_ok=True)
         distill(folder / recipe, **sets, seed=3, options=options)
-    student = sets["samples"].parent / "student.safetensors"
     given = {"per_class": 5, "seed": 1, "batch_size": 3, "shard_size": 4}
     sample_student(folder / "images", student=student, **given)
 
@@ -66,11 +37,11 @@ def train_and_sample(folder: Path, sets: dict[str, Path]) -> None:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("processes")
-    sets = write_sets(folder)
+    inputs = write_sets(folder), write_student(folder / "student.safetensors")
     threads = torch.get_num_threads()
-    train_and_sample(folder / "one", sets)
+    train_and_sample(folder / "one", *inputs)
     torch.set_num_threads(threads)
-    processes.launch(train_and_sample, 2, folder / "two", sets)
+    processes.launch(train_and_sample, 2, folder / "two", *inputs)
     return folder / "one", folder / "two"
 
 

@@ -11,85 +11,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
-from lib.student import steps as distillation_steps
-from lib.student.batches import DistillationData
-from lib.student.diffaugment import augment_images, draw_augmentation
+from lib.student import steps
+from lib.student.batches import AUGMENT, Batch, DistillationData
 from lib.student.distillation import Distillation, distill
-from lib.student.losses import Weights, original_weights
 from lib.student.networks import Discriminator
-from lib.student.options import StudentOptions
-from lib.student.recipes import CHANGES, parse_recipe
-from lib.student.sampling import (
-    build_student,
-    generate,
-    load_student,
-    one_hot,
-    sample_student,
-)
-from lib.student.steps import (
-    one_pass_step,
-    original_step,
-    update_average,
-)
+from lib.student.options import CHANGES, StudentOptions, parse_recipe
+from lib.student.sampling import build_student, generate, load_student, sample_student
+from lib.student.steps import Weights, one_pass_step, original_step, original_weights
+from tests.student.conftest import CONFIG, INFO, OPTIONS, contents
 
-INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
-OPTIONS = StudentOptions(
-    recipe="default+adversarial",
-    epochs=3,
-    batch_size=4,
-    ngf=8,
-    ndf=4,
-    project_dim=8,
-    learning_rate=1e-3,
-    pixel_weight=0.2,
-    pixel_epochs=2,
-    adversarial_weight=0.1,
-    adversarial_interval=2,
-    ema_kimg=0.1,
-    augment="translation,cutout",
-    checkpoint_updates=2,
-)
 RECIPES = pytest.mark.parametrize("recipe", ["default", "original"])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory) -> dict[str, Path]:
-    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
-    for name, n in (("samples", 14), ("real", 9)):
-        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-        latents = rng.standard_normal((n, 6), dtype=np.float32) if name == "samples" else None
-        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
-    return {"samples": folder / "samples", "real": folder / "real"}
-
-
 def start(out: Path, sets: dict[str, Path], options: StudentOptions = OPTIONS) -> Distillation:
-    data = DistillationData(**sets, batch_size=options.batch_size, seed=3, device="cpu")
-    return Distillation(out, data, options)
+    return Distillation(out, DistillationData(**sets, seed=3, options=options), options)
 
 
 def run(out: Path, sets: dict[str, Path], options: StudentOptions = OPTIONS) -> None:
     distill(out, **sets, seed=3, options=options)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def values(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten().clone() for parameter in module.parameters()])
+
+
+def die(*args) -> None:
+    raise KeyboardInterrupt
 
 
 @RECIPES
@@ -100,7 +53,7 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recip
 
     def killed(self, update):
         if update == 7:  # after the render at 6 and the checkpoint at 6
-            raise KeyboardInterrupt
+            die()
         step(self, update)
 
     monkeypatch.setattr(Distillation, "step", killed)
@@ -111,11 +64,8 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, sets, monkeypatch, recip
     monkeypatch.undo()
     run(tmp_path / "parts", sets, options)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-    assert set(contents(tmp_path / "whole")) == {
-        "student.safetensors",
-        "log.csv",
-        "progress.safetensors",
-    }
+    names = {"student.safetensors", "log.csv", "progress.safetensors"}
+    assert set(contents(tmp_path / "whole")) == names
 
 
 def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
@@ -145,25 +95,13 @@ def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
 def test_renders_after_the_last_checkpoint_are_made_again(tmp_path, sets, monkeypatch):
     options = replace(OPTIONS, checkpoint_updates=5)
     run(tmp_path / "whole", sets, options)
-    finish = Distillation._finish
-
-    def killed(self):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Distillation, "_finish", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Distillation, "_finish", die)
         run(tmp_path / "parts", sets, options)  # 9 updates, checkpoint at 5, renders at 6 and 9
-    monkeypatch.setattr(Distillation, "_finish", finish)
+    with pytest.raises(StudyError, match="checkpoint.safetensors was made with other parameters"):
+        run(tmp_path / "parts", sets, replace(options, learning_rate=1e-4))
     run(tmp_path / "parts", sets, options)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-
-
-def test_resuming_with_other_parameters_is_refused(tmp_path, sets, monkeypatch):
-    monkeypatch.setattr(Distillation, "_finish", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run(tmp_path, sets)
-    with pytest.raises(StudyError, match="checkpoint.safetensors was made with other parameters"):
-        run(tmp_path, sets, replace(OPTIONS, learning_rate=1e-4))
 
 
 def test_progress_and_log(tmp_path, sets):
@@ -190,14 +128,15 @@ def test_progress_and_log(tmp_path, sets):
 
 @RECIPES
 def test_one_step_changes_both_networks(tmp_path, sets, recipe):
-    training = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
-    before = {name: values(module) for name, module in training.networks.modules().items()}
+    training, state = start(tmp_path, sets, replace(OPTIONS, recipe=recipe)), torch.get_rng_state()
+    before = {name: values(module) for name, module in training.networks.modules.items()}
     training.step(0)
-    after = {name: values(module) for name, module in training.networks.modules().items()}
+    after = {name: values(module) for name, module in training.networks.modules.items()}
     assert not torch.equal(before["generator"], after["generator"])
     assert not torch.equal(before["discriminator"], after["discriminator"])
     equal = torch.equal(after["average"], after["generator"])
     assert equal == (recipe == "original")
+    assert torch.equal(state, torch.get_rng_state())
     assert (training.networks.discriminator.embed is None) == (recipe == "original")
 
 
@@ -225,8 +164,8 @@ def test_identical_pair_has_no_feature_loss(tmp_path, sets):
     with torch.no_grad():
         fakes = training.networks.generator(batch.latents[:n], batch.labels[:n])
     perfect = replace(batch, images=torch.cat([fakes, batch.images[n:]]))
-    draws = draw_augmentation(OPTIONS.augment, 2 * n, torch.Generator().manual_seed(0))
-    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1), draws)
+    losses = one_pass_step(training.networks, perfect, Weights(0.2, 0.1))
+    assert set(perfect.draws) == {"translation", "cutout"}
     assert losses["g_features"].item() == 0
     assert losses["g_pixels"].item() == 0
 
@@ -298,7 +237,7 @@ def test_running_average_halves_its_distance_at_half_life(tmp_path, sets):
     average, new = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
     new.running_mean += 1
     new.num_batches_tracked += 5
-    update_average(average, new, 0.75)
+    steps.update_average(average, new, 0.75)
     assert average.running_mean.tolist() == [0.25, 0.25]
     assert average.num_batches_tracked == 5
 
@@ -311,45 +250,58 @@ def test_gradients_depend_on_the_class_only_with_projection(projection):
     for label in (0, 2):
         images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         images.requires_grad_()
-        _, logits = judge(images, one_hot(torch.tensor([label, label]), 3))
+        _, logits = judge(images, F.one_hot(torch.tensor([label, label]), 3).float())
         logits.sum().backward()
         gradients.append(images.grad)
     assert gradients[0].abs().sum() > 0
     assert torch.allclose(*gradients, atol=1e-7) != projection
 
 
+def show(images: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+    return Batch(images, images, images, 0, 0, draws).show(images)
+
+
 @pytest.mark.parametrize("augment", ["color", "translation", "cutout", "color,translation,cutout"])
 def test_augmentation_is_differentiable_and_belongs_to_its_draws(augment):
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     images.requires_grad_()
-    results = [
-        augment_images(images, draw_augmentation(augment, 5, torch.Generator().manual_seed(seed)))
-        for seed in (4, 4, 5)
-    ]
-    assert torch.equal(results[0], results[1])
-    assert not torch.equal(results[0], results[2])
-    assert not torch.equal(results[0], images)
-    (gradient,) = torch.autograd.grad(results[0].square().sum(), images)
+    random = torch.Generator().manual_seed(4)
+    draws, others = (
+        {name: torch.rand(5, AUGMENT[name][0], generator=random) for name in augment.split(",")}
+        for _ in range(2)
+    )
+    shown = show(images, draws)
+    assert torch.equal(shown, show(images, draws))
+    assert not torch.equal(shown, show(images, others))
+    assert not torch.equal(shown, images)
+    (gradient,) = torch.autograd.grad(shown.square().sum(), images)
     assert gradient.isfinite().all()
     assert gradient.abs().amax((1, 2, 3)).min() > 0
 
 
-def test_translation_moves_and_cutout_cuts_where_told():
+def test_translation_moves_and_cutout_cuts_where_the_draws_say():
     images = torch.arange(1.0, 1025).view(1, 1, 32, 32).repeat(1, 3, 1, 1)
-    moved = augment_images(images, {"translation": torch.tensor([[0.999, 0.0]])})
+    moved = show(images, {"translation": torch.tensor([[0.999, 0.0]])})
     assert torch.equal(moved[:, :, :28, 4:], images[:, :, 4:, :28])
     assert moved[:, :, 28:].abs().sum() == moved[:, :, :, :4].abs().sum() == 0
-    kept = augment_images(images, {"translation": torch.tensor([[0.5, 0.5]])})
+    kept = show(images, {"translation": torch.tensor([[0.5, 0.5]])})
     assert torch.equal(kept, images)
-    cut = augment_images(images, {"cutout": torch.tensor([[0.5, 0.0]])})
+    cut = show(images, {"cutout": torch.tensor([[0.5, 0.0]])})
     assert (cut == 0).sum() == 3 * 16 * 8
     assert (cut[:, :, 8:24, :8] == 0).all()
 
 
-def test_no_augmentation_and_unknown_ones():
-    assert draw_augmentation("none", 2, torch.Generator()) == {}
+def test_augmentation_is_drawn_where_the_recipe_has_it(sets):
+    def drawn(**changes):
+        data = DistillationData(**sets, seed=3, options=replace(OPTIONS, **changes))
+        return data.batch(0).draws
+
+    assert {
+        name: tuple(draw.shape) for name, draw in drawn(augment="color,translation").items()
+    } == {"color": (8, 3), "translation": (8, 2)}
+    assert drawn(augment="none") == drawn(recipe="default-augment") == {}
     with pytest.raises(ValueError, match="augment"):
-        replace(OPTIONS, augment="flip")
+        drawn(augment="flip")
 
 
 def test_residual_student_keeps_its_shape_and_reloads(tmp_path, sets):
@@ -359,15 +311,6 @@ def test_residual_student_keeps_its_shape_and_reloads(tmp_path, sets):
     assert len(values(student)) > len(values(plain))
     images = generate(student, np.zeros((2, 6)), np.array([0, 1]))
     assert images.shape == (2, 3, 32, 32)
-
-
-@pytest.fixture(scope="module")
-def student_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3} | INFO
-    torch.manual_seed(0)
-    save_tensors(path, build_student(config), config)
-    return path
 
 
 def sample(out: Path, student: Path, **changed) -> SampleSet:
@@ -445,19 +388,17 @@ def test_a_loss_that_runs_away_stops_the_run(tmp_path, sets, recipe):
 
 @RECIPES
 def test_steps_run_in_mixed_precision(tmp_path, sets, monkeypatch, recipe):
-    monkeypatch.setattr(
-        distillation_steps, "mixed_precision", lambda device: torch.autocast(device, torch.bfloat16)
-    )
-    mixed = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
-    losses = mixed._train(mixed.data.batch(0), mixed.schedule(0)[1], 0)
-    monkeypatch.undo()
-    plain = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
-    expected = plain._train(plain.data.batch(0), plain.schedule(0)[1], 0)
-    assert all(loss.dtype == torch.float32 for loss in losses.values())
-    assert losses["d_total"].item() != expected["d_total"].item()
-    for name, loss in losses.items():
-        assert loss.item() == pytest.approx(expected[name].item(), abs=0.05), name
-    assert all(p.dtype == torch.float32 for p in mixed.networks.generator.parameters())
+    def losses() -> dict[str, float]:
+        training = start(tmp_path, sets, replace(OPTIONS, recipe=recipe))
+        training.step(0)
+        assert all(p.dtype == torch.float32 for p in training.networks.generator.parameters())
+        return training.state["rows"][0]
+
+    expected = losses()
+    mixed = lambda device: torch.autocast(device, torch.bfloat16)  # noqa: E731
+    monkeypatch.setattr(steps, "mixed_precision", mixed)
+    assert losses() == pytest.approx(expected, abs=0.05)
+    assert losses()["d_total"] != expected["d_total"]
 
 
 def test_wrong_inputs_are_named(tmp_path, sets):
@@ -477,14 +418,6 @@ def test_files_that_are_no_student_are_named(tmp_path, student_file):
     save_tensors(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), {"z_dim": 6})
     with pytest.raises(StudyError, match="lacks c_dim, ngf"):
         load_student(tmp_path / "other.safetensors")
-    config = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
-    save_tensors(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), config)
+    save_tensors(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), CONFIG)
     with pytest.raises(StudyError, match="other.safetensors"):
         load_student(tmp_path / "other.safetensors")
-
-
-def test_global_generator_is_left_alone(tmp_path, sets):
-    before = torch.get_rng_state()
-    training = start(tmp_path, sets)
-    training.step(0)
-    assert torch.equal(before, torch.get_rng_state())

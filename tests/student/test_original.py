@@ -13,7 +13,6 @@ from torch.optim import Adam
 
 from lib.common.errors import StudyError
 from lib.student.batches import Batch
-from lib.student.losses import original_learning_rate, original_weights
 from lib.student.networks import Discriminator, Generator
 from lib.student.original import (
     OriginalCheckpoint,
@@ -22,7 +21,12 @@ from lib.student.original import (
     save_original,
 )
 from lib.student.sampling import load_student
-from lib.student.steps import Networks, make_networks, original_step
+from lib.student.steps import (
+    Networks,
+    original_learning_rate,
+    original_step,
+    original_weights,
+)
 
 SIZES = {"z_dim": 7, "c_dim": 3, "ngf": 20, "project_dim": 5, "nc": 3, "ndf": 6}
 LAMBDAS = {"lambda_pixel": 0.05, "lambda_ganG": 0.3, "lambda_ganD": 0.4}
@@ -105,7 +109,7 @@ def train(networks: Networks, batches: list[Batch]) -> list[float]:
 def test_twelve_updates_are_the_originals(changed):
     sizes = SIZES | changed
     generator, judge = build(sizes)
-    networks = make_networks(deepcopy(generator), deepcopy(judge))
+    networks = Networks(deepcopy(generator), deepcopy(judge))
     batches = [make_batch(update, sizes) for update in range(12)]
     expected = train_by_the_book(generator, judge, batches)
     assert train(networks, batches) == pytest.approx(expected, abs=1e-5)
@@ -123,7 +127,7 @@ def test_learning_rate_falls_where_the_original_lets_it():
 
 @pytest.fixture()
 def trained() -> OriginalCheckpoint:
-    networks = make_networks(*build(SIZES))
+    networks = Networks(*build(SIZES))
     train(networks, [make_batch(update, SIZES) for update in range(3)])
     noise, labels = torch.randn(4, SIZES["z_dim"]), torch.eye(4, SIZES["c_dim"])
     log = {"epoch": 1, "lossG": {"G/Total Loss": 0.5}, "lossD": {"D/Total Loss": 1.5}}
@@ -141,9 +145,9 @@ def test_checkpoint_goes_round_and_the_training_goes_on_alike(tmp_path, trained)
     assert torch.equal(loaded.noise, trained.noise) and torch.equal(loaded.labels, trained.labels)
     batches = [make_batch(update, SIZES) for update in range(3, 6)]
     assert train(loaded.networks, batches) == train(trained.networks, batches)
-    for name, module in trained.networks.modules().items():
+    for name, module in trained.networks.modules.items():
         for key, value in module.state_dict().items():
-            other = loaded.networks.modules()[name].state_dict()[key]
+            other = loaded.networks.modules[name].state_dict()[key]
             assert name == "average" or torch.equal(other, value), key
 
 

@@ -1,0 +1,71 @@
+"""Small sets, a student and options for the tests of the student and of several processes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.common.tensors import save_tensors
+from lib.data.samples import SampleSet
+from lib.student.options import StudentOptions
+from lib.student.sampling import build_student
+
+INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
+CONFIG = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
+OPTIONS = StudentOptions(
+    recipe="default+adversarial",
+    epochs=3,
+    batch_size=4,
+    ngf=8,
+    ndf=4,
+    project_dim=8,
+    learning_rate=1e-3,
+    pixel_weight=0.2,
+    pixel_epochs=2,
+    adversarial_weight=0.1,
+    adversarial_interval=2,
+    ema_kimg=0.1,
+    augment="translation,cutout",
+    checkpoint_updates=2,
+)
+
+
+def write_sets(folder: Path) -> dict[str, Path]:
+    """Write 14 samples of a teacher and 9 real images, of noise."""
+    rng = np.random.default_rng(0)
+    for name, n in (("samples", 14), ("real", 9)):
+        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+        latents = rng.standard_normal((n, 6), dtype=np.float32) if name == "samples" else None
+        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
+    return {"samples": folder / "samples", "real": folder / "real"}
+
+
+def write_student(path: Path) -> Path:
+    """Write an untrained student."""
+    torch.manual_seed(0)
+    save_tensors(path, build_student(CONFIG), CONFIG | INFO)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory) -> dict[str, Path]:
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="session")
+def student_file(tmp_path_factory) -> Path:
+    return write_student(tmp_path_factory.mktemp("student") / "student.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
