@@ -39,8 +39,11 @@ def layer_activations(network: nn.Module, images: np.ndarray) -> dict[str, np.nd
     seen: dict[str, list[np.ndarray]] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        name, flat = names[module], inputs[0].flatten(1)
-        seen.setdefault(name, []).append(flat[:, _places(name, flat.shape[1])].cpu().numpy())
+        name, flat = names[module], inputs[0].flatten(1).cpu().numpy()
+        if flat.shape[1] > VALUES:
+            rng = numpy_generator(0, "activations", name)
+            flat = flat[:, np.sort(rng.choice(flat.shape[1], VALUES, replace=False))]
+        seen.setdefault(name, []).append(flat)
 
     device = next(network.parameters()).device
     with torch.inference_mode(), called_before(names, keep):
@@ -59,36 +62,25 @@ def activation_distances(
     `outside`: share of the reference's values outside the set's range, which INT8 would clip (of
     the reference itself 0.2 %); `distance`: Wasserstein-1 distance of the values, `mean_shift`:
     difference of their means, both in the reference's standard deviations; `std_ratio`: ratio of
-    the standard deviations.
+    the standard deviations. They are missing where the reference's values are all alike.
     """
     rows = []
     for kind, layers in activations.items():
-        for number, (name, expected) in enumerate(reference.items(), 1):
+        for number, (name, values) in enumerate(reference.items(), 1):
+            found, expected = (v.ravel().astype(np.float64) for v in (layers[name], values))
+            low, high = np.quantile(found, [TAIL, 1 - TAIL])
+            width, std = np.ptp(np.quantile(expected, [TAIL, 1 - TAIL])), expected.std()
             row = {"set": kind, "layer": number, "name": name}
-            rows.append(row | _compare(layers[name].ravel(), expected.ravel()))
+            if width > 0 and std > 0:  # else the layer is silent for the reference
+                row |= {
+                    "range_ratio": (high - low) / width,
+                    "outside": float(np.mean((expected < low) | (expected > high))),
+                    "distance": wasserstein_distance(found, expected) / std,
+                    "mean_shift": (found.mean() - expected.mean()) / std,
+                    "std_ratio": found.std() / std,
+                }
+            rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _compare(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-    found, expected = found.astype(np.float64), expected.astype(np.float64)
-    low, high = np.quantile(found, [TAIL, 1 - TAIL])
-    wanted = np.ptp(np.quantile(expected, [TAIL, 1 - TAIL]))
-    std = expected.std()
-    if not (wanted > 0 and std > 0):  # a layer that is silent for real images
-        return dict.fromkeys(COLUMNS[3:], float("nan"))
-    return {
-        "range_ratio": (high - low) / wanted,
-        "outside": float(np.mean((expected < low) | (expected > high))),
-        "distance": wasserstein_distance(found, expected) / std,
-        "mean_shift": (found.mean() - expected.mean()) / std,
-        "std_ratio": found.std() / std,
-    }
-
-
-def _places(name: str, size: int) -> np.ndarray:
-    if size <= VALUES:
-        return np.arange(size)
-    return np.sort(numpy_generator(0, "activations", name).choice(size, VALUES, replace=False))
 
 
 @contextmanager

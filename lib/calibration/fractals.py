@@ -81,22 +81,14 @@ def _draw_chunk(rng, affine, counts, labels) -> np.ndarray:
     n = len(labels)
     code = rng.integers(0, affine.shape[1], n)
     maps = affine[labels, code] * rng.uniform(0.85, 1.1, (n, MAX_MAPS, 2, 3)).astype(np.float32)
-    maps = _contract(maps)
+    norm = np.linalg.norm(maps[..., :2], ord=2, axis=(-2, -1), keepdims=True)
+    maps[..., :2] *= np.minimum(1, 0.92 / np.maximum(norm, 1e-6))  # contractive once more
     points, colours = _chaos_game(rng, maps, counts[labels, code])
     turn = _rotation(rng.uniform(0, 2 * np.pi, n)).astype(np.float32)
     zoom = rng.uniform(0.8, 1.4, (n, 1, 1)).astype(np.float32)
-    pixels = _to_pixels(points @ turn, zoom)
     weights = np.concatenate([np.ones_like(colours[..., :1]), colours], axis=-1)
-    histogram = _accumulate(pixels, weights)
+    histogram = _accumulate(_to_pixels(points @ turn, zoom), weights)
     return _composite(rng, histogram[:, :1], histogram[:, 1:])
-
-
-def _contract(maps: np.ndarray, limit: float = 0.92) -> np.ndarray:
-    """Scale the linear parts down whose spectral norm the variation lifted above `limit`."""
-    norm = np.linalg.norm(maps[..., :2], ord=2, axis=(-2, -1))
-    factor = np.minimum(1, limit / np.maximum(norm, 1e-6))
-    maps[..., :2] *= factor[..., None, None]
-    return maps
 
 
 def _chaos_game(rng, maps, counts) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +100,9 @@ def _chaos_game(rng, maps, counts) -> tuple[np.ndarray, np.ndarray]:
     n = len(maps)
     palette = rng.uniform(0, 1, (n, MAX_MAPS, 3)).astype(np.float32)
     table = np.concatenate([maps.reshape(n, MAX_MAPS, 6), palette], axis=-1).reshape(-1, 9)
-    cumulative = _cumulative_probability(maps, counts) + np.arange(n)[:, None]
+    weight = np.abs(np.linalg.det(maps[..., :2].astype(np.float64))) + 0.02  # of each map
+    cumulative = np.cumsum(weight * (np.arange(MAX_MAPS) < counts[:, None]), axis=1)
+    cumulative = cumulative / cumulative[:, -1:] + np.arange(n)[:, None]
     point = rng.uniform(-1, 1, (n, WALKERS, 2)).astype(np.float32)
     colour = np.full((n, WALKERS, 3), 0.5, np.float32)
     points = np.empty((STEPS, n, WALKERS, 2), np.float32)
@@ -123,14 +117,6 @@ def _chaos_game(rng, maps, counts) -> tuple[np.ndarray, np.ndarray]:
         colour = colours[step] = 0.5 * (colour + row[..., 6:])
     kept = (points[BURN_IN:], colours[BURN_IN:])
     return tuple(a.transpose(1, 0, 2, 3).reshape(n, -1, a.shape[-1]) for a in kept)
-
-
-def _cumulative_probability(maps, counts) -> np.ndarray:
-    """Sum the probabilities of the maps, in proportion to |det A|, up to `(n, MAX_MAPS)`."""
-    weight = np.abs(np.linalg.det(maps[..., :2].astype(np.float64))) + 0.02
-    weight *= np.arange(MAX_MAPS) < counts[:, None]
-    cumulative = np.cumsum(weight, axis=1)
-    return cumulative / cumulative[:, -1:]
 
 
 def _to_pixels(points: np.ndarray, zoom: np.ndarray | float = 1.0) -> np.ndarray:
@@ -155,26 +141,20 @@ def _accumulate(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _composite(rng, density: np.ndarray, colour_sum: np.ndarray) -> np.ndarray:
-    """Lay the fractal over a smooth two-colour background, its opacity the log of the density."""
+    """Lay the fractal over a linear gradient of two colours, its opacity the log of the density."""
     n = len(density)
     colour = colour_sum / np.maximum(density, 1)
     mean = colour.mean(axis=1, keepdims=True)
     colour = np.clip(mean + (colour - mean) * 2.2, 0, 1)  # mixing had greyed the palette
     alpha = np.minimum(1, np.log1p(density) / np.log1p(6.0))
-    background = _background(rng, n)
-    image = background * (1 - alpha) + colour * alpha
-    return np.round(image * 255).astype(np.uint8)
-
-
-def _background(rng, n: int) -> np.ndarray:
-    """Draw `(n, 3, SIZE, SIZE)` linear gradients between two colours in [0, 1]."""
     first = rng.uniform(0, 1, (n, 3, 1, 1))
     second = np.clip(first + rng.normal(0, 0.25, (n, 3, 1, 1)), 0, 1)
     angle = rng.uniform(0, 2 * np.pi, (n, 1, 1))
     axis = np.linspace(-0.5, 0.5, SIZE)
     ramp = 0.5 + np.cos(angle) * axis + np.sin(angle) * axis[:, None]
     ramp = np.clip(ramp, 0, 1)[:, None]
-    return first * (1 - ramp) + second * ramp
+    background = first * (1 - ramp) + second * ramp
+    return np.round((background * (1 - alpha) + colour * alpha) * 255).astype(np.uint8)
 
 
 def _rotation(angle: np.ndarray) -> np.ndarray:

@@ -61,21 +61,21 @@ def make_calibration_set(
     one with too few images of a class.
     """
     if kind not in KINDS:
-        known = ", ".join(KINDS)
-        raise StudyError(f"calibration set {kind!r} is unknown: choose one of {known}")
+        raise StudyError(f"calibration set {kind!r} is unknown: choose one of {', '.join(KINDS)}")
     if KINDS[kind].per_network:
         raise StudyError(f"calibration set {kind} is made for each network: see make_zeroq_sets")
-    if KINDS[kind].needs and source is None:
-        raise StudyError(f"calibration set {kind} needs a source: name the folder of its SampleSet")
-    samples = SampleSet.load(source) if KINDS[kind].needs else None
-    names = samples.class_names if samples is not None else class_names
-    if not names:
+    samples, data = None, kind
+    if KINDS[kind].needs:
+        if source is None:
+            raise StudyError(f"calibration set {kind} needs a source: the folder of its SampleSet")
+        samples = SampleSet.load(source)
+        class_names, data = samples.class_names, samples.info.get("data", kind)
+    if not class_names:
         raise StudyError(f"calibration set {kind} needs class_names: give the data set's classes")
-    request = Request(kind, samples, len(names), per_class, seed)
+    request = Request(kind, samples, len(class_names), per_class, seed)
     images, labels = KINDS[kind].make(request)
     order = balanced_order(labels, derive_seed(seed, "calibration order", kind))
-    data = samples.info.get("data", kind) if samples is not None else kind
-    info = {"data": data, "class_names": list(names), "kind": kind}
+    info = {"data": data, "class_names": list(class_names), "kind": kind}
     info |= {"per_class": per_class, "seed": seed}
     SampleSet(images[order], labels[order], info=info).save(out)
 
@@ -132,27 +132,20 @@ def make_fractals(request: Request) -> Samples:
 def make_noise(request: Request) -> Samples:
     """Draw each pixel value uniformly from 0 … 255."""
     shape = (request.total, *IMAGE_SHAPE)
-    images = request.generator().integers(0, 256, shape, dtype=np.uint8)
-    return images, request.labels()
+    return request.generator().integers(0, 256, shape, dtype=np.uint8), request.labels()
 
 
 def make_gaussian(request: Request) -> Samples:
     """Draw pixels from a normal distribution with the source's mean and deviation by channel."""
-    mean, deviation = channel_statistics(request.source.images)
+    source, how = request.source.images, {"axis": (0, 2, 3), "dtype": np.float64, "keepdims": True}
     pixels = request.generator().standard_normal((request.total, *IMAGE_SHAPE), dtype=np.float32)
-    images = pixels * deviation[:, None, None] + mean[:, None, None]
+    images = pixels * source.std(**how) + source.mean(**how)
     return np.clip(np.round(images), 0, 255).astype(np.uint8), request.labels()
 
 
 def make_grey(request: Request) -> Samples:
     """Repeat one mid-grey image: the least that a network can be calibrated with."""
     return np.full((request.total, *IMAGE_SHAPE), MID_GREY, np.uint8), request.labels()
-
-
-def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation `(3,) float64` by channel of images `(n, 3, h, w)`."""
-    axes = (0, 2, 3)
-    return images.mean(axis=axes, dtype=np.float64), images.std(axis=axes, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -190,6 +183,7 @@ STUDENT = "Images of the student, DiStyleGAN distilled from the teacher, from ra
 FRACTAL = "Coloured fractals of random iterated function systems, one family a class."
 ZEROQ = "Noise optimised to match a classifier's batch normalisation statistics (ZeroQ, 2020)."
 GAUSSIAN = "Gaussian noise with the training images' mean and deviation by channel."
+RANDOM = "Uniform random pixels."
 ONE_CLASS = "Training images of the first class alone."
 ALL = (
     Kind("real", "#1f77b4", "Training images.", draw_balanced, "data", "real/train"),
@@ -197,15 +191,7 @@ ALL = (
     Kind("student", "#2ca02c", STUDENT, draw_balanced, "generator", "student_samples"),
     Kind("fractal", "#d62728", FRACTAL, make_fractals, "code"),
     Kind("zeroq", "#8c564b", ZEROQ, None, "statistics", labelled=False),
-    Kind(
-        "noise",
-        "#9467bd",
-        "Uniform random pixels.",
-        make_noise,
-        "code",
-        labelled=False,
-        control=True,
-    ),
+    Kind("noise", "#9467bd", RANDOM, make_noise, "code", labelled=False, control=True),
     Kind(
         "gaussian",
         "#7f7f7f",

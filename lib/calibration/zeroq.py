@@ -57,7 +57,11 @@ def make_zeroq_set(
     def draw(batch: int, start: int, stop: int) -> dict[str, np.ndarray]:
         noise = torch_generator(seed, "zeroq", batch)
         images, losses = distil(loss, stop - start, options.steps, noise)
-        _note(out / LOSSES, batch, losses)
+        table, path = pd.DataFrame(losses, index=[batch]), out / LOSSES
+        if path.exists():
+            earlier = pd.read_csv(path, index_col="batch").drop(index=batch, errors="ignore")
+            table = pd.concat([earlier, table]).sort_index()
+        write_text(path, table.to_csv(index_label="batch", float_format="%.6g"))
         return {"images": images, "labels": np.arange(start, stop, dtype=np.int64) % classes}
 
     info = {"data": "zeroq", "class_names": list(class_names), "kind": "zeroq", "maker": "zeroq"}
@@ -111,16 +115,16 @@ def distil(
     The start is Gaussian, N(0, 1) after the network's normalisation; Adam works on the pixels,
     which are held within 0 … 255 after every step, since nothing else can be stored.
     """
-    network = loss.network
-    start = torch.randn(n, *IMAGE_SHAPE, generator=noise).to(network.mean.device)
-    x = (start * network.std + network.mean).clamp(0, 1)
+    mean, std = loss.network.mean, loss.network.std
+    start = torch.randn(n, *IMAGE_SHAPE, generator=noise).to(mean.device)
+    x = (start * std + mean).clamp(0, 1)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     optimizer = torch.optim.Adam([x], LEARNING_RATE)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    first = None
+    values = []
     for _ in range(steps):
         value = loss(255 * x)
-        first = value.item() if first is None else first
+        values.append(value.item())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -131,19 +135,10 @@ def distil(
         optimised = loss(255 * x).item()
     if not math.isfinite(optimised):
         raise StudyError("zeroq: the loss is no longer finite: train the classifier again")
-    return images, {"start": first, "optimised": optimised, "stored": loss.of(images)}
+    return images, {"start": values[0], "optimised": optimised, "stored": loss.of(images)}
 
 
 def _distance(x: Tensor, mean: Tensor, deviation: Tensor, eps: float = 0.0) -> Tensor:
     variance, average = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
     found = torch.sqrt(variance + eps)
     return (average - mean).square().mean() + (found - deviation).square().mean()
-
-
-def _note(path: Path, batch: int, losses: dict[str, float]) -> None:
-    """Put a batch's row into losses.csv, in the place of one that may be there."""
-    table = pd.DataFrame(losses, index=[batch])
-    if path.exists():
-        earlier = pd.read_csv(path, index_col="batch").drop(index=batch, errors="ignore")
-        table = pd.concat([earlier, table]).sort_index()
-    write_text(path, table.to_csv(index_label="batch", float_format="%.6g"))

@@ -9,7 +9,6 @@ from lib.calibration.kinds import (
     MID_GREY,
     Kind,
     balanced_order,
-    channel_statistics,
     make_calibration_set,
     shared_kinds,
 )
@@ -71,7 +70,8 @@ def test_the_seed_decides(kind, source, tmp_path):
 @pytest.mark.parametrize("kind", ["real", "teacher", "student", "one_class"])
 def test_drawn_sets_hold_source_images_once_each(kind, source, tmp_path):
     samples = make(tmp_path, kind, source)
-    known = {image.tobytes(): label for image, label in _items(SampleSet.load(source))}
+    known = SampleSet.load(source)
+    known = {i.tobytes(): label for i, label in zip(known.images, known.labels, strict=True)}
     drawn = [image.tobytes() for image in samples.images]
     assert len(set(drawn)) == len(drawn) == 30
     assert [known[image] for image in drawn] == samples.labels.tolist()
@@ -80,11 +80,10 @@ def test_drawn_sets_hold_source_images_once_each(kind, source, tmp_path):
 
 
 def test_gaussian_has_the_statistics_of_its_source(source, tmp_path):
-    samples = make(tmp_path, "gaussian", source, per_class=30)
-    expected = channel_statistics(SampleSet.load(source).images)
-    found = channel_statistics(samples.images)
-    np.testing.assert_allclose(found[0], expected[0], atol=1)
-    np.testing.assert_allclose(found[1], expected[1], atol=1)
+    found, expected = make(tmp_path, "gaussian", source, per_class=30), SampleSet.load(source)
+    for statistic in (np.mean, np.std):
+        pair = (statistic(samples.images, axis=(0, 2, 3)) for samples in (found, expected))
+        np.testing.assert_allclose(*pair, atol=1)
 
 
 def test_noise_is_uniform_and_grey_is_grey(source, tmp_path):
@@ -100,15 +99,18 @@ def test_too_few_images_are_named(source, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_requests_are_named(source, tmp_path):
-    with pytest.raises(StudyError, match="'dream' is unknown.*real"):
-        make_calibration_set(tmp_path, kind="dream", per_class=2, seed=0)
-    with pytest.raises(StudyError, match="zeroq is made for each network"):
-        make_calibration_set(tmp_path, kind="zeroq", per_class=2, seed=0)
-    with pytest.raises(StudyError, match="teacher needs a source"):
-        make_calibration_set(tmp_path, kind="teacher", per_class=2, seed=0)
-    with pytest.raises(StudyError, match="noise needs class_names"):
-        make_calibration_set(tmp_path, kind="noise", per_class=2, seed=0)
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("dream", "'dream' is unknown.*real"),
+        ("zeroq", "zeroq is made for each network"),
+        ("teacher", "teacher needs a source"),
+        ("noise", "noise needs class_names"),
+    ],
+)
+def test_wrong_requests_are_named(kind, message, tmp_path):
+    with pytest.raises(StudyError, match=message):
+        make_calibration_set(tmp_path, kind=kind, per_class=2, seed=0)
 
 
 def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
@@ -145,7 +147,3 @@ def test_balanced_order_is_a_permutation_even_of_unequal_classes():
     assert sorted(order) == list(range(13))
     assert sorted(labels[order[:3]]) == [0, 1, 2] and sorted(labels[order[3:6]]) == [0, 1, 2]
     assert not np.array_equal(order, balanced_order(labels, seed=4))
-
-
-def _items(samples):
-    return zip(samples.images, samples.labels, strict=True)

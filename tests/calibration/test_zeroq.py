@@ -92,7 +92,9 @@ def test_images_match_the_network_better_than_noise(network, made, real):
 
 def test_statistics_of_every_layer_come_closer(network, made):
     noise = torch.randn(6, *zeroq.IMAGE_SHAPE, generator=torch.Generator().manual_seed(5))
-    distances = [by_layer(network, images) for images in (to_pixels(noise), load_pixels(made))]
+    start = (255 * (0.5 * noise + 0.5)).clamp(0, 255)
+    made = torch.from_numpy(SampleSet.load(made).images[:6]).float()
+    distances = [by_layer(network, images) for images in (start, made)]
     nearer = [found < start for start, found in zip(*distances, strict=True)]
     assert len(nearer) > 15 and np.mean(nearer) > 0.8
 
@@ -109,14 +111,6 @@ def by_layer(network, pixels):
     with called_before(norms, note), torch.no_grad():
         network(pixels)
     return found
-
-
-def to_pixels(x):
-    return (255 * (0.5 * x + 0.5)).clamp(0, 255)
-
-
-def load_pixels(folder):
-    return torch.from_numpy(SampleSet.load(folder).images[:6]).float()
 
 
 def test_labels_take_turns_and_the_record_says_what_was_done(made):
