@@ -15,8 +15,8 @@ def describe(figure: Figure) -> str:
     title = caption_of(figure)
     panels = [text for axis in figure.axes if (text := _panel(axis, title))]
     kind = "Pictures" if any(axis.images for axis in figure.axes) else "Chart"
-    names = list(dict.fromkeys(name for axis in figure.axes for name in _legend(axis)))
-    names += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    legends = [*filter(None, (axis.get_legend() for axis in figure.axes)), *figure.legends]
+    names = dict.fromkeys(text.get_text() for legend in legends for text in legend.get_texts())
     parts = [f"{kind}: {title}" if title else kind]
     if panels:
         parts.append(("Panels: " if len(panels) > 1 else "") + "; ".join(panels))
@@ -34,11 +34,6 @@ def _panel(axis: Axes, title: str) -> str:
     if axis.images and axis.axison and names:
         what = f"From top to bottom: {names}"
     return ": ".join(part for part in (own if own != title else "", what) if part)
-
-
-def _legend(axis: Axes) -> list[str]:
-    legend = axis.get_legend()
-    return [text.get_text() for text in legend.get_texts()] if legend else []
 
 
 def _plain(text: str) -> str:

@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -87,21 +86,17 @@ def confusion_matrices(
     title = "Which class the evaluator sees (% of the wanted class)"
     figure, axes = panels(len(pairs), (4.4 * len(pairs), 4.4), title)
     for axis, (name, (wanted, predicted)) in zip(axes, pairs.items(), strict=True):
-        _confusion(axis, wanted, predicted, names)
+        counts = np.zeros((len(names), len(names)))
+        np.add.at(counts, (wanted, predicted), 1)
+        share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        texts = np.where(share >= 0.5, np.round(share).astype(int).astype(str), "")
+        look = {"cmap": "Blues", "vmin": 0, "vmax": 100, "cbar": False, "square": True}
+        look |= {"xticklabels": names, "yticklabels": names}
+        sns.heatmap(share, ax=axis, annot=texts, fmt="", **look)
         axis.set(title=f"{name}: {np.mean(wanted == predicted):.1%} as wanted")
+        axis.set(xlabel="predicted class", ylabel="wanted class")
+        axis.tick_params(axis="y", rotation=0)
     return figure
-
-
-def _confusion(axis: Axes, wanted: np.ndarray, predicted: np.ndarray, names) -> None:
-    counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (wanted, predicted), 1)
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    texts = np.where(share >= 0.5, np.round(share).astype(int).astype(str), "")
-    ticks = {"xticklabels": names, "yticklabels": names}
-    look = {"cmap": "Blues", "vmin": 0, "vmax": 100, "cbar": False, "square": True}
-    sns.heatmap(share, ax=axis, annot=texts, fmt="", **look, **ticks)
-    axis.set(xlabel="predicted class", ylabel="wanted class")
-    axis.tick_params(axis="y", rotation=0)
 
 
 def heatmap(

@@ -41,43 +41,18 @@ def _blocks(
     size = (inches * columns * len(blocks) + 1.4, (inches + 0.02) * len(names) + 0.8)
     figure, axes = panels(len(blocks), size, title)
     for axis, (name, rows) in zip(axes, blocks.items(), strict=True):
-        canvas = np.concatenate([tile(row, columns) for row in rows])
+        height, width = (side + GAP for side in rows[0].shape[2:])
+        canvas = np.full((len(rows) * height, columns * width, 3), 255, np.uint8)
+        for row, images in enumerate(rows):
+            for column, image in enumerate(images):
+                _place(canvas, image, row * height, column * width)
         axis.imshow(canvas, vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(name, fontsize="medium")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    height = len(canvas) / len(names)
     axes[0].set_yticks([height * (row + 0.5) for row in range(len(names))], names)
     axes[0].tick_params(axis="y", length=0)
     return figure
-
-
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Lay images `(n, 3, h, w) uint8` side by side on white; returns `(h + 2, width, 3) uint8`."""
-    height, width = images.shape[2:]
-    canvas = np.full((height + GAP, columns * (width + GAP), 3), 255, np.uint8)
-    for index, image in enumerate(images):
-        left = index * (width + GAP)
-        canvas[:height, left : left + width] = image.transpose(1, 2, 0)
-    return canvas
-
-
-def image_map(
-    images: np.ndarray, cells: np.ndarray, shape: tuple[int, int], colours: np.ndarray
-) -> np.ndarray:
-    """Lay images `(n, 3, h, w) uint8` into `cells (n, 2)` of a grid, each in a coloured border.
-
-    `colours` are `(n, 3) uint8`, `shape` the grid's rows and columns. Returns
-    `(height, width, 3) uint8`, white where there is no image.
-    """
-    height, width = (side + 2 * BORDER + GAP for side in images.shape[2:])
-    canvas = np.full((shape[0] * height - GAP, shape[1] * width - GAP, 3), 255, np.uint8)
-    for image, (row, column), colour in zip(images, cells, colours, strict=True):
-        top, left = row * height, column * width
-        framed = canvas[top : top + height - GAP, left : left + width - GAP]
-        framed[:] = colour
-        framed[BORDER:-BORDER, BORDER:-BORDER] = image.transpose(1, 2, 0)
-    return canvas
 
 
 def coloured_map(
@@ -89,12 +64,26 @@ def coloured_map(
     title: str,
     legend: str,
 ) -> Figure:
-    """Draw a grid of images whose borders are coloured by `groups (n,)`, indices of `names`."""
+    """Draw images `(n, 3, h, w) uint8` in the `cells (n, 2)` of a grid, white where there is none.
+
+    `shape` are the grid's rows and columns. Borders are coloured by `groups (n,)`, indices of
+    `names`, which the legend, called `legend`, explains.
+    """
+    height, width = (side + 2 * BORDER + GAP for side in images.shape[2:])
+    canvas = np.full((shape[0] * height - GAP, shape[1] * width - GAP, 3), 255, np.uint8)
     borders = (255 * colours(len(names))[groups]).astype(np.uint8)
-    canvas = image_map(images, cells, shape, borders)
+    for image, (row, column), colour in zip(images, cells, borders, strict=True):
+        top, left = row * height, column * width
+        canvas[top : top + height - GAP, left : left + width - GAP] = colour
+        _place(canvas, image, top + BORDER, left + BORDER)
     height, width = canvas.shape[0] / 95, canvas.shape[1] / 95
     figure, (axis,) = panels(1, (max(width, 2.5) + 1.3, max(height, 2.0) + 0.5), title)
     axis.imshow(canvas, vmin=0, vmax=255, interpolation="nearest")
     axis.axis("off")
     class_legend(figure, names, legend, "s")
     return figure
+
+
+def _place(canvas: np.ndarray, image: np.ndarray, top: int, left: int) -> None:
+    _, height, width = image.shape
+    canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 
 from lib.data.samples import SampleSet
-from lib.figures.charts import curves, feature_scatter, interval_panels
-from lib.figures.images import BORDER, GAP, class_comparison, coloured_map, image_map
+from lib.figures.charts import colours, curves, feature_scatter, interval_panels
+from lib.figures.images import BORDER, GAP, class_comparison, coloured_map
 
 SIDE = 32 + 2 * BORDER + GAP
 
@@ -17,12 +17,14 @@ def texts(figure):
 
 def test_a_map_shows_pixels_as_they_are_within_their_borders():
     images = np.stack([np.full((3, 32, 32), 100, np.uint8), np.full((3, 32, 32), 120, np.uint8)])
-    red, blue = (255, 0, 0), (0, 0, 255)
-    canvas = image_map(images, np.array([[0, 1], [1, 0]]), (2, 2), np.array([red, blue], np.uint8))
+    cells, groups = np.array([[0, 1], [1, 0]]), np.array([0, 1])
+    figure = coloured_map(images, cells, (2, 2), groups, ["cat", "dog"], "Map", "class")
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
     assert canvas.shape == (2 * SIDE - GAP, 2 * SIDE - GAP, 3)
     assert (canvas[BORDER : BORDER + 32, SIDE + BORDER : SIDE + BORDER + 32] == 100).all()
     assert (canvas[SIDE + BORDER : SIDE + BORDER + 32, BORDER : BORDER + 32] == 120).all()
-    assert (canvas[0, SIDE] == red).all() and (canvas[SIDE, 0] == blue).all()
+    borders = (255 * colours(2)).astype(np.uint8)
+    assert (canvas[0, SIDE] == borders[0]).all() and (canvas[SIDE, 0] == borders[1]).all()
     assert (canvas[0, 0] == 255).all()
 
 
