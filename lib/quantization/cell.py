@@ -1,6 +1,7 @@
 """A cell of the quantization grid, its files, and what an INT8 network lost."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from lib.common.tensors import load_tensors
 from lib.data.samples import RECORD
 from lib.quantization.models import is_probabilities
 from lib.quantization.options import QuantizationOptions
-
-IR_FILES = (".xml", ".bin", ".json")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def make_cells(
     methods: list[str],
     calibration_sets: list[str],
     calibration_sizes: list[int],
-    seeds: list[int],
+    seeds: Sequence[int],
     engines: tuple[str, ...] = ("nncf",),
 ) -> list[Cell]:
     """Return the cells of a full grid, the last of `CELL_KEYS` varying fastest."""
@@ -122,17 +121,11 @@ class Grid:
         """Return the files of the INT8 network of a finished cell, none where it is not kept."""
         if cell.method == "fp32" or cell.seed != self.keep_seed:
             return []
-        return [self.folder(cell) / f"{cell.stem}{end}" for end in IR_FILES]
+        return [self.folder(cell) / f"{cell.stem}{end}" for end in (".xml", ".bin", ".json")]
 
     def is_finished(self, cell: Cell) -> bool:
         """Tell whether a cell's files are there."""
         return all(file.is_file() for file in [self.result(cell), *self.kept(cell)])
-
-
-def model_family(name: str) -> str:
-    """Name the family of a grid's model, `own` for a network from elsewhere."""
-    name = name.removesuffix(UNFUSED)
-    return family(name) if is_classifier(name) else "own"
 
 
 def measure(
@@ -140,8 +133,9 @@ def measure(
 ) -> dict[str, str | float]:
     """Return what `logits` `(n, classes)` have lost against the `reference` in FP32."""
     fp32, int8 = ((values.argmax(axis=1) == labels).mean() for values in (reference, logits))
+    name = cell.model.removesuffix(UNFUSED)
     return {
-        "family": model_family(cell.model),
+        "family": family(name) if is_classifier(name) else "own",
         "status": "ok",
         "error": "",
         "fp32_accuracy": float(fp32),
@@ -155,14 +149,13 @@ def measure(
 def divergence(reference: np.ndarray, outputs: np.ndarray) -> float:
     """Mean Kullback-Leibler divergence in nats of the predictions `outputs` from `reference`.
 
-    Both are `(n, classes)`, logits or (as networks from elsewhere may give) probabilities.
+    Both are `(n, classes)`, logits or (as networks from elsewhere may give) probabilities, of
+    which 0 counts as 1e-38.
     """
-    p, q = (log_probabilities(values.astype(np.float64)) for values in (reference, outputs))
+    p, q = (
+        np.log(np.maximum(values, np.finfo(np.float32).tiny))
+        if is_probabilities(values)
+        else log_softmax(values, axis=1)
+        for values in (reference.astype(np.float64), outputs.astype(np.float64))
+    )
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())
-
-
-def log_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Return the logarithms `(n, classes)` of what logits or probabilities say, at least -87."""
-    if is_probabilities(outputs):
-        return np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
-    return log_softmax(outputs, axis=1)

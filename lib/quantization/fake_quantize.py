@@ -36,7 +36,12 @@ def activation_quantizers(model: ov.Model) -> list[Quantizer]:
     """Return the quantizers of a network's activations, in the order of its operations."""
     found = []
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() == "FakeQuantize" and not _of_weights(operation):
+        if operation.get_type_name() != "FakeQuantize":
+            continue
+        source = operation.input_value(0).get_node()
+        while source.get_type_name() == "Convert":
+            source = source.input_value(0).get_node()
+        if source.get_type_name() != "Constant":  # which weights are
             low, high = (operation.input_value(i).get_node().data.ravel() for i in (1, 2))
             found.append(Quantizer(operation, low.astype(np.float32), high.astype(np.float32)))
     return found
@@ -80,11 +85,3 @@ def zero_on_grid(low: np.ndarray, high: np.ndarray, levels: int) -> tuple[np.nda
     step = np.maximum(high / np.maximum(above, 1), -low / np.maximum(zero, 1))
     step = np.where(zero == 0, high / (levels - 1), np.where(above == 0, -low / (levels - 1), step))
     return (-zero * step).astype(np.float32), (above * step).astype(np.float32)
-
-
-def _of_weights(operation: ov.Node) -> bool:
-    """Tell whether a FakeQuantize has constants, converted or not, for its input."""
-    source = operation.input_value(0).get_node()
-    while source.get_type_name() == "Convert":
-        source = source.input_value(0).get_node()
-    return source.get_type_name() == "Constant"

@@ -14,7 +14,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from lib.common.errors import StudyError, Unavailable
-from lib.common.files import atomic_path, hash_tree, sha256_file, sha256_json, write_text
+from lib.common.files import atomic_path, hash_tree, sha256_file, sha256_json, write_csv
 from lib.common.fingerprint import code_fingerprint
 from lib.common.machine import cpu_flags
 from lib.common.tensors import load_tensors
@@ -72,13 +72,19 @@ def run_grid(
     rows += run_all(cells, grid, jobs, scheduler)
     table = pd.DataFrame(rows)
     done = cells_of(table[table["status"] == "ok"])
-    _copy_networks(done, grid, out / "models")
-    predictions = {cell.name: grid.logits(cell).argmax(axis=1) for cell in done}
-    _write_predictions(out / PREDICTIONS, predictions, SampleSet.load(test).labels)
+    shutil.rmtree(out / "models", ignore_errors=True)
+    for file in (file for cell in done for file in grid.kept(cell)):
+        with atomic_path(out / "models" / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+    classes = {cell.name: grid.logits(cell).argmax(axis=1) for cell in done}
+    classes["labels"] = SampleSet.load(test).labels
+    dtype = np.uint8 if max(array.max() for array in classes.values()) < 256 else np.int16
+    with atomic_path(out / PREDICTIONS) as temporary:
+        save_file({name: array.astype(dtype) for name, array in classes.items()}, temporary)
     seconds = [asdict(cell) | {"seconds": grid.row(cell)["seconds"]} for cell in done[len(names) :]]
-    _write_table(out / SECONDS, pd.DataFrame(seconds, columns=[*CELL_KEYS, "seconds"]))
+    write_csv(out / SECONDS, pd.DataFrame(seconds, columns=[*CELL_KEYS, "seconds"]))
     table = table.reindex(columns=COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
-    _write_table(out / RESULTS, table)
+    write_csv(out / RESULTS, table)
     if not has_failures(out):
         for stray in set(store.iterdir()) - {grid.folder(cell) for cell in done}:
             shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
@@ -138,7 +144,7 @@ def time_grid(
         networks = {("openvino", "fp32"): models / f"{model}.xml"} | kept
         for (engine, method), speed in measure_speeds(networks, images, repeats=repeats).items():
             rows.append({"model": model, "engine": engine, "method": method} | speed)
-    _write_table(out / TIMINGS, pd.DataFrame(rows))
+    write_csv(out / TIMINGS, pd.DataFrame(rows))
 
 
 def _hashes(
@@ -158,24 +164,3 @@ def _hashes(
         forms = [xml.with_suffix(end) for end in (".onnx", ".json")]
         hashes[f"onnx {name}"] = " ".join(sha256_file(f) for f in forms if f.is_file())
     return hashes
-
-
-def _copy_networks(cells: list[Cell], grid: Grid, target: Path) -> None:
-    """Copy the INT8 networks that are kept, in the place of all that may be there."""
-    shutil.rmtree(target, ignore_errors=True)
-    for file in (file for cell in cells for file in grid.kept(cell)):
-        with atomic_path(target / file.name) as temporary:
-            shutil.copyfile(file, temporary)
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, float_format="%.6g"))
-
-
-def _write_predictions(path: Path, classes: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Write predicted classes as uint8, or int16 where there are more than 256 classes."""
-    arrays = classes | {"labels": labels}
-    small = max(array.max() for array in arrays.values()) < 256
-    dtype = np.uint8 if small else np.int16
-    with atomic_path(path) as temporary:
-        save_file({name: array.astype(dtype) for name, array in arrays.items()}, temporary)

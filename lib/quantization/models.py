@@ -1,5 +1,6 @@
-"""Classifiers in OpenVINO: export from torch (and to ONNX), batched prediction, speed."""
+"""Classifiers in OpenVINO: export from torch (and to ONNX), prediction, free batches, speed."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+import pandas as pd
 import torch
+from openvino import opset13
 from torch import nn
 
 from lib.classifiers.names import UNFUSED
@@ -21,7 +24,7 @@ from lib.quantization.fake_quantize import is_simulated
 
 BATCH_SIZE = 64
 CHECK_IMAGES = 64
-TOLERANCE = 1e-4  # of the largest logit, between torch and the FP32 forms
+TOLERANCE = 1e-4  # of the largest logit, between forms of a network
 OPSET = 13  # of ONNX, which POT's Model Optimizer reads
 
 
@@ -104,6 +107,49 @@ def is_probabilities(outputs: np.ndarray) -> bool:
     return bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
 
 
+def free_batch(model: ov.Model, images: np.ndarray) -> ov.Model:
+    """Return a network of fixed batch with a free one, or as it is where that changes its outputs.
+
+    Exporters, Model Optimizer and POT write the batch into shapes, and into the targets of Reshape
+    operations, where it becomes -1. The two forms are compared on `images` `(n, 3, 32, 32) uint8`,
+    in batches of 1, 7 and `BATCH_SIZE`.
+    """
+    if (batch := fixed_batch(model)) is None:
+        return model
+    free = model.clone()
+    with contextlib.suppress(RuntimeError, ValueError):
+        for operation in free.get_ops():
+            if operation.get_type_name() == "Reshape":
+                _free_reshape(operation, batch)
+        free.reshape({free.input(0): ov.PartialShape([-1, *list(model.input(0).shape)[1:]])})
+        expected = predict_ir(model, images)
+        nearby = TOLERANCE * np.abs(expected).max()
+        found = [predict_ir(free, images, batch_size=size) for size in (1, 7, BATCH_SIZE)]
+        if all(np.allclose(each, expected, rtol=0, atol=nearby) for each in found):
+            return free
+    return model
+
+
+def _free_reshape(operation: ov.Node, batch: int) -> None:
+    """Let the first number of a constant target follow the input where it is the batch."""
+    target = operation.input_value(1).get_node()
+    if target.get_type_name() != "Constant":
+        return
+    shape = target.get_data().astype(np.int64)
+    before, after = (port.get_partial_shape() for port in (operation.input(0), operation.output(0)))
+    if len(shape) and before.is_static and before[0] == after[0] == batch:
+        if -1 in shape[1:]:
+            shape = np.array(list(operation.get_output_shape(0)))
+        shape[0] = -1
+        operation.input(1).replace_source_output(opset13.constant(shape).output(0))
+
+
+def fixed_batch(model: ov.Model) -> int | None:
+    """Return the batch of a network that takes no other."""
+    batch = model.input(0).get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
+
+
 class Predictor:
     """A compiled network that takes many images, asynchronously in batches of one size.
 
@@ -149,23 +195,22 @@ def measure_speeds(
     hint, median of `calls` synchronous calls after a warm-up. Throughput: images/s with the
     THROUGHPUT hint, asynchronous batches of 64 from `images` `(n, 3, 32, 32) uint8`. The networks
     take turns `repeats` times, so that a busy moment hits all of them alike; returned are the
-    medians over the turns:
-    `{name: {"latency_ms", "throughput"}}`.
+    medians over the turns: `{name: {"latency_ms", "throughput"}}`.
     """
-    runners = {
-        name: (_latency_timer(xml, images, calls), Predictor(xml)) for name, xml in models.items()
-    }
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-    for turn in range(repeats + 1):
-        for name, (latency, predictor) in runners.items():
-            measured = latency(), len(images) / _seconds(lambda p=predictor: p(images))
-            if turn > 0:  # the first turn warms up
-                seen[name].append(measured)
-    medians = {name: np.median(values, axis=0) for name, values in seen.items()}
-    return {
-        name: {"latency_ms": float(latency), "throughput": float(throughput)}
-        for name, (latency, throughput) in medians.items()
-    }
+    runners = {}
+    for name, xml in models.items():
+        request = _compiled(read_ir(xml), 1, LATENCY).create_infer_request()
+        batch = np.arange(request.model_inputs[0].shape[0])  # one image, or a fixed batch
+        inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
+        runners[name] = request.infer, inputs, Predictor(xml)
+    turns = []
+    for _ in range(repeats + 1):
+        for name, (infer, inputs, predictor) in runners.items():
+            latency = np.median([_seconds(infer, x) for x in inputs])
+            throughput = len(images) / _seconds(predictor, images)
+            turns.append({"name": name, "latency_ms": 1000 * latency, "throughput": throughput})
+    measured = pd.DataFrame(turns[len(models) :])  # the first turn warms up
+    return measured.groupby("name", sort=False).median().to_dict("index")
 
 
 def _compiled(model: ov.Model, batch_size: int, mode) -> ov.CompiledModel:
@@ -179,18 +224,7 @@ def _compiled(model: ov.Model, batch_size: int, mode) -> ov.CompiledModel:
     return compile_model(model, mode, {ov.properties.num_streams: 1} if is_simulated(model) else {})
 
 
-def _latency_timer(xml: Path, images: np.ndarray, calls: int) -> Callable[[], float]:
-    request = _compiled(read_ir(xml), 1, LATENCY).create_infer_request()
-    batch = np.arange(request.model_inputs[0].shape[0])  # one image, but where the batch is fixed
-    inputs = [images[(i + batch) % len(images)].astype(np.float32) for i in range(calls)]
-
-    def latency() -> float:
-        return 1000 * float(np.median([_seconds(lambda x=x: request.infer(x)) for x in inputs]))
-
-    return latency
-
-
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable, argument: object) -> float:
     start = time.perf_counter()
-    work()
+    work(argument)
     return time.perf_counter() - start

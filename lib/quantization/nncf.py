@@ -21,13 +21,11 @@ from lib.calibration.kinds import balanced_order
 from lib.common.errors import StudyError
 from lib.data.samples import SampleSet
 from lib.quantization.fake_quantize import lower_activation_bits
-from lib.quantization.models import predict_ir
+from lib.quantization.models import fixed_batch, predict_ir
 from lib.quantization.options import QuantizationOptions
-from lib.quantization.own.batch import fixed_batch
 
 DEFAULTS = QuantizationOptions()
 VALIDATION_BATCH = 50
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,10 @@ def quantize_default(
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
-        advanced = _advanced(nncf, images, options)
+        advanced, common = _parameters(nncf, images, options)
         if not per_channel_weights:
             module = nncf.quantization.advanced_parameters
             advanced.weights_quantization_params = module.QuantizationParameters(per_channel=False)
-        common = _common(nncf, images, options)
         model = nncf.quantize(ir, nncf.Dataset(images), advanced_parameters=advanced, **common)
     return Quantized(model, images.labels_read())
 
@@ -114,9 +111,8 @@ def quantize_variant(
         raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
     per_channel, bits = VARIANTS[variant].per_channel_weights, VARIANTS[variant].activation_bits
     if default is None or not per_channel:
-        default = quantize_default(
-            ir, calibration, options, seed=seed, per_channel_weights=per_channel
-        )
+        how = {"seed": seed, "per_channel_weights": per_channel}
+        default = quantize_default(ir, calibration, options, **how)
     if bits == 8:
         return default
     return Quantized(lower_activation_bits(default.model, bits), default.labels_read)
@@ -154,30 +150,37 @@ def restore_accuracy(
 ) -> Quantized:
     """Run the whole of NNCF's quantization with accuracy control."""
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
+    size = fixed_batch(ir) or VALIDATION_BATCH
+    batches = []
+    for start in range(0, len(validation), size):
+        labels = validation.labels[start : start + size]
+        chosen = start + np.resize(np.arange(len(labels)), fixed_batch(ir) or len(labels))
+        batches.append((validation.images[chosen].astype(np.float32), labels))
     with quiet_nncf() as nncf:
+        advanced, common = _parameters(nncf, images, options)
         model = nncf.quantize_with_accuracy_control(
             ir,
             nncf.Dataset(images),
-            nncf.Dataset(_batches(validation, fixed_batch(ir)), lambda batch: batch[0]),
+            nncf.Dataset(batches, lambda batch: batch[0]),
             validate,
             max_drop=options.max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
-            advanced_quantization_parameters=_advanced(nncf, images, options),
+            advanced_quantization_parameters=advanced,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 max_num_iterations=options.max_iterations, num_ranking_workers=1
             ),
-            **_common(nncf, images, options),
+            **common,
         )
     return Quantized(model, images.labels_read())
 
 
 def accuracy_drop(reference: ov.Model, model: ov.Model, samples: SampleSet) -> float:
     """Return the top-1 accuracy of `reference` less that of `model`, in fractions."""
-    hits = [
-        predict_ir(network, samples.images).argmax(axis=1) == samples.labels
-        for network in (reference, model)
-    ]
-    return float(hits[0].mean() - hits[1].mean())
+    predicted = (
+        predict_ir(network, samples.images).argmax(axis=1) for network in (reference, model)
+    )
+    before, after = ((classes == samples.labels).mean() for classes in predicted)
+    return float(before - after)
 
 
 class CalibrationImages:
@@ -192,7 +195,8 @@ class CalibrationImages:
     def __init__(self, samples: SampleSet, seed: int, batch: int = 1):
         if len(samples) == 0:
             raise StudyError("the calibration set is empty: make it again with images")
-        canonical = _canonical_order(samples)
+        digests = [hashlib.sha256(np.ascontiguousarray(x)).digest() for x in samples.images]
+        canonical = np.lexsort((np.array(digests), samples.labels))
         self.order = canonical[balanced_order(samples.labels[canonical], seed)]
         self.samples, self.batch = samples, batch
         self.given: set[int] = set()
@@ -217,14 +221,8 @@ class CalibrationImages:
         return np.bincount(self.samples.labels[sorted(self.given)], minlength=classes).tolist()
 
 
-def _canonical_order(samples: SampleSet) -> np.ndarray:
-    """Return the order of the images by label and content."""
-    digests = [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in samples.images]
-    return np.lexsort((np.array(digests), samples.labels))
-
-
-def validate(compiled: ov.CompiledModel, batches: Iterable[Batch]) -> tuple[float, list[float]]:
-    """Return top-1 accuracy on all batches and on each.
+def validate(compiled: ov.CompiledModel, batches: Iterable) -> tuple[float, list[float]]:
+    """Return top-1 accuracy on all batches, of images and labels, and on each.
 
     NNCF ranks operations by what their return to floating point gains in these values. Were
     logits returned, it would take the operations first whose return leaves the largest error.
@@ -237,32 +235,18 @@ def validate(compiled: ov.CompiledModel, batches: Iterable[Batch]) -> tuple[floa
     return float(np.concatenate(correct).mean()), [float(batch.mean()) for batch in correct]
 
 
-def _batches(samples: SampleSet, fixed: int | None) -> list[Batch]:
-    """Split a set into batches of float images and labels; the images fill a `fixed` batch."""
-    size = fixed or VALIDATION_BATCH
-    batches = []
-    for start in range(0, len(samples), size):
-        labels = samples.labels[start : start + size]
-        chosen = start + np.resize(np.arange(len(labels)), fixed or len(labels))
-        batches.append((samples.images[chosen].astype(np.float32), labels))
-    return batches
-
-
-def _common(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions) -> dict:
-    """Return what NNCF's two algorithms take alike."""
-    return {
+def _parameters(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions) -> tuple:
+    """Return the advanced parameters and those that NNCF's two algorithms take alike."""
+    advanced = nncf.AdvancedQuantizationParameters(
+        disable_bias_correction=options.bias_correction == "none",
+        overflow_fix=nncf.OverflowFix[options.overflow_fix.upper()],
+        batchwise_statistics=images.batch > 1 or None,
+    )
+    return advanced, {
         "preset": nncf.QuantizationPreset(options.preset),
         "subset_size": images.items(options.subset_size),
         "fast_bias_correction": options.bias_correction != "full",
     }
-
-
-def _advanced(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions):
-    return nncf.AdvancedQuantizationParameters(
-        disable_bias_correction=options.bias_correction == "none",
-        overflow_fix=getattr(nncf.OverflowFix, options.overflow_fix.upper()),
-        batchwise_statistics=images.batch > 1 or None,
-    )
 
 
 @contextlib.contextmanager

@@ -7,8 +7,6 @@ from lib.calibration.kinds import KINDS
 from lib.classifiers.names import UNFUSED
 from lib.quantization.cell import Cell, make_cells
 
-REAL = "real"
-
 
 def grid_cells(p: Any) -> list[Cell]:
     """Return the cells of the main grid from the study's parameters.
@@ -16,26 +14,25 @@ def grid_cells(p: Any) -> list[Cell]:
     Accuracy-aware quantization and POT, which are slow, have fewer sets, networks and seeds.
     """
     own = [model.name for model in p.own_models]
-    repaired = [name for name in p.calibration_sets if name in p.quantization_accuracy_aware_sets]
-    sets = {"default": p.calibration_sets, "accuracy_aware": repaired}
     models = {"nncf": p.classifiers + own}
     models["pot"] = p.classifiers[: p.quantization_pot_classifiers] + own
-    seeds = {
-        ("nncf", "default"): p.quantization_seeds,
-        ("nncf", "accuracy_aware"): p.quantization_accuracy_aware_seeds,
-        ("pot", "default"): p.quantization_pot_seeds,
-        ("pot", "accuracy_aware"): p.quantization_pot_accuracy_aware_seeds,
-    }
+    repaired = [name for name in p.calibration_sets if name in p.quantization_accuracy_aware_sets]
+    ways = [
+        ("nncf", "default", p.calibration_sets, p.quantization_seeds),
+        ("nncf", "accuracy_aware", repaired, p.quantization_accuracy_aware_seeds),
+        ("pot", "default", p.calibration_sets, p.quantization_pot_seeds),
+        ("pot", "accuracy_aware", repaired, p.quantization_pot_accuracy_aware_seeds),
+    ]
     cells = []
-    for (engine, method), n in seeds.items():
+    for engine, method, sets, seeds in ways:
         if engine in p.quantization_engines and method in p.quantization_methods:
             cells += make_cells(
                 models=models[engine],
                 engines=(engine,),
                 methods=[method],
-                calibration_sets=sets[method],
+                calibration_sets=sets,
                 calibration_sizes=[p.quantization_subset_size],
-                seeds=list(range(n)),
+                seeds=range(seeds),
             )
     return cells
 
@@ -45,9 +42,9 @@ def unfused_cells(p: Any) -> list[Cell]:
     return make_cells(
         models=[f"{name}{UNFUSED}" for name in p.quantization_unfused],
         methods=["default"],
-        calibration_sets=[REAL],
+        calibration_sets=["real"],
         calibration_sizes=[p.quantization_subset_size],
-        seeds=list(range(p.quantization_seeds)),
+        seeds=range(p.quantization_seeds),
     )
 
 
@@ -56,17 +53,15 @@ def sensitivity_cells(p: Any, images: int) -> list[Cell]:
 
     Default quantization at several sizes, but none larger than a set, and its variants at one.
     """
-    sizes = {size for size in p.sensitivity_sizes if size <= images}
+    size = p.quantization_subset_size
+    sizes = {size, *(each for each in p.sensitivity_sizes if each <= images)}
     common = {
         "models": p.sensitivity_classifiers,
         "calibration_sets": [kind for kind in p.calibration_sets if not KINDS[kind].per_network],
-        "seeds": list(range(p.sensitivity_seeds)),
+        "seeds": range(p.sensitivity_seeds),
     }
-    size = p.quantization_subset_size
-    return [
-        *make_cells(methods=["default"], calibration_sizes=sorted(sizes | {size}), **common),
-        *make_cells(methods=p.sensitivity_methods, calibration_sizes=[size], **common),
-    ]
+    cells = make_cells(methods=["default"], calibration_sizes=sorted(sizes), **common)
+    return cells + make_cells(methods=p.sensitivity_methods, calibration_sizes=[size], **common)
 
 
 def grid_plan(

@@ -8,11 +8,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import joblib
+import numpy as np
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -25,73 +27,42 @@ from lib.common.seeds import derive_seed
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.quantization.cell import Cell, Grid, measure
-from lib.quantization.models import predict_ir
-from lib.quantization.nncf import (
-    VARIANTS,
-    Quantized,
-    quantize_accuracy_aware,
-    quantize_variant,
-)
-from lib.quantization.options import QuantizationOptions
-from lib.quantization.own.batch import fixed_batch
+from lib.quantization.models import fixed_batch, predict_ir
+from lib.quantization.nncf import VARIANTS, Quantized, quantize_accuracy_aware, quantize_variant
 from lib.quantization.own.parameters import read_input
 from lib.quantization.pot.engine import quantize_pot, quantize_pot_accuracy_aware
 from lib.quantization.pot.environment import PINS, pot_python
 
 
-@dataclass
-class Task:
-    """What an engine makes one INT8 network from.
-
-    `default` is the network that default quantization made of the same cell, if there is one.
-    """
-
-    cell: Cell
-    grid: Grid
-    calibration: SampleSet
-    validation: SampleSet
-    default: Quantized | None
-
-    @property
-    def options(self) -> QuantizationOptions:
-        """The grid's options with the size of the cell's calibration."""
-        return replace(self.grid.options, subset_size=self.cell.calibration_size)
-
-    @property
-    def seed(self) -> int:
-        """The same for all models, engines and methods, another for each set, size and seed."""
-        cell = self.cell
-        return derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed)
-
-
-def run_nncf(task: Task) -> Quantized:
+def run_nncf(cell: Cell, grid: Grid, calibration: SampleSet, **common: Any) -> Quantized:
     """Quantize with NNCF by the cell's method: accuracy_aware or one of `VARIANTS`."""
-    ir, method = read_ir(task.grid.ir(task.cell.model)), task.cell.method
-    common = {"seed": task.seed, "default": task.default}
-    if method == "accuracy_aware":
-        return quantize_accuracy_aware(
-            ir, task.calibration, task.validation, task.options, **common
-        )
-    return quantize_variant(ir, task.calibration, method, task.options, **common)
+    ir = read_ir(grid.ir(cell.model))
+    if cell.method == "accuracy_aware":
+        return quantize_accuracy_aware(ir, calibration, SampleSet.load(grid.validation), **common)
+    return quantize_variant(ir, calibration, cell.method, **common)
 
 
-def run_pot(task: Task) -> Quantized:
+def run_pot(
+    cell: Cell, grid: Grid, calibration: SampleSet, *, default: Quantized | None, **common: Any
+) -> Quantized:
     """Quantize with POT, from the model's ONNX form, with the images that NNCF reads."""
-    ir, method = task.grid.ir(task.cell.model), task.cell.method
-    if method not in ("default", "accuracy_aware"):
-        raise Skipped(f"POT has no method {method}: choose default or accuracy_aware")
-    onnx = ir.with_suffix(".onnx")
-    common = {"seed": task.seed, "takes": read_input(ir.parent, ir.stem)}
-    if method == "default":
-        return quantize_pot(onnx, task.calibration, task.options, **common)
-    common |= {"reference": read_ir(ir), "default": task.default}
-    return quantize_pot_accuracy_aware(
-        onnx, task.calibration, task.validation, task.options, **common
-    )
+    ir = grid.ir(cell.model)
+    onnx, common["takes"] = ir.with_suffix(".onnx"), read_input(ir.parent, ir.stem)
+    if cell.method == "default":
+        return quantize_pot(onnx, calibration, **common)
+    if cell.method == "accuracy_aware":
+        common |= {"reference": read_ir(ir), "default": default}
+        validation = SampleSet.load(grid.validation)
+        return quantize_pot_accuracy_aware(onnx, calibration, validation, **common)
+    raise Skipped(f"POT has no method {cell.method}: choose default or accuracy_aware")
 
 
-ENGINES: dict[str, Callable[[Task], Quantized]] = {"nncf": run_nncf, "pot": run_pot}
-"""Makers of INT8 networks by the name that cells give."""
+ENGINES: dict[str, Callable[..., Quantized]] = {"nncf": run_nncf, "pot": run_pot}
+"""Makers of INT8 networks by the name that cells give.
+
+They take a cell, its grid and its calibration set, and by name the `options` with the size of the
+cell's calibration, a `seed`, and the `default` network of the same cell, if there is one.
+"""
 
 
 def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
@@ -214,9 +185,15 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
         raise StudyError(f"engine {cell.engine!r} is unknown: choose one of {', '.join(ENGINES)}")
     if cell.engine in grid.missing:
         raise Unavailable(grid.missing[cell.engine])
-    calibration = SampleSet.load(grid.calibration_folder(cell))
-    task = Task(cell, grid, calibration, SampleSet.load(grid.validation), default)
-    return ENGINES[cell.engine](task)
+    return ENGINES[cell.engine](
+        cell,
+        grid,
+        SampleSet.load(grid.calibration_folder(cell)),
+        options=replace(grid.options, subset_size=cell.calibration_size),
+        # the same for all models, engines and methods
+        seed=derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed),
+        default=default,
+    )
 
 
 def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> None:
@@ -225,7 +202,7 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
     logits = predict_ir(quantized.model, test.images)
     row = asdict(cell) | measure(cell, grid.logits(Cell(cell.model)), logits, test.labels)
     row |= {"quantizers": quantized.quantizers, "images_read": quantized.images_read}
-    row |= {"classes_read": sum(count > 0 for count in quantized.labels_read)}
+    row |= {"classes_read": int(np.count_nonzero(quantized.labels_read))}
     row |= {"seconds": round(seconds, 2)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = grid.folder(cell) if grid.kept(cell) else Path(scratch)
@@ -233,27 +210,24 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
         save_ir(xml, quantized.model)
         row["size_bytes"] = xml.with_suffix(".bin").stat().st_size
         batch = fixed_batch(quantized.model) or "n"
-        write_json(xml.with_suffix(".json"), _about(cell, grid, row, test, batch))
+        about = {"input": f"({batch}, 3, 32, 32) float32, RGB pixels from 0 to 255"}
+        about |= {"class_names": test.class_names, "test_images": len(test)}
+        write_json(xml.with_suffix(".json"), about | _origin(cell, grid, row))
     save_tensors(grid.result(cell), {"logits": torch.from_numpy(logits)}, row)
 
 
-def _about(cell: Cell, grid: Grid, row: dict, test: SampleSet, batch: int | str) -> dict:
-    """Return what goes with a kept INT8 network: its use, its making and its accuracy."""
+def _origin(cell: Cell, grid: Grid, row: dict) -> dict:
+    """Return how a kept INT8 network was made and what was measured of it."""
     measured = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
     options = asdict(grid.options)
     del options["subset_size"]  # the cell has its own
-    versions = {name: version(name) for name in ("openvino", "nncf")}
-    if cell.engine == "pot":
-        versions["openvino-dev"] = PINS[0].partition("==")[2]
+    pot = {"openvino-dev": PINS[0].partition("==")[2]} if cell.engine == "pot" else {}
     return {
-        "input": f"({batch}, 3, 32, 32) float32, RGB pixels from 0 to 255",
-        "class_names": test.class_names,
         "cell": asdict(cell),
         "options": options,
         "calibration_set_sha256": sha256_json(hash_tree(grid.calibration_folder(cell))),
         "fp32_sha256": grid.hashes[f"model {cell.model}"],
-        "test_images": len(test),
         "measured": {key: row[key] for key in measured},
-        "versions": versions,
+        "versions": {name: version(name) for name in ("openvino", "nncf")} | pot,
         "cpu_flags": cpu_flags(),
     }

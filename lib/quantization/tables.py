@@ -8,7 +8,6 @@ import pandas as pd
 from lib.classifiers.names import UNFUSED
 from lib.quantization.cell import CELL_KEYS, Cell, cells_of
 
-UNFUSED_CELL = ["nncf", "default", "real"]
 MEASURES = ["accuracy", "drop_pp", "agreement", "quantizers", "size_bytes"]
 
 
@@ -27,15 +26,13 @@ def accuracy_table(table: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
 
 def loss_words(int8: pd.DataFrame) -> str:
     """Say of each set which network loses most accuracy by NNCF's default quantization."""
-    own = int8[(int8["engine"] == "nncf") & (int8["method"] == "default")]
+    own = int8.query("engine == 'nncf' and method == 'default'")
     losses = own.groupby(["calibration_set", "model"], sort=False)["drop_pp"].mean()
-    lines = []
-    for name, part in losses.groupby("calibration_set", sort=False):
-        lines.append(
-            f"{name}: mean loss {part.mean():.2f} points by NNCF's default quantization, largest "
-            f"{part.max():.2f} ({part.idxmax()[1]})"
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f"{name}: mean loss {part.mean():.2f} points by NNCF's default quantization, largest "
+        f"{part.max():.2f} ({part.idxmax()[1]})"
+        for name, part in losses.groupby("calibration_set", sort=False)
+    )
 
 
 def per_class_table(
@@ -44,11 +41,10 @@ def per_class_table(
     """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images."""
     rows = []
     for name, predicted in predictions.items():
-        cell = asdict(Cell(*name.split("/")))
         for label, class_name in enumerate(class_names):
             hits = predicted[labels == label] == label
-            accuracy = float(hits.mean()) if len(hits) else float("nan")
-            rows.append(cell | {"class": class_name, "images": len(hits), "accuracy": accuracy})
+            row = asdict(Cell(*name.split("/"))) | {"class": class_name, "images": len(hits)}
+            rows.append(row | {"accuracy": hits.mean() if len(hits) else np.nan})
     return pd.DataFrame(rows)
 
 
@@ -118,8 +114,9 @@ def unfused_table(fused: pd.DataFrame, unfused: pd.DataFrame) -> pd.DataFrame:
         model = name.removesuffix(UNFUSED)
         for table, own_name, form in ((fused, model, "fused"), (unfused, name, "unfused")):
             own = table[(table["model"] == own_name) & (table["status"] == "ok")]
-            chosen = own[["engine", "method", "calibration_set"]] == UNFUSED_CELL
-            int8 = own[chosen.all(axis=1)]
+            int8 = own.query(
+                "engine == 'nncf' and method == 'default' and calibration_set == 'real'"
+            )
             row = {"model": model, "form": form, "int8_networks": len(int8)}
             row["fp32_accuracy"] = own["fp32_accuracy"].max()
             rows.append(row | int8[MEASURES].astype(float).mean().to_dict())

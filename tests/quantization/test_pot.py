@@ -22,10 +22,9 @@ from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization.cell import make_cells
 from lib.quantization.grid import load_results, run_grid
-from lib.quantization.models import export_ir, export_onnx, predict_ir
+from lib.quantization.models import export_ir, export_onnx, free_batch, predict_ir
 from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
 from lib.quantization.options import QuantizationOptions
-from lib.quantization.own.batch import free_batch
 from lib.quantization.own.imports import import_network
 from lib.quantization.own.parameters import Input, read_input
 from lib.quantization.pot import engine as pot
@@ -113,6 +112,11 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def fake_venv(folder, with_pip):
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+
+
 def test_onnx_gives_the_logits_of_the_ir_and_equal_bytes(models, test_set, tmp_path):
     onnx = ov.Core().read_model(models / "resnet20.onnx")
     assert list(onnx.input(0).shape) == [1, 3, 32, 32]
@@ -148,11 +152,8 @@ def test_an_environment_without_its_interpreter_is_made_again(cache, monkeypatch
     (folder / "ready").touch()
     (folder / "bin" / "python").symlink_to(cache / "gone")
 
-    def install(folder):
-        (folder / "bin").mkdir(parents=True)
-        (folder / "bin" / "python").touch()
-
-    monkeypatch.setattr(pot_environment, "_install", install)
+    monkeypatch.setattr(pot_environment, "_run", lambda command: None)
+    monkeypatch.setattr(pot_environment.venv, "create", fake_venv)
     assert pot_environment.pot_python() == folder / "bin" / "python"
     with pytest.raises(Unavailable, match="cannot be started .*: delete .* and run again"):
         pot.Worker(folder / "bin" / "python")  # a file that is no program
@@ -224,14 +225,14 @@ def test_a_process_that_dies_is_told_and_replaced(models, real, monkeypatch, tmp
     worker = tmp_path / "worker.py"
     worker.write_text("import os\ninput()\nos._exit(7)\n")
     monkeypatch.setattr(pot, "WORKER", worker)
-    pot.close_worker()
+    pot.Worker.close()
     for _ in range(2):
         with pytest.raises(StudyError, match="POT's process ended with code 7"):
             quantize_pot(models / "resnet20.onnx", real)
     worker.write_text('input()\nprint(\'{"error": "ValueError: no"}\', flush=True)\ninput()\n')
     with pytest.raises(StudyError, match="POT failed: ValueError: no"):
         quantize_pot(models / "resnet20.onnx", real)
-    pot.close_worker()
+    pot.Worker.close()
 
 
 def fixed(tail):
@@ -354,7 +355,7 @@ def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
         onnx, real, validation, options, reference=reference, seed=1, default=int8
     )
     assert reused is int8
-    made = pot.run_pot(onnx, real, options, 1, validation=validation)
+    made = quantize_pot(onnx, real, options, seed=1, validation=validation)
     first, second = (predict_ir(q.model, validation.images) for q in (made, int8))
     assert np.array_equal(first, second) and made.labels_read == int8.labels_read
 

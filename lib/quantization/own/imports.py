@@ -20,11 +20,17 @@ from lib.common.errors import StudyError
 from lib.common.files import atomic_path, write_json
 from lib.common.openvino import save_ir
 from lib.data.samples import IMAGE_SHAPE, SampleSet
-from lib.quantization.models import CHECK_IMAGES, export_classifiers, is_probabilities, predict_ir
-from lib.quantization.own.batch import fixed_batch, free_batch
+from lib.quantization.models import (
+    CHECK_IMAGES,
+    export_classifiers,
+    fixed_batch,
+    free_batch,
+    is_probabilities,
+    predict_ir,
+)
 from lib.quantization.own.parameters import Input, OwnModel, content_hash, source_files
 
-FLOATS = (ov.Type.f32, ov.Type.f16)
+FLOATS, BYTES = (ov.Type.f32, ov.Type.f16), (ov.Type.i8, ov.Type.u8)
 NEAR_CHANCE = 2.0  # times the accuracy of guessing
 REMARK = "near chance: check its mean, std, input_max, layout, colours, order of classes"
 
@@ -60,8 +66,7 @@ def import_network(out: Path, model: OwnModel, images: np.ndarray, classes: int)
     otherwise. An ONNX file whose batch is free is copied for POT, `out/<name>.onnx`, with what it
     takes, `out/<name>.json`. Raises `StudyError` where the file does not fit.
     """
-    network = settle_batch(take_pixels(read_source(model.file), model, classes), images)
-    check_outputs(network, images, model.file)
+    network = read_network(model, images, classes)
     if model.file.suffix == ".onnx" and network.is_dynamic():
         with atomic_path(out / f"{model.name}.onnx") as temporary:
             shutil.copyfile(model.file, temporary)
@@ -74,16 +79,33 @@ def check_network(model: OwnModel, classes: int | None = None) -> None:
 
     Its number of classes is compared with `classes`, where that is known.
     """
-    network = take_pixels(read_source(model.file), model, classes)
     images = np.random.default_rng(0).integers(0, 256, (8, *IMAGE_SHAPE), dtype=np.uint8)
-    check_outputs(settle_batch(network, images), images, model.file)
+    read_network(model, images, classes)
+
+
+def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov.Model:
+    """Return a network of pixels `(n, 3, 32, 32)` float32 in [0, 255], its weights float32.
+
+    Its batch is free if that changes no output for `images`; it runs and gives finite numbers.
+    """
+    network = take_pixels(read_source(model.file), model, classes)
+    network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
+    network = free_batch(network, images)
+    try:
+        outputs = predict_ir(network, images)
+    except (RuntimeError, ValueError) as error:
+        raise StudyError(
+            f"{model.file} does not run ({_reason(error)}): export it again"
+        ) from error
+    if not np.isfinite(outputs).all():
+        raise StudyError(f"{model.file} gives NaN or infinity for plain images: export it again")
+    return network
 
 
 def read_source(file: Path) -> ov.Model:
     """Read an .onnx, .xml or .tflite file; one that is missing or damaged is a `StudyError`."""
     source_files(file)
-    with file.open("rb") as opened:
-        start = opened.read(8)
+    start = file.read_bytes()[:8]
     if file.suffix == ".onnx":
         check_onnx(file)
     elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
@@ -108,7 +130,7 @@ def check_onnx(file: Path) -> None:
 
 
 def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.Model:
-    """Return a network of pixels `(n, 3, 32, 32)` float32 in [0, 255], its weights float32."""
+    """Put what `model` takes into the graph, so that the network takes pixels."""
     _check_form(network, model)
     try:
         network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
@@ -122,22 +144,6 @@ def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.M
         wanted = f"the data have {classes} classes" if classes else "the study wants logits"
         raise StudyError(f"{model.file} gives {found}, {wanted}: export it as (n, classes)")
     return network
-
-
-def settle_batch(network: ov.Model, images: np.ndarray) -> ov.Model:
-    """Return the network with a free batch if that changes no output, else with its own (or 1)."""
-    network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
-    return free_batch(network, images)
-
-
-def check_outputs(network: ov.Model, images: np.ndarray, file: Path) -> None:
-    """Raise `StudyError` unless the network runs and its outputs are finite."""
-    try:
-        outputs = predict_ir(network, images)
-    except (RuntimeError, ValueError) as error:
-        raise StudyError(f"{file} does not run ({_reason(error)}): export it again") from error
-    if not np.isfinite(outputs).all():
-        raise StudyError(f"{file} gives NaN or infinity for plain images: export it again")
 
 
 def widen_constants(network: ov.Model) -> None:
@@ -161,32 +167,25 @@ def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:
         network = ov.Core().read_model(folder / f"{name}.xml")
         outputs = predict_ir(network, test.images)
         top1 = float((outputs.argmax(axis=1) == test.labels).mean())
-        row = {"classifier": name, "parameters": count_weights(network), "FP32 top-1": top1}
+        constants = [op for op in network.get_ops() if op.get_type_name() == "Constant"]
+        parameters = sum(op.data.size for op in constants if op.get_element_type() in FLOATS)
+        row = {"classifier": name, "parameters": parameters, "FP32 top-1": top1}
         row["output"] = "probabilities" if is_probabilities(outputs) else "logits"
-        batch = fixed_batch(network)
-        row["batch"] = f"{batch}, fixed" if batch else "any"
+        row["batch"] = f"{batch}, fixed" if (batch := fixed_batch(network)) else "any"
         chance = top1 < NEAR_CHANCE / len(test.class_names)
         rows.append(row | {"remark": REMARK if chance else ""})
     return pd.DataFrame(rows)
 
 
-def count_weights(network: ov.Model) -> int:
-    """Count the floating-point numbers that a network holds."""
-    constants = (op for op in network.get_ops() if op.get_type_name() == "Constant")
-    return sum(op.data.size for op in constants if op.get_output_element_type(0) in FLOATS)
-
-
 def _check_form(network: ov.Model, model: OwnModel) -> None:
     """One floating-point input of 32×32 images in the layout, one output, not quantized yet."""
-    file = model.file
-    counts = (len(network.inputs), len(network.outputs))
-    if counts != (1, 1):
-        raise StudyError(f"{file} has {counts[0]} inputs, {counts[1]} outputs: export one of each")
-    kinds = {op.get_type_name() for op in network.get_ops()}
-    constants = (op for op in network.get_ops() if op.get_type_name() == "Constant")
-    small = any(op.get_output_element_type(0) in (ov.Type.i8, ov.Type.u8) for op in constants)
-    if "FakeQuantize" in kinds or small:
-        raise StudyError(f"{file} is quantized already: give the network in floating point")
+    file, n_in, n_out = model.file, len(network.inputs), len(network.outputs)
+    if (n_in, n_out) != (1, 1):
+        raise StudyError(f"{file} has {n_in} inputs, {n_out} outputs: export one of each")
+    for op in network.get_ops():
+        small = op.get_type_name() == "Constant" and op.get_element_type() in BYTES
+        if small or op.get_type_name() == "FakeQuantize":
+            raise StudyError(f"{file} is quantized already: give the network in floating point")
     entry = network.input(0)
     if entry.get_element_type() not in FLOATS:
         kind = entry.get_element_type().get_type_name()

@@ -20,9 +20,9 @@ from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import read_json, sha256_file, sha256_json, write_json
 from lib.common.openvino import read_ir
 from lib.data.samples import SampleSet
+from lib.quantization.models import free_batch
 from lib.quantization.nncf import DEFAULTS, CalibrationImages, Quantized, accuracy_drop
 from lib.quantization.options import QuantizationOptions
-from lib.quantization.own.batch import free_batch
 from lib.quantization.own.parameters import Input
 from lib.quantization.pot import worker as pot_worker
 from lib.quantization.pot.environment import clean_environment, environment_folder, pot_python
@@ -41,6 +41,7 @@ def quantize_pot(
     *,
     seed: int = 0,
     takes: Input | None = None,
+    validation: SampleSet | None = None,
 ) -> Quantized:
     """Quantize an ONNX network to INT8 by POT's default quantization.
 
@@ -48,44 +49,10 @@ def quantize_pot(
     `quantize_default`. Bias correction `none` leaves POT's DefaultQuantization without its last
     step, which is POT's MinMaxQuantization. The network has one input, of pixels `(n, 3, 32, 32)`
     float32 in [0, 255] or what `takes` makes of them; the INT8 network takes pixels all the same.
+    With `validation` images POT's accuracy control runs, whatever default quantization loses.
 
     Raises `Skipped` where POT's environment cannot be made, and `StudyError` where POT fails.
     """
-    return run_pot(onnx, calibration, options, seed, takes)
-
-
-def quantize_pot_accuracy_aware(
-    onnx: Path,
-    calibration: SampleSet,
-    validation: SampleSet,
-    options: QuantizationOptions = DEFAULTS,
-    *,
-    reference: ov.Model,
-    seed: int = 0,
-    takes: Input | None = None,
-    default: Quantized | None = None,
-) -> Quantized:
-    """Quantize, then have POT return layers to floating point until the drop is within bounds.
-
-    As `quantize_accuracy_aware`; `reference` is the network in FP32. Default quantization within
-    `max_drop` on `validation` is the result, which is where POT's own algorithm would end;
-    `default` is what `quantize_pot` gave for the same options and seed.
-    """
-    default = default or quantize_pot(onnx, calibration, options, seed=seed, takes=takes)
-    if accuracy_drop(reference, default.model, validation) <= options.max_drop:
-        return default
-    return run_pot(onnx, calibration, options, seed, takes, validation)
-
-
-def run_pot(
-    onnx: Path,
-    calibration: SampleSet,
-    options: QuantizationOptions,
-    seed: int,
-    takes: Input | None = None,
-    validation: SampleSet | None = None,
-) -> Quantized:
-    """Have the worker quantize, with POT's accuracy control where there are validation images."""
     if not onnx.is_file():
         raise Skipped(
             f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
@@ -106,6 +73,30 @@ def run_pot(
         images.given.update(int(chosen[k]) for k in read_json(folder / READ))
         model = free_batch(read_ir(folder / RESULT), arrays["calibration"])
     return Quantized(model, images.labels_read())
+
+
+def quantize_pot_accuracy_aware(
+    onnx: Path,
+    calibration: SampleSet,
+    validation: SampleSet,
+    options: QuantizationOptions = DEFAULTS,
+    *,
+    reference: ov.Model,
+    seed: int = 0,
+    takes: Input | None = None,
+    default: Quantized | None = None,
+) -> Quantized:
+    """Quantize, then have POT return layers to floating point until the drop is within bounds.
+
+    As `quantize_accuracy_aware`; `reference` is the network in FP32. Default quantization within
+    `max_drop` on `validation` is the result, which is where POT's own algorithm would end;
+    `default` is what `quantize_pot` gave for the same options and seed.
+    """
+    common = {"seed": seed, "takes": takes}
+    default = default or quantize_pot(onnx, calibration, options, **common)
+    if accuracy_drop(reference, default.model, validation) <= options.max_drop:
+        return default
+    return quantize_pot(onnx, calibration, options, validation=validation, **common)
 
 
 class Worker:
@@ -136,7 +127,7 @@ class Worker:
     def current(cls) -> "Worker":
         """Return the worker of this process, which is started if it is not there."""
         if cls._current is None or cls._current.process.poll() is not None:
-            close_worker()
+            cls.close()
             cls._current = cls(pot_python())
         return cls._current
 
@@ -152,7 +143,7 @@ class Worker:
             answer = self.process.stdout.readline()
         if not answer:
             code = self.process.wait()
-            close_worker()
+            self.close()
             raise StudyError(
                 f"POT's process ended with code {code}, perhaps for want of memory: lower jobs "
                 "and run again"
@@ -160,19 +151,14 @@ class Worker:
         if error := json.loads(answer).get("error"):
             raise StudyError(f"POT failed: {error[:500]}")
 
-    def close(self) -> None:
-        """End the process."""
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self.folder.cleanup()
+    @classmethod
+    def close(cls) -> None:
+        """End this process's worker, if it has one."""
+        worker, cls._current = cls._current, None
+        if worker is not None:
+            with contextlib.suppress(OSError), worker.process:  # which waits for its end
+                worker.process.kill()
+            worker.folder.cleanup()
 
 
-@atexit.register
-def close_worker() -> None:
-    """End this process's worker, if it has one."""
-    worker, Worker._current = Worker._current, None
-    if worker is not None:
-        worker.close()
+atexit.register(Worker.close)

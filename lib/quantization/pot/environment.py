@@ -4,7 +4,6 @@ OpenVINO's Post-training Optimization Tool ended with openvino-dev 2023.3, which
 numpy and its own OpenVINO.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import sys
 import time
 import venv
 from pathlib import Path
+
+from filelock import FileLock
 
 from lib.common.download import cache_folder
 from lib.common.errors import Unavailable
@@ -47,9 +48,8 @@ def pot_python(again: bool = False) -> Path:
         if not is_ready(folder):
             make_environment(folder)
     except (Unavailable, OSError) as error:
-        reason = str(error)
-        if isinstance(error, OSError):
-            reason = f"POT's environment could not be made ({reason})"
+        known = isinstance(error, Unavailable)
+        reason = str(error) if known else f"POT's environment could not be made ({error})"
         _refused[folder] = reason, time.monotonic()
         raise Unavailable(reason) from error
     return folder / "bin" / "python"
@@ -67,31 +67,27 @@ def environment_folder() -> Path:
 
 def make_environment(folder: Path) -> None:
     """Make the environment; of several processes that want it one does, and the others wait."""
-    here = ".".join(map(str, sys.version_info[:2]))
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        here = ".".join(map(str, sys.version_info[:2]))
         raise Unavailable(f"POT has no release for Python {here}: run the study with Python 3.11")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_ready(folder):
-            print(f"POT's environment: making {folder}, about 2 minutes", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            _install(folder)
-            (folder / "ready").touch()
-
-
-def _install(folder: Path) -> None:
-    venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-I", "-m", "pip", "--no-color"]
-    _run([*pip, "install", "--disable-pip-version-check", *PATIENCE, *PINS])
-    _run([*pip, "uninstall", "--yes", TELEMETRY])
+    with FileLock(folder.with_suffix(".lock")):
+        if is_ready(folder):
+            return
+        print(f"POT's environment: making {folder}, about 2 minutes", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        pip = [folder / "bin" / "python", "-I", "-m", "pip", "--no-color"]
+        _run([*pip, "install", "--disable-pip-version-check", *PATIENCE, *PINS])
+        _run([*pip, "uninstall", "--yes", TELEMETRY])
+        (folder / "ready").touch()
 
 
 def _run(command: list) -> None:
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        last = next(iter(reversed(lines or done.stderr.strip().splitlines())), "no message")
+        last = (lines or done.stderr.strip().splitlines() or ["no message"])[-1]
         reason = " ".join(last.split())[:300]
         if "Retrying" in done.stderr:
             reason = f"the package index cannot be reached ({reason})"

@@ -26,42 +26,37 @@ OVERFLOW_FIXES = {"disable": "no", "enable": "all", "first_layer": "first_layer"
 
 def serve() -> None:
     """Do jobs until the input ends."""
+    import networkx
+
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the tools print must not pass for an answer
-    make_quick()
+    gc.disable()  # POT's graphs are large: collected once a job
+    networkx.Graph.__str__ = object.__repr__  # for logs, else counts all edges
     for line in sys.stdin:
         try:
-            answer = quantize(Path(line.rstrip("\n")))
+            quantize(Path(line.rstrip("\n")))
+            answer = {}
         except Exception as error:
             answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def make_quick() -> None:
-    """Spare time that POT spends on nothing: its graphs are large, and are written into logs."""
-    import networkx
-
-    gc.disable()  # collected once a job
-    networkx.Graph.__str__ = object.__repr__  # else counts all edges
-
-
-def quantize(folder: Path) -> dict:
+def quantize(folder: Path) -> None:
     """Do the job in `folder`."""
     from openvino.tools import pot
 
     os.chdir(folder)
     job = json.loads(Path(JOB).read_text())
     xml = converted(job)
-    loader = make_loader(pot, job)
-    engine = pot.IEEngine({"device": "CPU"}, data_loader=loader, metric=make_metric(pot))
+    loader = Loader(job["method"] != "default")
+    engine = pot.IEEngine({"device": "CPU"}, data_loader=loader, metric=Top1())
     files = {"model": str(xml), "weights": str(xml.with_suffix(".bin"))}
     model = pot.load_model({"model_name": "model", **files})
-    quantized = pot.create_pipeline([algorithm(job, len(loader.images))], engine).run(model)
+    quantized = pot.create_pipeline([algorithm(job, len(loader))], engine).run(model)
     pot.compress_model_weights(quantized)
     pot.save_model(quantized, str(folder), Path(RESULT).stem)
     Path(READ).write_text(json.dumps(sorted(loader.read)))
     gc.collect()
-    return {}
 
 
 def converted(job: dict) -> Path:
@@ -105,58 +100,56 @@ def algorithm(job: dict, total: int) -> dict:
     return {"name": "AccuracyAwareQuantization", "params": params}
 
 
-def make_loader(pot, job: dict):
-    """Return POT's loader of the calibration images and, for accuracy, the validation images."""
+class Loader:
+    """POT's loader of the calibration images and, for accuracy, the validation images."""
 
-    class Loader(pot.DataLoader):
-        def __init__(self) -> None:
-            super().__init__({})
-            self.read: set[int] = set()
-            with np.load(IMAGES, allow_pickle=False) as arrays:
-                self.images, self.labels = arrays["calibration"], np.int64([])
-                if job["method"] != "default":
-                    self.images = np.concatenate([self.images, arrays["validation"]])
-                    self.labels = arrays["labels"]
+    def __init__(self, validates: bool) -> None:
+        self.config, self.read = {}, set()
+        with np.load(IMAGES, allow_pickle=False) as arrays:
+            self.images = arrays["calibration"]
+            self.labels = np.full(len(self.images), NOT_JUDGED)
+            if validates:
+                self.images = np.concatenate([self.images, arrays["validation"]])
+                self.labels = np.concatenate([self.labels, arrays["labels"]])
 
-        def __len__(self) -> int:
-            return len(self.images)
+    def __len__(self) -> int:
+        return len(self.images)
 
-        def __getitem__(self, index: int):
-            position = index - (len(self.images) - len(self.labels))
-            if position < 0:
-                self.read.add(int(index))
-            label = int(self.labels[position]) if position >= 0 else NOT_JUDGED
-            return self.images[index].astype(np.float32), label
-
-    return Loader()
+    def __getitem__(self, index: int):
+        if self.labels[index] == NOT_JUDGED:
+            self.read.add(int(index))
+        return self.images[index].astype(np.float32), int(self.labels[index])
 
 
-def make_metric(pot):
-    """Return top-1 accuracy over the images that are judged."""
+class Top1:
+    """POT's metric: top-1 accuracy over the images that are judged."""
 
-    class Top1(pot.Metric):
-        @property
-        def value(self):
-            """Per image, of the last output: right or not; always right where it is not judged."""
-            return {METRIC: [self.last]}
+    def __init__(self) -> None:
+        self.reset()
 
-        @property
-        def avg_value(self):
-            return {METRIC: float(np.mean(self.judged)) if self.judged else 1.0}
+    def reset(self) -> None:
+        """Forget all outputs."""
+        self.judged, self.last = [], True
 
-        def update(self, output, target):
-            """Take one output `(1, classes)` with its label."""
-            self.last = target[0] == NOT_JUDGED or bool(np.argmax(output[0]) == target[0])
-            if target[0] != NOT_JUDGED:
-                self.judged.append(self.last)
+    def update(self, output, target) -> None:
+        """Take one output `(1, classes)` with its label."""
+        self.last = target[0] == NOT_JUDGED or bool(np.argmax(output[0]) == target[0])
+        if target[0] != NOT_JUDGED:
+            self.judged.append(self.last)
 
-        def reset(self):
-            self.judged, self.last = [], True
+    @property
+    def value(self) -> dict:
+        """Per image, of the last output: right or not; always right where it is not judged."""
+        return {METRIC: [self.last]}
 
-        def get_attributes(self):
-            return {METRIC: {"direction": "higher-better", "type": "accuracy"}}
+    @property
+    def avg_value(self) -> dict:
+        """The accuracy of all outputs."""
+        return {METRIC: float(np.mean(self.judged)) if self.judged else 1.0}
 
-    return Top1()
+    def get_attributes(self) -> dict:
+        """Say which way is better."""
+        return {METRIC: {"direction": "higher-better", "type": "accuracy"}}
 
 
 if __name__ == "__main__":
