@@ -80,34 +80,27 @@ def test_what_breaks_off_leaves_nothing_and_starts_anew(server, tmp_path):
     assert download(server.url, tmp_path / "x") == SHA
 
 
-def test_wrong_hash_leaves_no_file(server, tmp_path):
+def test_wrong_files_are_named_and_never_replaced(server, tmp_path):
+    target = tmp_path / "x"
     with pytest.raises(StudyError, match=f"SHA-256 {SHA}, expected {'0' * 64}: nothing is kept"):
-        download(server.url, tmp_path / "x", "0" * 64)
+        download(server.url, target, "0" * 64)
     assert names(tmp_path) == []
-
-
-def test_changed_file_is_named_and_left(server, tmp_path):
-    download(server.url, tmp_path / "x")
-    (tmp_path / "x").write_bytes(b"other")
-    with pytest.raises(StudyError, match="x has SHA-256 .* expected .*: delete it and x.sha256"):
-        download(server.url, tmp_path / "x")
-    assert (tmp_path / "x").read_bytes() == b"other"
-
-
-def test_file_put_by_hand_needs_no_network(tmp_path):
-    (tmp_path / "x").write_bytes(BODY)
+    target.write_bytes(BODY)  # put by hand: needs no network
     with pytest.raises(StudyError, match="expected 0+: delete it, then run again"):
-        download("https://127.0.0.1:1/x", tmp_path / "x", "0" * 64)
-    assert download("https://127.0.0.1:1/x", tmp_path / "x") == SHA
+        download("https://127.0.0.1:1/x", target, "0" * 64)
+    assert download("https://127.0.0.1:1/x", target) == SHA
+    target.write_bytes(b"other")
+    with pytest.raises(StudyError, match="x has SHA-256 .* expected .*: delete it and x.sha256"):
+        download(server.url, target)
+    assert target.read_bytes() == b"other"
 
 
 def test_offline_says_where_to_put_the_file(server, tmp_path):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/x"
-        with pytest.raises(StudyError, match=f"refused.*put the file at {tmp_path / 'x'}") as info:
+        with pytest.raises(StudyError, match=f"^.*refused.*put the file at {tmp_path / 'x'}$"):
             download(url, tmp_path / "x")
-    assert "\n" not in str(info.value)
 
 
 def test_missing_pages_and_redirects(server, tmp_path):
@@ -120,22 +113,19 @@ def test_missing_pages_and_redirects(server, tmp_path):
             download(redirect + location, tmp_path / "x")
 
 
-@pytest.mark.parametrize("target, refused", [("http://a/x", True), ("https://a/x", False)])
-def test_no_redirect_from_https_to_http(target, refused):
+def test_no_redirect_from_https_to_http():
     response = Response()
-    response.status_code, response.url, response.headers["Location"] = 302, "https://a", target
-    if not refused:
-        return _stay_with_https(response)
+    response.status_code, response.url = 302, "https://a"
+    response.headers["Location"] = "https://a/x"
+    _stay_with_https(response)
+    response.headers["Location"] = "http://a/x"
     with pytest.raises(RequestException, match="unsafe redirect"):
         _stay_with_https(response)
 
 
-def test_folder_that_cannot_be_written(server, tmp_path):
+def test_folders_that_are_set_or_cannot_be_written(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "synthetic-calibration-study"
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot write .*x .*: mend the path"):
         download(server.url, tmp_path / "file" / "x")
-
-
-def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "synthetic-calibration-study"

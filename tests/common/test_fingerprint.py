@@ -1,3 +1,5 @@
+from functools import cache
+
 import pytest
 
 from lib.common import fingerprint
@@ -16,40 +18,27 @@ def build():
 def fingerprint_of(monkeypatch):
     def of(sources, module="lib.b"):
         monkeypatch.setattr(fingerprint, "SOURCES", sources)
-        for function in (fingerprint._module, fingerprint._uses, fingerprint._meaning):
-            function.cache_clear()
+        for name in ("_module", "_uses", "_meaning"):
+            monkeypatch.setattr(fingerprint, name, cache(getattr(fingerprint, name).__wrapped__))
         monkeypatch.setattr(build, "__module__", module)
         return fingerprint.code_fingerprint(build)
 
-    yield of
-    monkeypatch.undo()
-    for function in (fingerprint._module, fingerprint._uses, fingerprint._meaning):
-        function.cache_clear()
+    return of
 
 
 @pytest.mark.parametrize(
-    "sources",
+    "changed",
     [
-        {
-            "lib.b": '"""Doc."""\n' + USES + "# note\n" + BUILD.replace("):", "): # note"),
-            "lib.a": A,
-        },
-        BASE | {"lib.a": A.replace("unused = 3", "unused = 4")},
-        BASE | {"lib.a": A.replace("(v):\n", '(v):\n    """Doc."""\n')},
+        {"lib.b": '"""Doc."""\n' + USES + "# note\n" + BUILD.replace("):", "): # note")},
+        {"lib.a": A.replace("unused = 3", "unused = 4")},
+        {"lib.a": A.replace("(v):\n", '(v):\n    """Doc."""\n')},
         {"lib.b": USES.replace("lib.a", "lib.rooms.c") + BUILD, "lib.rooms.c": A},
-        {
-            "lib.b": USES.replace("lib.a", "lib.d") + BUILD,
-            "lib.d": "from lib.a import x, y",
-            "lib.a": A,
-        },
-        {"lib.b": USES + BUILD, "lib.a": A + "\n\nclass More:\n    pass\n"},
+        {"lib.b": USES.replace("lib.a", "lib.d") + BUILD, "lib.d": "from lib.a import x, y"},
+        {"lib.a": A + "\n\nclass More:\n    pass\n"},
     ],
 )
-def test_notes_places_and_what_is_not_used_do_not_count(fingerprint_of, sources):
-    assert fingerprint_of(sources) == fingerprint_of(BASE)
-
-
-def test_the_module_of_the_builder_may_be_renamed(fingerprint_of):
+def test_notes_places_and_what_is_not_used_do_not_count(fingerprint_of, changed):
+    assert fingerprint_of(BASE | changed) == fingerprint_of(BASE)
     moved = {"lib.rooms.new": USES + BUILD, "lib.a": A}
     assert fingerprint_of(moved, "lib.rooms.new") == fingerprint_of(BASE)
 
@@ -72,14 +61,10 @@ def test_what_is_used_counts_wherever_it_lies(fingerprint_of, module, old, new):
 
 
 def test_names_that_change_places_count(fingerprint_of):
-    other = "def w(v):\n    return 2 * v\n"
-    uses = (
-        "from lib.a import w\nfrom lib.c import w as u\n\n\ndef build():\n    return w(1), u(2)\n"
-    )
-    base = {"lib.b": uses, "lib.a": A, "lib.c": other}
-    swapped = base | {"lib.b": uses.replace("lib.a", "lib.d").replace("lib.c", "lib.a")}
-    swapped = {k.replace("lib.c", "lib.d"): v for k, v in swapped.items()}
-    assert fingerprint_of(base) != fingerprint_of(swapped)
+    uses = "from lib.{} import w\nfrom lib.{} import w as u\ndef build():\n    return w(1), u(2)\n"
+    others = {"lib.a": A, "lib.c": "def w(v):\n    return 2 * v\n"}
+    first, second = (others | {"lib.b": uses.format(*names)} for names in ("ac", "ca"))
+    assert fingerprint_of(first) != fingerprint_of(second)
 
 
 WITHIN = "def build():\n    from lib.a import x\n    return x\n"
@@ -105,14 +90,12 @@ def test_imports_within_functions_and_of_modules(fingerprint_of, user, old, new,
 
 
 def test_the_words_of_errors_do_not_count(fingerprint_of):
-    text = "from lib.a import w\n\n\ndef build(n):\n    if n:\n        raise ValueError('{}')\n"
-    assert fingerprint_of({"lib.b": text.format("no"), "lib.a": A}) == fingerprint_of(
-        {"lib.b": text.format("it is wrong: mend it"), "lib.a": A}
+    text = "from lib.a import w\n\n\ndef build(n):\n    if n:\n        raise {}\n"
+    first, other, kind = (
+        fingerprint_of({"lib.b": text.format(error), "lib.a": A})
+        for error in ("ValueError('no')", "ValueError(f'{n}: mend it') from n", "OSError('no')")
     )
-    other = text.replace("ValueError", "OSError")
-    assert fingerprint_of({"lib.b": other, "lib.a": A}) != fingerprint_of(
-        {"lib.b": text, "lib.a": A}
-    )
+    assert first == other != kind
 
 
 def test_all_builders_of_the_study_have_one():
