@@ -13,7 +13,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
-from lib.classifiers.repvgg import fuse_repvgg
+from lib.classifiers.residual import fuse_repvgg
 from lib.common.errors import StudyError
 from lib.common.seeds import numpy_generator
 

@@ -4,42 +4,22 @@ import re
 
 from lib.common.errors import StudyError
 
-FAMILIES: dict[str, dict[str, str]] = {
-    "resnet": {
-        "resnet20": "4118986f",
-        "resnet32": "ef93fc4d",
-        "resnet44": "2a3cabcb",
-        "resnet56": "187c023a",
-    },
-    "vgg": {
-        "vgg11_bn": "eaeebf42",
-        "vgg13_bn": "c01e4a43",
-        "vgg16_bn": "6ee7ea24",
-        "vgg19_bn": "57191229",
-    },
-    "mobilenetv2": {
-        "mobilenetv2_x0_5": "ca14ced9",
-        "mobilenetv2_x0_75": "a53c314e",
-        "mobilenetv2_x1_0": "fe6a5b48",
-        "mobilenetv2_x1_4": "3bbbd6e2",
-    },
-    "shufflenetv2": {
-        "shufflenetv2_x0_5": "1308b4e9",
-        "shufflenetv2_x1_0": "98807be3",
-        "shufflenetv2_x1_5": "296694dd",
-        "shufflenetv2_x2_0": "ec31611c",
-    },
-    "repvgg": {
-        "repvgg_a0": "ef08a50e",
-        "repvgg_a1": "38d2431b",
-        "repvgg_a2": "09488915",
-    },
-}
+FAMILIES = ("resnet", "vgg", "mobilenetv2", "shufflenetv2", "repvgg")
+FILES = """
+resnet20-4118986f resnet32-ef93fc4d resnet44-2a3cabcb resnet56-187c023a
+vgg11_bn-eaeebf42 vgg13_bn-c01e4a43 vgg16_bn-6ee7ea24 vgg19_bn-57191229
+mobilenetv2_x0_5-ca14ced9 mobilenetv2_x0_75-a53c314e
+mobilenetv2_x1_0-fe6a5b48 mobilenetv2_x1_4-3bbbd6e2
+shufflenetv2_x0_5-1308b4e9 shufflenetv2_x1_0-98807be3
+shufflenetv2_x1_5-296694dd shufflenetv2_x2_0-ec31611c
+repvgg_a0-ef08a50e repvgg_a1-38d2431b repvgg_a2-09488915
+"""
+PUBLISHED = dict(name.split("-") for name in FILES.split())
 """Sizes that have published weights, with the first 8 digits of their file's SHA-256."""
 
 NAME = re.compile(
-    r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|mobilenetv2|shufflenetv2|repvgg_a[0-2])"
-    r"(?:_x(?P<width>\d+_\d+))?"
+    r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|repvgg_a[0-2]"
+    r"|(?:mobilenetv2|shufflenetv2)(?=_x))(?:_x(?P<width>\d+_\d+))?"
 )
 MAX_WIDTH = 4.0
 UNFUSED = "_unfused"
@@ -52,11 +32,9 @@ def split_name(name: str) -> tuple[str, float]:
     Raises `StudyError` for a name that is unknown or a width out of range.
     """
     match = NAME.fullmatch(name)
-    needs_width = match is not None and match["size"] in ("mobilenetv2", "shufflenetv2")
-    if match is None or (needs_width and match["width"] is None):
-        sizes = "; ".join(f"{f}: {', '.join(names)}" for f, names in FAMILIES.items())
+    if match is None:
         raise StudyError(
-            f"unknown classifier {name!r}; known are {sizes}; "
+            f"unknown classifier {name!r}; known are {', '.join(PUBLISHED)}; "
             "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
         )
     width = float((match["width"] or "1_0").replace("_", "."))
@@ -77,8 +55,3 @@ def is_classifier(name: str) -> bool:
         return bool(family(name))
     except StudyError:
         return False
-
-
-def scaled(channels: int, width: float) -> int:
-    """Multiply channels by a width, to the nearest multiple of 8 and at least 8."""
-    return max(8, 8 * round(channels * width / 8))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
-from lib.classifiers.names import FAMILIES, family
+from lib.classifiers.names import PUBLISHED, family
 from lib.classifiers.training import WEIGHTS, train_classifier
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
@@ -16,18 +16,8 @@ from lib.common.tensors import fill_module, save_tensors
 from lib.data.samples import SampleSet
 
 RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download"
-CIFAR10_CLASSES = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-]
+NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR10_CLASSES = NAMES.split()
 
 
 def classifier_maker(weights: str, options: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
@@ -66,14 +56,13 @@ def published_file(name: str) -> Path:
 
     Offline, a `StudyError` names the file and where to put it.
     """
-    published = {size: start for sizes in FAMILIES.values() for size, start in sizes.items()}
-    if name not in published:
+    if name not in PUBLISHED:
         raise StudyError(
-            f"no weights of {name} are published, only of {', '.join(published)}: choose one "
+            f"no weights of {name} are published, only of {', '.join(PUBLISHED)}: choose one "
             "of these or classifiers_weights: train"
         )
-    target = cache_folder() / f"cifar10_{name}-{published[name]}.pt"
-    download(f"{RELEASES}/{family(name)}/{target.name}", target, published[name])
+    target = cache_folder() / f"cifar10_{name}-{PUBLISHED[name]}.pt"
+    download(f"{RELEASES}/{family(name)}/{target.name}", target, PUBLISHED[name])
     return target
 
 

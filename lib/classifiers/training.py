@@ -54,14 +54,17 @@ def train_classifier(
             loss is no longer finite.
     """
     checkpoint = out / "checkpoint.safetensors"
-    run = _Run(_checked(real), name, seed, options, device)
-    run.resume(checkpoint)
-    left = range(run.epoch, options.epochs)
-    bar = progress(left, f"classifier {name}", options.epochs, "epoch", run.epoch)
-    for _ in bar:
-        loss = run.train_epoch()
-        run.save(checkpoint)
-        bar.set_postfix_str(f"loss {loss:.3f}")
+    run = _Run(real, name, seed, options, device)
+    parts = {"model": run.model}, {"sgd": run.optimizer}
+    if checkpoint.exists() and load_tensors(checkpoint)[1]["state"]["options"] == run.made_from:
+        run.rows = load_checkpoint(checkpoint, *parts)["rows"]
+    done = len(run.rows)
+    epochs = range(done, options.epochs)
+    bar = progress(epochs, f"classifier {name}", options.epochs, "epoch", done)
+    for epoch in bar:
+        run.train_epoch(epoch)
+        save_checkpoint(checkpoint, *parts, {"rows": run.rows, "options": run.made_from})
+        bar.set_postfix_str(f"loss {run.rows[-1]['loss']:.3f}")
     config = {"name": name, "seed": seed, "mean": options.mean, "std": options.std}
     config |= {"num_classes": len(run.class_names), "class_names": run.class_names}
     save_tensors(out / WEIGHTS, run.model, config)
@@ -117,15 +120,20 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 class _Run:
-    """A training run between two epochs: network, optimizer, log and the number of epochs done."""
+    """A training run: network, optimizer and a row of the log for each epoch that is done."""
 
     def __init__(
-        self, samples: SampleSet, name: str, seed: int, options: ClassifierOptions, device: str
+        self, real: Path, name: str, seed: int, options: ClassifierOptions, device: str
     ) -> None:
+        samples = SampleSet.load(real)
+        self.class_names = list(samples.class_names)
+        if len(np.unique(samples.labels)) < 2:
+            raise StudyError(f"{real} holds no images of two classes: a classifier needs them")
+        if samples.labels.min() < 0 or samples.labels.max() >= len(self.class_names):
+            raise StudyError(f"{real}: labels go beyond the {len(self.class_names)} class names")
         self.name, self.seed, self.options, self.device = name, seed, options, torch.device(device)
         self.made_from = asdict(options) | {"name": name, "seed": seed, "device": device}
         self.made_from["images_crc32"] = zlib.crc32(samples.images.tobytes())
-        self.class_names = list(samples.class_names)
         images = torch.from_numpy(samples.images).to(self.device)
         self.padded = F.pad(images, (options.augment_shift,) * 4)
         self.labels = torch.from_numpy(samples.labels).to(self.device)
@@ -135,43 +143,29 @@ class _Run:
         self.classifier.to(self.device)
         decay = options.weight_decay
         self.optimizer = SGD(self.model.parameters(), 0.0, 0.9, nesterov=True, weight_decay=decay)
-        self.parts = ({"model": self.model}, {"sgd": self.optimizer})
-        self.epoch, self.rows = 0, []
+        self.rows: list[dict[str, float]] = []
 
-    def resume(self, path: Path) -> None:
-        """Continue from a checkpoint, if there is one of the same images and options."""
-        if path.exists() and load_tensors(path)[1]["state"]["options"] == self.made_from:
-            state = load_checkpoint(path, *self.parts)
-            self.epoch, self.rows = state["epoch"], state["rows"]
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        state = {"epoch": self.epoch, "rows": self.rows, "options": self.made_from}
-        save_checkpoint(path, *self.parts, state)
-
-    def train_epoch(self) -> float:
-        """Train for one epoch (whole batches only), add a row to the log, return the mean loss."""
+    def train_epoch(self, epoch: int) -> None:
+        """Train for the 0-based `epoch` (whole batches only) and add a row to the log."""
         size = min(self.options.batch_size, len(self.labels))
         steps = len(self.labels) // size
-        draws = [drawn[: steps * size].split(size) for drawn in self._draw()]
+        draws = [drawn[: steps * size].split(size) for drawn in self._draw(epoch)]
         self.classifier.train()
         done = []
-        with self._seeded("dropout", self.epoch):
-            for step, batch in enumerate(zip(*draws, strict=True)):
-                rate = self._learning_rate(self.epoch * steps + step, steps * self.options.epochs)
+        with self._seeded("dropout", epoch):
+            for step, batch in enumerate(zip(*draws, strict=True), epoch * steps):
+                rate = self._learning_rate(step, steps * self.options.epochs)
                 self.optimizer.param_groups[0]["lr"] = rate
                 done.append(self._step(*batch))
         losses, hits = (torch.stack(values) for values in zip(*done, strict=True))
-        self.epoch += 1
-        row = {"epoch": self.epoch, "step": self.epoch * steps, "learning_rate": rate}
-        row["loss"], row["accuracy"] = losses.mean().item(), hits.sum().item() / (steps * size)
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "learning_rate": rate}
+        row |= {"loss": losses.mean().item(), "accuracy": hits.sum().item() / (steps * size)}
         if not math.isfinite(row["loss"]):
             raise StudyError(
-                f"{self.name}: the loss in epoch {self.epoch} is {row['loss']}; "
+                f"{self.name}: the loss in epoch {epoch + 1} is {row['loss']}; "
                 f"try a learning rate below {self.options.learning_rate:g}"
             )
         self.rows.append(row)
-        return row["loss"]
 
     def _step(
         self, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor
@@ -191,19 +185,15 @@ class _Run:
     def _learning_rate(self, step: int, steps: int) -> float:
         """Rise linearly over the part `WARMUP` of all steps, then fall along a cosine to 0."""
         done = (step + 1) / (steps + 1)
-        if done < WARMUP:
-            factor = done / WARMUP
-        else:
-            factor = (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))) / 2
-        return factor * self.options.learning_rate
+        falling = (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))) / 2
+        return self.options.learning_rate * (done / WARMUP if done < WARMUP else falling)
 
-    def _draw(self) -> list[Tensor]:
+    def _draw(self, epoch: int) -> list[Tensor]:
         """Draw an epoch's arguments of `augment`, `(n,)` each."""
         n, positions = len(self.labels), 2 * self.options.augment_shift + 1
-        generator = torch_generator(self.seed, "classifier", self.name, "epoch", self.epoch)
+        generator = torch_generator(self.seed, "classifier", self.name, "epoch", epoch)
         order = torch.randperm(n, generator=generator)
-        rows = torch.randint(positions, (n,), generator=generator)
-        columns = torch.randint(positions, (n,), generator=generator)
+        rows, columns = (torch.randint(positions, (n,), generator=generator) for _ in range(2))
         mirrored = (torch.rand(n, generator=generator) < 0.5) & self.options.horizontal_flip
         return [drawn.to(self.device) for drawn in (order, rows, columns, mirrored)]
 
@@ -230,14 +220,3 @@ def augment(
     channels = torch.arange(3, device=padded.device)[:, None, None]
     images = order[:, None, None, None]
     return padded[images, channels, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def _checked(real: Path) -> SampleSet:
-    samples = SampleSet.load(real)
-    if len(samples) == 0:
-        raise StudyError(f"{real} holds no images: a classifier needs some to train on")
-    if len(np.unique(samples.labels)) < 2:
-        raise StudyError(f"{real} holds images of one class only: a classifier needs two or more")
-    if samples.labels.min() < 0 or samples.labels.max() >= len(samples.class_names):
-        raise StudyError(f"{real}: its labels go beyond its {len(samples.class_names)} class names")
-    return samples

@@ -14,7 +14,7 @@ from openvino import opset13
 from torch import nn
 
 from lib.classifiers.names import UNFUSED
-from lib.classifiers.repvgg import fuse_repvgg
+from lib.classifiers.residual import fuse_repvgg
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path

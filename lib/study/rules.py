@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lib.classifiers.names import FAMILIES, family
+from lib.classifiers.names import PUBLISHED, family
 
 DIGITS = 1797  # images in scikit-learn's set
 Values = Any  # of `lib.study.params.Params`
@@ -55,8 +55,7 @@ def precision_fits_the_device(p: Values) -> None:
 @reads("classifiers", "classifiers_weights")
 def published_exist(p: Values) -> None:
     """Weights are published for some sizes."""
-    published = {name for names in FAMILIES.values() for name in names}
-    others = sorted(set(p.classifiers) - published)
+    others = sorted(set(p.classifiers) - PUBLISHED.keys())
     if p.classifiers_weights == "published" and others:
         raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
 

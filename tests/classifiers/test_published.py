@@ -9,7 +9,7 @@ import torch
 
 from lib.classifiers import published
 from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
-from lib.classifiers.names import FAMILIES
+from lib.classifiers.names import PUBLISHED
 from lib.classifiers.published import (
     CIFAR10_CLASSES,
     adopt_published,
@@ -38,7 +38,7 @@ def put_in_cache(monkeypatch, content: dict) -> Path:
     path.parent.mkdir(parents=True)
     torch.save(content, path)
     start = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    monkeypatch.setitem(FAMILIES["resnet"], "resnet20", start)
+    monkeypatch.setitem(PUBLISHED, "resnet20", start)
     return path.rename(path.with_name(f"cifar10_resnet20-{start}.pt"))
 
 

@@ -103,7 +103,7 @@ def test_loss_that_explodes_stops_the_training_by_name(tmp_path, real):
 
 @pytest.mark.parametrize(
     ("index", "message"),
-    [([], "no images"), ([0, 4, 8], "one class only"), ([0, 1, 2, 3], "class names")],
+    [([], "two classes"), ([0, 4, 8], "two classes"), ([0, 1, 2, 3], "class names")],
 )
 def test_unfit_training_set_is_refused(tmp_path, monkeypatch, index, message):
     samples = colours().subset(np.array(index, dtype=int))
