@@ -9,7 +9,13 @@ from PIL import Image
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.data.archive import read_archive
-from lib.data.real import load_image_tree, prepare_real, read_image, source_fingerprint
+from lib.data.real import (
+    load_image_tree,
+    load_real,
+    prepare_real,
+    read_image,
+    source_fingerprint,
+)
 from lib.study.params import read_profile, validate
 from lib.study.preflight import check_data, class_folders
 from tests.data.conftest import OPTIONS, write_tree
@@ -33,17 +39,12 @@ def test_archive_holds_the_same_images_as_its_folder(tmp_path, mode):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets", "pets.tar.any"]
 
 
-def test_data_are_called_by_the_name_that_is_given(tmp_path):
-    archive = pack(write_tree(tmp_path / "pets", n=9), tmp_path / "pets.tar.xz")
-    named = {"data": "imagefolder", "data_dir": archive, "name": "Pets (JPEG copy)"}
-    prepare_real(tmp_path / "out", validation_images=4, **(OPTIONS | named))
-    text = (tmp_path / "out" / "test" / "samples.json").read_text()
-    assert "Pets (JPEG copy)" in text
-
-
-def test_archive_is_known_by_its_content(tmp_path):
-    tree = write_tree(tmp_path / "pets")
+def test_data_are_called_by_the_name_that_is_given_and_known_by_their_content(tmp_path):
+    tree = write_tree(tmp_path / "pets", n=9)
     first, second = (pack(tree, tmp_path / name) for name in ("a.tar.xz", "b.tar.xz"))
+    named = {"data": "imagefolder", "data_dir": first, "name": "Pets (JPEG copy)"}
+    prepare_real(tmp_path / "out", validation_images=4, **(OPTIONS | named))
+    assert load_real(tmp_path / "out", "test").info["data"] == "Pets (JPEG copy)"
     known = source_fingerprint("imagefolder", first)
     assert known == source_fingerprint("imagefolder", second)
     pack(write_tree(tmp_path / "more", n=4), second)
@@ -80,36 +81,26 @@ def test_faults_of_an_archive_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_archive_that_is_cut_off_is_never_read_short(tmp_path, mode):
+def test_archive_that_is_cut_off_or_damaged_is_never_read_wrong(tmp_path, mode):
     path = pack(write_tree(tmp_path / "pets"), tmp_path / "pets.tar", mode)
     whole, tree = path.read_bytes(), read_archive(path)
-    for cut in np.linspace(0, len(whole) - 1, 40).astype(int):
-        path.write_bytes(whole[:cut])
+    places = np.linspace(0, len(whole) - 1, 40).astype(int)
+    faulty = [whole[:cut] for cut in places]
+    if mode != "w":  # a plain archive has no check sums of contents
+        faulty += [whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :] for i in places]
+    for content in faulty:
+        path.write_bytes(content)
         try:
-            assert read_archive(path) == tree  # only the padding at the end was lost
-        except StudyError as error:
-            assert "get it again" in str(error)
-
-
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_compressed_archive_that_is_damaged_is_never_read_wrong(tmp_path, mode):
-    path = pack(write_tree(tmp_path / "pets"), tmp_path / "pets.tar", mode)
-    whole, tree = path.read_bytes(), read_archive(path)
-    for place in np.linspace(0, len(whole) - 1, 60).astype(int):
-        damaged = bytearray(whole)
-        damaged[place] ^= 4
-        path.write_bytes(damaged)
-        try:
-            assert read_archive(path) == tree  # a date or name in gzip's header
+            assert read_archive(path) == tree  # only padding, or a date in gzip's header
         except StudyError as error:
             assert "pets.tar" in str(error)
 
 
 def test_damaged_header_in_a_plain_archive_is_found(tmp_path):
     path = pack(write_tree(tmp_path / "pets"), tmp_path / "pets.tar", "w")
-    content = bytearray(path.read_bytes())
     with tarfile.open(path) as archive:
         later = [member.offset for member in archive][3]
+    content = bytearray(path.read_bytes())
     content[later] ^= 1
     path.write_bytes(content)
     with pytest.raises(StudyError, match=f"damaged at byte {later:,}"):

@@ -16,11 +16,7 @@ from tests.data.conftest import OPTIONS, write_tree
 def test_digits_are_all_there_in_three_disjoint_stratified_splits(tmp_path):
     prepare_real(tmp_path, validation_images=200, **OPTIONS)
     splits = {name: load_real(tmp_path, name) for name in ("train", "validation", "test")}
-    assert {name: len(split) for name, split in splits.items()} == {
-        "train": 997,
-        "validation": 200,
-        "test": 600,
-    }
+    assert [len(split) for split in splits.values()] == [997, 200, 600]
     for split in splits.values():
         share = np.bincount(split.labels) / len(split)
         assert np.abs(share - 0.1).max() < 0.01
@@ -70,17 +66,12 @@ def test_cifar10_that_cannot_be_had_says_where_to_put_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", offline)
     with pytest.raises(StudyError, match="put the folder cifar-10-batches-py"):
-        prepare_real(
-            tmp_path, validation_images=2, **(OPTIONS | {"data": "cifar10", "data_dir": "d"})
-        )
+        source_fingerprint("cifar10", tmp_path)
 
 
-def test_too_many_validation_images_are_refused(tmp_path):
+def test_validation_images_that_are_too_many_or_a_large_share_are_named(tmp_path, capsys):
     with pytest.raises(StudyError, match="cannot hold out 1195 of 1197"):
         prepare_real(tmp_path, validation_images=1195, **OPTIONS)
-
-
-def test_a_large_share_held_out_is_told(tmp_path, capsys):
     prepare_real(tmp_path, validation_images=500, **OPTIONS)
     assert "note: 500 of 1197 training images are held out" in capsys.readouterr().out
     prepare_real(tmp_path, validation_images=200, **OPTIONS)
