@@ -1,11 +1,17 @@
 """The real data: handwritten digits, CIFAR-10, or any tree of images, as SampleSets.
 
+A tree is a folder or a tar archive, of which nothing is unpacked to the disk.
 scikit-learn and torchvision take seconds to import and are imported where they are needed.
 """
 
+import bz2
+import gzip
 import hashlib
 import io
-from pathlib import Path
+import lzma
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -15,13 +21,16 @@ from lib.common.errors import StudyError
 from lib.common.files import sha256_file
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed
-from lib.data.archive import is_image, read_archive
 from lib.data.samples import SampleSet
 
 MUCH = 0.3  # share of the training images held out for validation beyond which to say so
 SPLITS = ("train", "validation", "test")
 SIDE = 32
 TREE = "train/<class>/<image> and test/<class>/<image>"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+LARGEST = 512 * 1024 * 1024  # bytes of an archive, decompressed: 300,000 images and more
+OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+FAULTS = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
@@ -130,9 +139,56 @@ def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | byte
         if not (source / split).is_dir():
             raise StudyError(f"{source / split} is missing: data_dir needs {TREE}")
         for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
-            files = sorted(path for path in folder.rglob("*") if is_image(path.name))
+            files = sorted(path for path in folder.rglob("*") if _is_image(path.name))
             tree[split, folder.name] = [(path.name, path) for path in files]
     return tree
+
+
+def _is_image(name: str) -> bool:
+    """Return whether a file of this name is taken for an image; hidden ones are not."""
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def read_archive(path: Path) -> dict[tuple[str, str], list[tuple[str, bytes]]]:
+    """Return the images `<split>/<class>/<name>` of a tar archive, plain, gzip, bzip2 or xz.
+
+    Keys are (split, class), values lists of (name, content), both sorted; of two files of one name
+    the later counts. Only regular files at that depth are read; names never become paths. Raises
+    `StudyError` for what is no tar archive, is damaged or cut off, holds no such file, or takes
+    more than 512 MiB.
+    """
+    tree: dict[tuple[str, str], dict[str, bytes]] = {}
+    try:
+        content = _decompressed(path)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for member in archive:
+                parts = [part for part in PurePosixPath(member.name).parts if part != "."]
+                inside = len(parts) == 3 and parts[0] in ("train", "test") and ".." not in parts
+                if inside and member.isreg() and _is_image(parts[2]):
+                    images = tree.setdefault((parts[0], parts[1]), {})
+                    images[parts[2]] = archive.extractfile(member).read()
+            # tarfile stops without a word at a header that is damaged or cut off
+            if content[archive.offset : archive.offset + 512] != bytes(512):
+                raise tarfile.ReadError(f"damaged at byte {archive.offset:,}")
+    except FAULTS as error:
+        reason = f"cannot be read as a tar archive ({error})"
+        raise StudyError(f"{path} {reason}: get it again") from error
+    if not tree:
+        raise StudyError(f"{path} has no files {TREE}")
+    return {key: sorted(tree[key].items()) for key in sorted(tree)}
+
+
+def _decompressed(path: Path) -> bytes:
+    """Return the content of a file, decompressed, up to the 512 MiB; check sums are compared."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), open)
+    with opener(path, "rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        size = f"more than {LARGEST // 2**20} MiB"
+        raise StudyError(f"{path} holds {size}: if you trust it, unpack it and name the folder")
+    return content
 
 
 def _read_split(tree: dict, split: str, source: Path) -> SampleSet:
