@@ -36,8 +36,12 @@ class Batches:
 
         Each class goes through its images in shuffled epochs.
         """
-        slots = self._slots(step)
-        index = np.stack([self._group(label, turn) for label, turn in slots], axis=1).ravel()
+        groups = []
+        for label, turn in self._slots(step):
+            members = self.members[label]
+            places = self._shuffled(f"class {label}", len(members), turn, GROUP)
+            groups.append(members[[place for place, _ in places]])
+        index = np.stack(groups, axis=1).ravel()
         images = to_float(self.images[torch.from_numpy(index).to(self.device)])
         return images, self.one_hot(torch.from_numpy(self.labels[index]))
 
@@ -54,20 +58,14 @@ class Batches:
 
     def _slots(self, step: int) -> list[tuple[int, int]]:
         """Return the class of each group of the batch, and how often it has had a turn."""
-        groups = self.batch_size // GROUP
-        turns, places = np.divmod(np.arange(step * groups, (step + 1) * groups), self.classes)
-        orders = {turn: self._permutation("classes", self.classes, turn) for turn in set(turns)}
-        return [(int(orders[t][p]), int(t)) for t, p in zip(turns, places, strict=True)]
+        return self._shuffled("classes", self.classes, step, self.batch_size // GROUP)
 
-    def _group(self, label: int, turn: int) -> np.ndarray:
-        """Return the indices of the images that a class shows in its turn."""
-        members = self.members[label]
-        epochs, places = np.divmod(np.arange(turn * GROUP, (turn + 1) * GROUP), len(members))
-        orders = {e: self._permutation(f"class {label}", len(members), e) for e in set(epochs)}
-        return np.array([members[orders[e][p]] for e, p in zip(epochs, places, strict=True)])
-
-    def _permutation(self, name: str, n: int, number: int) -> np.ndarray:
-        return numpy_generator(self.seed, "teacher", name, int(number)).permutation(n)
+    def _shuffled(self, name: str, size: int, part: int, n: int) -> list[tuple[int, int]]:
+        """Return part `part`, of `n`, of `range(size)` in shuffled epochs: numbers and epochs."""
+        epochs, places = np.divmod(np.arange(part * n, (part + 1) * n), size)
+        draws = {e: numpy_generator(self.seed, "teacher", name, int(e)) for e in set(epochs)}
+        orders = {epoch: draw.permutation(size) for epoch, draw in draws.items()}
+        return [(int(orders[e][p]), int(e)) for e, p in zip(epochs, places, strict=True)]
 
 
 class Snapshots(nn.Module):
@@ -86,11 +84,3 @@ class Snapshots(nn.Module):
         self.register_buffer("steps", torch.tensor(moments))
         self.register_buffer("labels", torch.arange(n) % classes)
         self.register_buffer("images", torch.zeros(MOMENTS, n, 3, 32, 32, dtype=torch.uint8))
-
-    def put(self, step: int, images: Tensor) -> None:
-        """Store `(n, 3, 32, 32) uint8` wherever `step` is a moment."""
-        self.images[self.steps == step] = images
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the arrays of the final file."""
-        return dict(self.named_buffers())

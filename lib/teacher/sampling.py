@@ -26,7 +26,7 @@ from lib.teacher.options import SamplingOptions
 SUFFIXES = (".pkl", ".safetensors")
 Renderer = Callable[..., Tensor]
 BACKENDS = ("openvino", "torch")
-LATENTS = {"normal": torch.randn, "uniform": torch.rand}
+LATENTS = {"normal": torch.randn, "uniform": torch.rand}  # uniform: as the original study drew
 TOLERANCE = 1e-3  # between torch and OpenVINO, on images of about [-1, 1]
 CHECK_IMAGES = 2
 
@@ -70,17 +70,6 @@ def load_teacher(path: Path | str, device: str = "cpu") -> Generator:
     return open_teacher(path, device)[0]
 
 
-def sample_latents(
-    n: int, z_dim: int, seed: int, shard: int, distribution: str = "normal"
-) -> Tensor:
-    """Return latents `(n, z_dim) float32` that depend on (seed, shard) alone.
-
-    StyleGAN2 expects `normal`, N(0, 1); `uniform`, [0, 1), is what the original study drew.
-    """
-    draws = torch_generator(seed, "teacher", shard)
-    return LATENTS[distribution](n, z_dim, generator=draws)
-
-
 def sample_teacher(
     out: Path,
     *,
@@ -108,26 +97,21 @@ def sample_teacher(
         )
     n = options.per_class * classes
     batch_size = min(options.batch_size, options.shard_size, n)
+    how = {"truncation": options.truncation, "noise_mode": options.noise_mode}
     render = choose_backend(
-        generator,
-        options.backend,
-        options.precision,
-        truncation=options.truncation,
-        noise_mode=options.noise_mode,
-        batch_size=batch_size,
+        generator, options.backend, options.precision, batch_size=batch_size, **how
     )
 
     def draw(shard: int, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        distribution = options.latent_distribution
-        latents = sample_latents(stop - start, generator.z_dim, seed, shard, distribution)
+        draws, size = torch_generator(seed, "teacher", shard), (stop - start, generator.z_dim)
+        latents = LATENTS[options.latent_distribution](size, generator=draws)
         for first in range(start, stop, batch_size):
             last = min(first + batch_size, stop)
             labels = torch.arange(first, last) % classes
             z = latents[first - start : last - start]
-            images = render(z, one_hot(labels, classes).float(), noise_sources(seed, first, last))
-            yield dict(
-                images=to_uint8(images).cpu().numpy(), labels=labels.numpy(), latents=z.numpy()
-            )
+            noise = [torch_generator(seed, "teacher noise", index) for index in range(first, last)]
+            images = to_uint8(render(z, one_hot(labels, classes).float(), noise)).cpu()
+            yield dict(images=images.numpy(), labels=labels.numpy(), latents=z.numpy())
 
     info = dict(
         maker="teacher",
@@ -135,9 +119,8 @@ def sample_teacher(
         data=record["data"],
         class_names=record["class_names"],
         latent_distribution=options.latent_distribution,
-        truncation=options.truncation,
-        noise_mode=options.noise_mode,
         seed=seed,
+        **how,
     )
     write_shards(out, n, options.shard_size, draw, info)
 
@@ -180,19 +163,11 @@ def choose_backend(
         if device.type != "cpu":
             raise StudyError("sampling_backend openvino computes on the CPU: choose torch")
         return OpenVinoGenerator(generator, truncation, noise_mode, batch_size)
-    if backend != "torch":
-        raise StudyError(f"sampling_backend {backend!r} is unknown: choose one of {BACKENDS}")
 
     @torch.inference_mode()
     def render(z: Tensor, c: Tensor, noise: Sequence[torch.Generator] | None = None) -> Tensor:
         set_precision(generator, precision, device)  # another renderer may have changed it
-        return generator(
-            z.to(device),
-            c.to(device),
-            truncation_psi=truncation,
-            noise_mode=noise_mode,
-            noise_generator=noise,
-        )
+        return generator(z.to(device), c.to(device), truncation, noise_mode, noise)
 
     return render
 
@@ -200,8 +175,6 @@ def choose_backend(
 def set_precision(generator: Generator, precision: str, device: torch.device) -> None:
     """Let a generator compute in `float32`, or in `float16` in the blocks that it marks for it."""
     blocks = [part for part in generator.modules() if isinstance(part, SynthesisBlock)]
-    if precision not in ("float32", "float16"):
-        raise StudyError(f"sampling_precision {precision!r} is unknown: choose float32 or float16")
     if precision == "float16":
         if device.type != "cuda":
             raise StudyError("sampling_precision float16 needs device: cuda; choose float32")
@@ -210,11 +183,6 @@ def set_precision(generator: Generator, precision: str, device: torch.device) ->
     for block in blocks:
         half = block.use_fp16 and precision == "float16"
         block.precision = torch.float16 if half else torch.float32
-
-
-def noise_sources(seed: int, start: int, stop: int) -> list[torch.Generator]:
-    """Return a source of noise for each image: the same however the images are batched."""
-    return [torch_generator(seed, "teacher noise", index) for index in range(start, stop)]
 
 
 class OpenVinoGenerator:
@@ -237,12 +205,11 @@ class OpenVinoGenerator:
         self, z: Tensor, c: Tensor, noise: Sequence[torch.Generator] | None = None
     ) -> Tensor:
         """Return images: see `choose_backend`."""
-        drawn = [draw_noise(len(z), side, noise) for side in self.sides]
         c = c[:, : self.classes]  # where there are no labels, one column that nothing reads
-        missing = self.batch_size - len(z)
+        parts = [z, c, *(draw_noise(len(z), side, noise) for side in self.sides)]
+        fill = self.batch_size - len(z)
         padded = [
-            np.pad(part.numpy(), [(0, missing)] + [(0, 0)] * (part.ndim - 1))
-            for part in (z, c, *drawn)
+            torch.cat([part, part.new_zeros(rest, *part.shape[1:])]).numpy() for part in parts
         ]
         return torch.from_numpy(self.request.infer(padded)[0][: len(z)].copy())
 
@@ -259,10 +226,8 @@ class OpenVinoGenerator:
         expected = traced(*(part[:CHECK_IMAGES] for part in example)).numpy()
         error = float(np.abs(found - expected).max())
         if not error <= TOLERANCE * max(float(np.abs(expected).max()), 1):
-            raise StudyError(
-                f"the teacher in OpenVINO differs from torch by {error:.1e}, allowed are "
-                f"{TOLERANCE:g}: choose sampling_backend: torch"
-            )
+            fault = f"differs from torch by {error:.1e}, allowed are {TOLERANCE:g}"
+            raise StudyError(f"the teacher in OpenVINO {fault}: choose sampling_backend: torch")
 
 
 class _Traced(nn.Module):
@@ -273,5 +238,4 @@ class _Traced(nn.Module):
         self.generator, self.truncation, self.noise_mode = generator, truncation, noise_mode
 
     def forward(self, z: Tensor, c: Tensor, *noise: Tensor) -> Tensor:
-        options = {"truncation_psi": self.truncation, "noise_mode": self.noise_mode}
-        return self.generator(z, c, **options, noise_generator=iter(noise))
+        return self.generator(z, c, self.truncation, self.noise_mode, iter(noise))

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
-from torch import nn
-from torch.optim import Optimizer
 
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
 from lib.common.files import hash_tree, read_json, resolve, sha256_file, sha256_json
-from lib.common.tensors import load_checkpoint, load_tensors, save_tensors
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.layouts import import_sample_folder, sample_pairs
 from lib.data.samples import RECORD, SampleSet
 from lib.teacher.official.reader import OFFICIAL_CIFAR10
@@ -186,18 +184,6 @@ def read_record(path: Path) -> StateRecord:
             f"{path} is no training state of a teacher ({where}: {fault['msg']}): name the {STATE} "
             "that notebook 00 writes, or leave teacher_start empty"
         ) from error
-
-
-def load_state(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> None:
-    """Fill networks and optimizers from a state; the optimizers keep their own settings."""
-    own = [dict(group) for optimizer in optimizers.values() for group in optimizer.param_groups]
-    try:
-        load_checkpoint(path, modules, optimizers)
-    except (KeyError, ValueError, IndexError) as error:
-        raise StudyError(f"{path} does not fit this teacher: {error}") from error
-    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-    for group, settings in zip(groups, own, strict=True):
-        group.update(settings)
 
 
 def round_state(source: Path, target: Path) -> None:

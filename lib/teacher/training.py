@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.common.files import resolve, write_text
+from lib.common.files import resolve, sha256_file, write_text
 from lib.common.options import outcome
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
@@ -26,10 +26,11 @@ from lib.gan.discriminator import Discriminator, DiscriminatorBlock
 from lib.gan.generator import Generator, SynthesisBlock
 from lib.teacher.batches import Batches, Snapshots
 from lib.teacher.options import TeacherOptions
-from lib.teacher.source import STATE, WEIGHTS, check_start, load_state, read_record
+from lib.teacher.source import STATE, WEIGHTS, read_record
 
 COLUMNS = ["step", "kimg", "loss_generator", "loss_discriminator", "r1", "real_sign", "augment_p"]
 EMA_RAMPUP = 0.05
+SUMMARY = "G {loss_generator:.6g} D {loss_discriminator:.6g} p {augment_p:.6g}"
 LOG_ROWS = 100
 
 
@@ -52,19 +53,16 @@ def train_teacher(
     with the same settings, two trainings end in the weights of one. Killed and started again, a
     training continues from its last checkpoint and ends in the same bytes.
     """
-    trainer = TeacherTrainer(SampleSet.load(real), seed, options, device, start, start_sha256)
+    trainer = TeacherTrainer(SampleSet.load(real), seed, options, device)
     checkpoint = Path(out) / "checkpoint.safetensors"
-    if start_sha256 and check_start(start) != start_sha256:
-        raise StudyError(f"{start} is not the file it was: mend it, or run again from the start")
-    begin = trainer.go_on_from(resolve(start)) if start else 0
+    begin = trainer.go_on_from(start, start_sha256) if start else 0
     first = trainer.resume(checkpoint) or begin
     every = max(round(options.checkpoint_kimg * 1000 / options.batch_size), 1)
-    steps = progress(
-        range(first, trainer.steps), "teacher", trainer.steps, unit="step", initial=first
-    )
+    numbers = range(first, trainer.steps)
+    steps = progress(numbers, "teacher", trainer.steps, unit="step", initial=first)
     for step in steps:
         trainer.step(step)
-        steps.set_postfix_str(trainer.summary())
+        steps.set_postfix_str(trainer.summary)
         if (step + 1) % every == 0 and step + 1 < trainer.steps:
             trainer.save(checkpoint, step + 1)
     trainer.write(Path(out))
@@ -77,18 +75,9 @@ class TeacherTrainer:
     `settings` is what decides the outcome beside the real images: a checkpoint must agree in it.
     """
 
-    def __init__(
-        self,
-        real: SampleSet,
-        seed: int,
-        options: TeacherOptions,
-        device: str = "cpu",
-        start: str = "",
-        start_sha256: str = "",
-    ):
+    def __init__(self, real: SampleSet, seed: int, options: TeacherOptions, device: str = "cpu"):
         self.real, self.seed, self.options, self.device = real, seed, options, device
-        self.settings = {"seed": seed, "start": start, "start_sha256": start_sha256}
-        self.settings |= outcome(options)
+        self.settings = {"seed": seed, "start": "", "start_sha256": ""} | outcome(options)
         self.batches = Batches(real, seed, options.batch_size, options.z_dim, device)
         self.steps = max(math.ceil(options.kimg * 1000 / options.batch_size), 1)
         self.log_every = max(self.steps // LOG_ROWS, options.r1_interval)
@@ -96,19 +85,24 @@ class TeacherTrainer:
         self.adaptive = AdaptiveProbability(options.ada_target, options.ada_kimg)
         self.rows: list[str] = []
         self.sums: dict[str, list[float]] = {}
-        self._build_networks()
+        self.summary = ""
+        generator, discriminator = self._build_networks()
+        average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.networks = {"generator": generator, "discriminator": discriminator, "average": average}
+        self.generator, self.discriminator, self.average = self.networks.values()
         # The lazy penalty scales the discriminator's settings (arXiv 1912.04958, appendix B).
-        self.optimizer_g = self._adam(self.generator)
-        self.optimizer_d = self._adam(
-            self.discriminator, options.r1_interval / (options.r1_interval + 1)
-        )
-        self.optimizers = {"generator": self.optimizer_g, "discriminator": self.optimizer_d}
+        lazy = options.r1_interval / (options.r1_interval + 1)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        for name, share in (("generator", 1.0), ("discriminator", lazy)):
+            weights, rate = self.networks[name].parameters(), options.learning_rate * share
+            adam = torch.optim.Adam(weights, rate, (0.0, 0.99**share), eps=1e-8, fused=True)
+            self.optimizers[name] = adam
         self.snapshots = Snapshots(0, self.steps, self.batches.classes)
 
-    def _build_networks(self) -> None:
+    def _build_networks(self) -> tuple[Generator, Discriminator]:
         o, classes = self.options, self.batches.classes
         mapping = {"num_layers": o.mapping_layers, "lr_multiplier": o.mapping_lr_multiplier}
-        labels = {"num_layers": o.mapping_layers, "lr_multiplier": o.label_lr_multiplier}
+        labels = mapping | {"lr_multiplier": o.label_lr_multiplier}
         widths = {"channel_base": o.channel_base, "channel_max": o.channel_max}
         channels, side = self.real.images.shape[1:3]
         with torch.random.fork_rng(devices=[]):
@@ -120,13 +114,7 @@ class TeacherTrainer:
         for block in [*generator.modules(), *discriminator.modules()]:
             if isinstance(block, SynthesisBlock | DiscriminatorBlock):
                 block.precision = getattr(torch, o.precision)
-        self.generator = generator.to(self.device).train()
-        self.discriminator = discriminator.to(self.device).train()
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-
-    def _adam(self, network: nn.Module, lazy: float = 1.0) -> torch.optim.Adam:
-        rate, betas = self.options.learning_rate * lazy, (0.0, 0.99**lazy)
-        return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8, fused=True)
+        return generator.to(self.device).train(), discriminator.to(self.device).train()
 
     def step(self, step: int) -> None:
         """Update both networks once; every draw depends on (seed, step) alone."""
@@ -155,7 +143,7 @@ class TeacherTrainer:
         fake = self.generator(z, c, noise_generator=self.draws("noise", step))
         augmented = self.augment(fake, self.adaptive.p, self.draws("augment generator", step))
         loss = F.softplus(-self.discriminator(augmented, c)).mean()
-        self.update(self.optimizer_g, loss)
+        self.update(self.optimizers["generator"], loss)
         self.record(step, "loss_generator", loss)
         return fake.detach(), c
 
@@ -169,7 +157,7 @@ class TeacherTrainer:
         logits = self.discriminator(images, interleave(real_c, fake_c))
         real_logits, fake_logits = logits[0::2], logits[1::2]
         loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
-        self.update(self.optimizer_d, loss)
+        self.update(self.optimizers["discriminator"], loss)
         self.record(step, "loss_discriminator", loss)
         self.record(step, "real_sign", real_logits.detach().sign().mean())
         self.adaptive.observe(real_logits.detach())
@@ -182,7 +170,7 @@ class TeacherTrainer:
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
         weight = self.options.r1_gamma / 2 * self.options.r1_interval
-        self.update(self.optimizer_d, penalty * weight)
+        self.update(self.optimizers["discriminator"], penalty * weight)
         self.record(step, "r1", penalty)
 
     def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -206,10 +194,8 @@ class TeacherTrainer:
         """Add a value to the next row of the log; stop if it is not finite."""
         value = value.item()
         if not math.isfinite(value):
-            raise StudyError(
-                f"teacher training: {name} is {value} at step {step}: lower the learning rate or "
-                "raise r1_gamma, and start again"
-            )
+            remedy = "lower the learning rate or raise r1_gamma, and start again"
+            raise StudyError(f"teacher training: {name} is {value} at step {step}: {remedy}")
         self.sums.setdefault(name, []).append(value)
 
     def log(self, step: int) -> None:
@@ -218,30 +204,17 @@ class TeacherTrainer:
         kimg = step * self.options.batch_size / 1000
         means |= {"step": step, "kimg": kimg, "augment_p": self.adaptive.p}
         self.rows.append(",".join(f"{means[k]:.6g}" if k in means else "" for k in COLUMNS))
+        self.summary = SUMMARY.format_map(means)
         self.sums = {}
 
-    def summary(self) -> str:
-        """Return the last row of the log in short."""
-        if not self.rows:
-            return ""
-        row = dict(zip(COLUMNS, self.rows[-1].split(","), strict=True))
-        return f"G {row['loss_generator']} D {row['loss_discriminator']} p {row['augment_p']}"
-
+    @torch.no_grad()
     def take_snapshot(self, step: int) -> None:
         """Draw the averaged generator's images of the fixed latents."""
-        labels = self.snapshots.labels
+        labels = self.batches.one_hot(self.snapshots.labels)
         draws = torch_generator(self.seed, "teacher snapshot")
-        z = torch.randn(len(labels), self.options.z_dim, generator=draws)
-        with torch.no_grad():
-            images = self.average(
-                z.to(self.device), self.batches.one_hot(labels), noise_mode="const"
-            )
-        self.snapshots.put(step, to_uint8(images).cpu())
-
-    def networks(self) -> dict[str, nn.Module]:
-        """Return what a training state holds, by name."""
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        return networks | {"average": self.average}
+        z = torch.randn(len(labels), self.options.z_dim, generator=draws).to(self.device)
+        images = to_uint8(self.average(z, labels, noise_mode="const")).cpu()
+        self.snapshots.images[self.snapshots.steps == step] = images
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint from which training continues at `step`."""
@@ -253,40 +226,50 @@ class TeacherTrainer:
             "sums": self.sums,
             "class_names": self.real.class_names,
         }
-        modules = self.networks() | {"snapshots": self.snapshots}
+        modules = self.networks | {"snapshots": self.snapshots}
         save_checkpoint(path, modules, self.optimizers, state)
 
     def resume(self, path: Path) -> int:
         """Continue from the checkpoint, if there is one; return the next step."""
         if not path.exists():
             return 0
-        modules = self.networks() | {"snapshots": self.snapshots}
-        state = load_checkpoint(path, modules, self.optimizers)
+        state = self._load(path, {"snapshots": self.snapshots})
         if state["options"] != self.settings:
             raise StudyError(f"{path} was made with other parameters: delete it to start again")
-        self._take_counters(state["adaptive"], state["rows"], state["sums"])
         return state["step"]
 
-    def go_on_from(self, path: Path) -> int:
-        """Take over the state of another training; return the step at which this one begins."""
+    def _load(self, path: Path, more: dict[str, nn.Module]) -> dict:
+        state = load_checkpoint(path, self.networks | more, self.optimizers)
+        self.adaptive.p, self.adaptive.signs, self.adaptive.count = state["adaptive"]
+        self.rows, self.sums = state["rows"], state["sums"]
+        return state
+
+    def go_on_from(self, start: str | Path, sha256: str = "") -> int:
+        """Take over the state of another training; return the step at which this one begins.
+
+        The optimizers keep their own settings.
+        """
+        path = resolve(start)
+        if sha256 and sha256_file(path) != sha256:
+            raise StudyError(f"{path} is not the file it was: mend it, or run again from the start")
+        self.settings |= {"start": str(start), "start_sha256": sha256}
         before = read_record(path)
         shown = before.step * before.options.batch_size
         first = shown // self.options.batch_size
         if before.class_names != self.real.class_names:
             raise StudyError(f"{path} was trained on other classes than {self.real.class_names}")
         if first >= self.steps:
-            raise StudyError(
-                f"{path} has been shown {shown / 1000:g} thousand images already: raise "
-                "teacher_kimg, which counts them"
-            )
-        load_state(path, self.networks(), self.optimizers)
-        self._take_counters(before.adaptive, before.rows, before.sums)
+            done = f"{path} has been shown {shown / 1000:g} thousand images already"
+            raise StudyError(f"{done}: raise teacher_kimg, which counts them")
+        own = {name: dict(adam.param_groups[0]) for name, adam in self.optimizers.items()}
+        try:
+            self._load(path, {})
+        except (KeyError, ValueError, IndexError) as error:
+            raise StudyError(f"{path} does not fit this teacher: {error}") from error
+        for name, settings in own.items():
+            self.optimizers[name].param_groups[0].update(settings)
         self.snapshots = Snapshots(first, self.steps, self.batches.classes)
         return first
-
-    def _take_counters(self, adaptive: list, rows: list[str], sums: dict) -> None:
-        self.adaptive.p, self.adaptive.signs, self.adaptive.count = adaptive
-        self.rows, self.sums = rows, sums
 
     def write(self, out: Path) -> None:
         """Write the final files."""
@@ -296,7 +279,7 @@ class TeacherTrainer:
             "data": self.real.info["data"],
         }
         save_tensors(out / WEIGHTS, self.average, record)
-        save_tensors(out / "snapshots.safetensors", self.snapshots.tensors(), record)
+        save_tensors(out / "snapshots.safetensors", self.snapshots, record)
         write_text(out / "log.csv", "\n".join([",".join(COLUMNS), *self.rows]) + "\n")
         self.save(out / STATE, self.steps)
 

@@ -21,7 +21,6 @@ from lib.teacher.sampling import (
     generate,
     load_teacher,
     open_teacher,
-    sample_latents,
     sample_teacher,
     set_precision,
 )
@@ -89,17 +88,6 @@ def test_one_call_makes_a_teachers_images(trained):
     assert images.shape == (5, 3, 32, 32) and images.dtype == np.uint8
     assert np.array_equal(images, generate(generator, z, labels, batch_size=2))
     assert not np.array_equal(images, generate(generator, z, (labels + 1) % generator.c_dim))
-
-
-def test_latents_depend_on_seed_and_shard():
-    latents = sample_latents(500, 16, seed=1, shard=2)
-    assert latents.shape == (500, 16) and latents.dtype == torch.float32
-    assert latents.mean().abs() < 0.05 and latents.std() == pytest.approx(1, abs=0.05)
-    assert torch.equal(latents, sample_latents(500, 16, seed=1, shard=2))
-    assert not torch.equal(latents, sample_latents(500, 16, seed=1, shard=3))
-    assert not torch.equal(latents, sample_latents(500, 16, seed=2, shard=2))
-    uniform = sample_latents(500, 16, 1, 2, "uniform")
-    assert uniform.min() >= 0 and uniform.max() < 1
 
 
 def sample(trained, out, seed=5, **changes) -> SampleSet:
@@ -175,19 +163,11 @@ def test_backends_make_the_same_images(trained, tmp_path):
     assert np.abs(one.images.astype(int) - two.images.astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("backend", "precision", "message"),
-    [
-        ("jax", "float32", "sampling_backend 'jax' is unknown"),
-        ("torch", "float16", "float16 needs device: cuda"),
-        ("openvino", "float16", "float16 needs device: cuda"),
-        ("torch", "bfloat16", "sampling_precision 'bfloat16' is unknown"),
-    ],
-)
-def test_unfit_backends_are_refused(trained, backend, precision, message):
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_half_precision_needs_a_gpu(trained, backend):
     generator = load_teacher(trained / "teacher.safetensors")
-    with pytest.raises(StudyError, match=message):
-        choose_backend(generator, backend, precision, batch_size=4)
+    with pytest.raises(StudyError, match="float16 needs device: cuda"):
+        choose_backend(generator, backend, "float16", batch_size=4)
 
 
 def test_half_precision_is_where_the_network_marks_it():

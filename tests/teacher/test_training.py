@@ -76,7 +76,7 @@ def test_bfloat16_is_the_precision_of_feature_maps_alone(real):
     trainers, seen = {}, {"float32": set(), "bfloat16": set()}
     for precision, types in seen.items():
         trainers[precision] = trainer_of(real, precision=precision)
-        for part in trainers[precision].networks().values():
+        for part in trainers[precision].networks.values():
             for module in part.modules():
                 if isinstance(module, SynthesisLayer | DiscriminatorBlock):
                     module.register_forward_hook(
@@ -87,7 +87,7 @@ def test_bfloat16_is_the_precision_of_feature_maps_alone(real):
         trainers[precision].step(0)
     assert seen == {"float32": {torch.float32}, "bfloat16": {torch.bfloat16}}
     exact, rounded = trainers.values()
-    for part in rounded.networks().values():
+    for part in rounded.networks.values():
         assert {p.dtype for p in part.parameters()} <= {torch.float32}
     for name in ("loss_generator", "loss_discriminator"):
         one, other = exact.sums[name][0], rounded.sums[name][0]
@@ -148,8 +148,8 @@ def test_a_rounded_state_goes_on_with_this_trainings_settings(real, begun, tmp_p
     for name, weight in trainer.generator.state_dict().items():
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight, exact[f"module/generator/{name}"], rtol=0.01, atol=0)
-    assert trainer.optimizer_g.param_groups[0]["lr"] == 0.5
-    moments = trainer.optimizer_g.state[trainer.generator.mapping.fc0.weight]
+    assert trainer.optimizers["generator"].param_groups[0]["lr"] == 0.5
+    moments = trainer.optimizers["generator"].state[trainer.generator.mapping.fc0.weight]
     assert moments["step"] == 3 and moments["exp_avg_sq"].dtype == torch.float32
     trainer.step(3)
 

@@ -3,7 +3,7 @@
 Files converted from TensorFlow store more of them than files made in PyTorch.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
@@ -36,17 +36,13 @@ Filter = Taps | Annotated[list[Taps], Items, BeforeValidator(_plain_list)] | Non
 Activation = Literal[tuple(ACTIVATIONS)]
 
 
-class Layers(TypedDict, total=False):
-    """Of the layers in both networks."""
-
+class _Layers(TypedDict, total=False):
     activation: Activation
     resample_filter: Filter
     fp16_channels_last: bool
 
 
-class Blocks(TypedDict, total=False):
-    """Of the chain of blocks in both networks."""
-
+class _Blocks(TypedDict, total=False):
     channel_base: Channels
     channel_max: Channels
     num_fp16_res: Annotated[int, Field(ge=0, le=16)]
@@ -54,9 +50,7 @@ class Blocks(TypedDict, total=False):
     conv_clamp: Positive | None
 
 
-class Mapping(TypedDict, total=False):
-    """Of the mapping networks."""
-
+class _Mapping(TypedDict, total=False):
     num_layers: Annotated[int, Field(ge=1, le=64)]
     embed_features: Size | None
     layer_features: Size | None
@@ -65,61 +59,44 @@ class Mapping(TypedDict, total=False):
     w_avg_beta: Annotated[Number, Field(le=1)] | None
 
 
-class Synthesis(Blocks, Layers, total=False):
-    """Of the synthesis network."""
-
+class _Synthesis(_Blocks, _Layers, total=False):
     kernel_size: Literal[1, 3, 5, 7]
     use_noise: bool
 
 
-class DiscriminatorBlock(Layers, total=False):
-    """Of the discriminator's blocks."""
-
+class _DiscriminatorBlock(_Layers, total=False):
     freeze_layers: Annotated[int, Field(ge=0, le=1000)]
 
 
-class Epilogue(TypedDict, total=False):
-    """Of the discriminator's layers at 4×4."""
-
+class _Epilogue(TypedDict, total=False):
     mbstd_group_size: Size | None
     mbstd_num_channels: Count
     activation: Activation
 
 
-class Network(TypedDict):
-    """Of both networks; these are required."""
-
+class _Network(TypedDict):
     c_dim: Count
     img_resolution: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024]
     img_channels: Size
 
 
-class Latents(Network):
-    """Of the generator; these are required, too."""
-
-    z_dim: Size
-    w_dim: Size
+@with_config(PLAIN)
+class _Generator(_Network, total=False):
+    z_dim: Required[Size]
+    w_dim: Required[Size]
+    mapping_kwargs: _Mapping
+    synthesis_kwargs: _Synthesis
 
 
 @with_config(PLAIN)
-class Generator(Latents, total=False):
-    """Of the generator."""
-
-    mapping_kwargs: Mapping
-    synthesis_kwargs: Synthesis
-
-
-@with_config(PLAIN)
-class Discriminator(Network, Blocks, total=False):
-    """Of the discriminator."""
-
+class _Discriminator(_Network, _Blocks, total=False):
     cmap_dim: Count | None
-    block_kwargs: DiscriminatorBlock
-    mapping_kwargs: Mapping
-    epilogue_kwargs: Epilogue
+    block_kwargs: _DiscriminatorBlock
+    mapping_kwargs: _Mapping
+    epilogue_kwargs: _Epilogue
 
 
-KINDS = {"Generator": TypeAdapter(Generator), "Discriminator": TypeAdapter(Discriminator)}
+KINDS = {"Generator": TypeAdapter(_Generator), "Discriminator": TypeAdapter(_Discriminator)}
 
 
 def check_arguments(kind: str, given: dict[str, Any]) -> dict[str, Any]:
