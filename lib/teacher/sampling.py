@@ -207,10 +207,8 @@ class OpenVinoGenerator:
         """Return images: see `choose_backend`."""
         c = c[:, : self.classes]  # where there are no labels, one column that nothing reads
         parts = [z, c, *(draw_noise(len(z), side, noise) for side in self.sides)]
-        fill = self.batch_size - len(z)
-        padded = [
-            torch.cat([part, part.new_zeros(rest, *part.shape[1:])]).numpy() for part in parts
-        ]
+        missing = self.batch_size - len(z)
+        padded = [torch.cat([x, x.new_zeros(missing, *x.shape[1:])]).numpy() for x in parts]
         return torch.from_numpy(self.request.infer(padded)[0][: len(z)].copy())
 
     def _example(self, generator: Generator) -> list[Tensor]:
