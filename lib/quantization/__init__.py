@@ -3,7 +3,7 @@
 import lazy_loader
 
 EXPORTS = {
-    "cell": ["Cell", "make_cells"],
+    "cell": ["Cell"],
     "grid": [
         "MEASURED",
         "has_failures",
@@ -23,7 +23,7 @@ EXPORTS = {
     "options": ["QuantizationOptions"],
     "own.imports": ["export_models", "import_network", "own_table"],
     "own.parameters": ["OwnModel", "own_files", "own_records"],
-    "plan": ["grid_cells", "grid_plan", "sensitivity_cells", "unfused_cells"],
+    "plan": ["grid_cells", "grid_plan", "make_cells", "sensitivity_cells", "unfused_cells"],
     "pot.engine": ["quantize_pot", "quantize_pot_accuracy_aware"],
     "tables": [
         "accuracy_table",

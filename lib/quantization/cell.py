@@ -1,7 +1,5 @@
 """A cell of the quantization grid, its files, and what an INT8 network lost."""
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
@@ -41,20 +39,6 @@ class Cell:
 
 
 CELL_KEYS = [key.name for key in fields(Cell)]
-
-
-def make_cells(
-    *,
-    models: list[str],
-    methods: list[str],
-    calibration_sets: list[str],
-    calibration_sizes: list[int],
-    seeds: Sequence[int],
-    engines: tuple[str, ...] = ("nncf",),
-) -> list[Cell]:
-    """Return the cells of a full grid, the last of `CELL_KEYS` varying fastest."""
-    axes = (models, engines, methods, calibration_sets, calibration_sizes, seeds)
-    return [Cell(*values) for values in itertools.product(*axes)]
 
 
 def cells_of(table: pd.DataFrame) -> list[Cell]:
@@ -109,13 +93,10 @@ class Grid:
         """Return the file with a cell's row and logits; it is written last."""
         return self.folder(cell) / "result.safetensors"
 
-    def row(self, cell: Cell) -> dict:
-        """Return the row of a finished cell, its `seconds` among what it says."""
-        return load_tensors(self.result(cell))[1]
-
-    def logits(self, cell: Cell) -> np.ndarray:
-        """Return the logits `(n, classes) float32` of a finished cell on the test images."""
-        return load_tensors(self.result(cell))[0]["logits"].numpy()
+    def read(self, cell: Cell) -> tuple[dict, np.ndarray]:
+        """Return row (with `seconds`) and logits `(n, classes) float32` of a finished cell."""
+        tensors, row = load_tensors(self.result(cell))
+        return row, tensors["logits"].numpy()
 
     def kept(self, cell: Cell) -> list[Path]:
         """Return the files of the INT8 network of a finished cell, none where it is not kept."""

@@ -4,7 +4,7 @@ FakeQuantize rounds what lies between its low and high end to evenly spaced leve
 rest; both ends are levels themselves. Weights have none here: they are stored as integers.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import openvino as ov
@@ -13,23 +13,14 @@ from openvino import opset13
 from lib.common.errors import StudyError
 
 
-@dataclass(frozen=True)
-class Quantizer:
-    """A quantizer of activations; `low` and `high` `(1,) or (channels,) float32`, `levels`."""
+class Quantizer(NamedTuple):
+    """A quantizer of activations: from `low` to `high`, `(1,) or (channels,) float32`, `levels`."""
 
     operation: ov.Node
     low: np.ndarray
     high: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """Name of the operation in the network."""
-        return self.operation.get_friendly_name()
-
-    @property
-    def levels(self) -> int:
-        """Number of values that the activations can take."""
-        return self.operation.get_attributes()["levels"]
+    name: str
+    levels: int
 
 
 def activation_quantizers(model: ov.Model) -> list[Quantizer]:
@@ -43,7 +34,9 @@ def activation_quantizers(model: ov.Model) -> list[Quantizer]:
             source = source.input_value(0).get_node()
         if source.get_type_name() != "Constant":  # which weights are
             low, high = (operation.input_value(i).get_node().data.ravel() for i in (1, 2))
-            found.append(Quantizer(operation, low.astype(np.float32), high.astype(np.float32)))
+            name, levels = operation.get_friendly_name(), operation.get_attributes()["levels"]
+            low, high = low.astype(np.float32), high.astype(np.float32)
+            found.append(Quantizer(operation, low, high, name, levels))
     return found
 
 

@@ -5,7 +5,7 @@ the order or an interruption.
 """
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -76,13 +76,13 @@ def run_grid(
     for file in (file for cell in done for file in grid.kept(cell)):
         with atomic_path(out / "models" / file.name) as temporary:
             shutil.copyfile(file, temporary)
-    classes = {cell.name: grid.logits(cell).argmax(axis=1) for cell in done}
+    classes = {cell.name: grid.read(cell)[1].argmax(axis=1) for cell in done}
     classes["labels"] = SampleSet.load(test).labels
     dtype = np.uint8 if max(array.max() for array in classes.values()) < 256 else np.int16
     with atomic_path(out / PREDICTIONS) as temporary:
         save_file({name: array.astype(dtype) for name, array in classes.items()}, temporary)
-    seconds = [asdict(cell) | {"seconds": grid.row(cell)["seconds"]} for cell in done[len(names) :]]
-    write_csv(out / SECONDS, pd.DataFrame(seconds, columns=[*CELL_KEYS, "seconds"]))
+    seconds = table.loc[(table["status"] == "ok") & (table["method"] != "fp32")]
+    write_csv(out / SECONDS, seconds.reindex(columns=[*CELL_KEYS, "seconds"]))
     table = table.reindex(columns=COLUMNS).astype(dict.fromkeys(COUNTS, "Int64"))
     write_csv(out / RESULTS, table)
     if not has_failures(out):

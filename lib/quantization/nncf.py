@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -28,8 +29,7 @@ DEFAULTS = QuantizationOptions()
 VALIDATION_BATCH = 50
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """How a variant of default quantization differs from it."""
 
     per_channel_weights: bool = True
@@ -109,7 +109,7 @@ def quantize_variant(
     """
     if variant not in VARIANTS:
         raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
-    per_channel, bits = VARIANTS[variant].per_channel_weights, VARIANTS[variant].activation_bits
+    per_channel, bits = VARIANTS[variant]
     if default is None or not per_channel:
         how = {"seed": seed, "per_channel_weights": per_channel}
         default = quantize_default(ir, calibration, options, **how)

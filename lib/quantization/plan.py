@@ -1,11 +1,27 @@
 """Which cells the study quantizes: the main grid, unfused networks, and where sets differ."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.calibration.kinds import KINDS
 from lib.classifiers.names import UNFUSED
-from lib.quantization.cell import Cell, make_cells
+from lib.quantization.cell import Cell
+
+
+def make_cells(
+    *,
+    models: list[str],
+    methods: list[str],
+    calibration_sets: list[str],
+    calibration_sizes: list[int],
+    seeds: Sequence[int],
+    engines: tuple[str, ...] = ("nncf",),
+) -> list[Cell]:
+    """Return the cells of a full grid, the last of `CELL_KEYS` varying fastest."""
+    axes = (models, engines, methods, calibration_sets, calibration_sizes, seeds)
+    return [Cell(*values) for values in itertools.product(*axes)]
 
 
 def grid_cells(p: Any) -> list[Cell]:

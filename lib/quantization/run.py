@@ -30,8 +30,12 @@ from lib.quantization.cell import Cell, Grid, measure
 from lib.quantization.models import fixed_batch, predict_ir
 from lib.quantization.nncf import VARIANTS, Quantized, quantize_accuracy_aware, quantize_variant
 from lib.quantization.own.parameters import read_input
-from lib.quantization.pot.engine import quantize_pot, quantize_pot_accuracy_aware
-from lib.quantization.pot.environment import PINS, pot_python
+from lib.quantization.pot.engine import (
+    PINS,
+    pot_python,
+    quantize_pot,
+    quantize_pot_accuracy_aware,
+)
 
 
 def run_nncf(cell: Cell, grid: Grid, calibration: SampleSet, **common: Any) -> Quantized:
@@ -91,7 +95,7 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 rows[cell] = asdict(cell) | {"status": status, "error": text}
                 continue
-        rows[cell] = grid.row(cell)
+        rows[cell] = grid.read(cell)[0]
     return rows
 
 
@@ -104,7 +108,7 @@ def run_reference(model: str, grid: Grid) -> dict:
         row = asdict(cell) | measure(cell, logits, logits, test.labels)
         row |= {"size_bytes": ir.with_suffix(".bin").stat().st_size, "quantizers": 0}
         save_tensors(grid.result(cell), {"logits": torch.from_numpy(logits)}, row)
-    return grid.row(cell)
+    return grid.read(cell)[0]
 
 
 def run_all(cells: list[Cell], grid: Grid, jobs: int, scheduler: str) -> list[dict]:
@@ -200,7 +204,7 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
     """Evaluate an INT8 network on the test images and write the cell's files, the row's last."""
     test = SampleSet.load(grid.test)
     logits = predict_ir(quantized.model, test.images)
-    row = asdict(cell) | measure(cell, grid.logits(Cell(cell.model)), logits, test.labels)
+    row = asdict(cell) | measure(cell, grid.read(Cell(cell.model))[1], logits, test.labels)
     row |= {"quantizers": quantized.quantizers, "images_read": quantized.images_read}
     row |= {"classes_read": int(np.count_nonzero(quantized.labels_read))}
     row |= {"seconds": round(seconds, 2)}

@@ -1,7 +1,5 @@
 """Ranges of activations against those by real images."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +11,7 @@ from lib.quantization.fake_quantize import Quantizer
 
 
 def quantizer(low, high, name="q"):
-    operation = SimpleNamespace(get_friendly_name=lambda: name)
-    return Quantizer(operation, np.array(low, float), np.array(high, float))
+    return Quantizer(None, np.array(low, float), np.array(high, float), name, 256)
 
 
 @pytest.fixture

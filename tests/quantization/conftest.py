@@ -7,14 +7,18 @@ import onnx
 import openvino as ov
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 from torch.nn import functional as F
 
+from lib.classifiers.build import NormalizedClassifier
 from lib.common.files import ROOT
+from lib.data.samples import SampleSet
 from lib.quantization.own.parameters import OwnModel
 
 TFLITE = ROOT / "tests/fixtures/own_models/small.tflite"
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 NAMES = [str(k) for k in range(10)]
+LIGHTS = ["low", "middle", "high"]
 make_tflite = runpy.run_path(str(TFLITE.with_name("make_tflite.py")))
 WEIGHTS = {name: torch.from_numpy(array) for name, array in make_tflite["weights"]().items()}
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
@@ -87,6 +91,54 @@ def write_ir(path, half=False):
     source = write_onnx(path.with_suffix(".onnx"))
     ov.save_model(ov.Core().read_model(source), path, compress_to_fp16=half)
     return path
+
+
+def lights(n, seed):
+    """Images of three classes, told apart by their brightness."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    mean = 70 + 55 * labels[:, None, None, None] + rng.normal(0, 18, (n, 1, 1, 1))
+    images = np.clip(mean + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
+    return SampleSet(images, labels, info={"data": "lights", "class_names": LIGHTS})
+
+
+class Net(nn.Module):
+    """Two convolutions, the second beside a residual sum, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))
+        self.fc = nn.Linear(8, 3)
+
+    def between(self, x):
+        return x
+
+    def forward(self, x):
+        x = self.between(self.stem(x))
+        return self.fc(torch.relu(x + self.block(x)).mean(dim=(2, 3)))
+
+
+class Shuffled(Net):
+    """With a shuffle of the channels, which POT and Model Optimizer rewrite."""
+
+    def between(self, x):
+        n, _, h, w = x.shape
+        return x.view(n, 2, 4, h, w).transpose(1, 2).reshape(n, 8, h, w)
+
+
+def train(kind, samples):
+    """Return a classifier of `kind` that has learnt the set."""
+    torch.manual_seed(0)
+    net = NormalizedClassifier(kind())
+    optimizer = torch.optim.Adam(net.parameters(), 0.03)
+    x, y = torch.from_numpy(samples.images).float(), torch.from_numpy(samples.labels)
+    for _ in range(40):
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
 
 
 def own(path, **changes):

@@ -22,13 +22,12 @@ from PIL import Image
 from torch import nn
 
 from lib.calibration.kinds import make_calibration_set
-from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization import grid, run
-from lib.quantization.cell import CELL_KEYS, cells_of, divergence, make_cells
+from lib.quantization.cell import CELL_KEYS, cells_of, divergence
 from lib.quantization.grid import (
     has_failures,
     load_results,
@@ -45,25 +44,13 @@ from lib.quantization.nncf import (
     restore_accuracy,
 )
 from lib.quantization.options import QuantizationOptions
+from lib.quantization.plan import make_cells
 from lib.quantization.tables import compare_engines, per_class_table
+from tests.quantization.conftest import LIGHTS as NAMES
+from tests.quantization.conftest import Net, lights, train
 
 FEW = QuantizationOptions(subset_size=20)
-NAMES = ["low", "middle", "high"]
 MODELS = ["resnet20", "vgg11_bn"]  # names of the study's, for small networks of the test's
-
-
-class Net(nn.Module):
-    """Two convolutions with batch normalisation and a residual sum."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, x):
-        x = self.stem(x)
-        return self.fc(torch.relu(x + self.block(x)).mean(dim=(2, 3)))
 
 
 class Restless(nn.Module):
@@ -78,28 +65,13 @@ def data(tmp_path_factory):
     """Folders of real, validation and test images, told apart by their brightness."""
     folder = tmp_path_factory.mktemp("data")
     for seed, (name, n) in enumerate({"real": 60, "validation": 90, "test": 150}.items()):
-        rng = np.random.default_rng(seed)
-        labels = np.arange(n) % 3
-        mean = 70 + 55 * labels[:, None, None, None] + rng.normal(0, 18, (n, 1, 1, 1))
-        images = np.clip(mean + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
-        info = {"data": "lights", "class_names": NAMES}
-        SampleSet(images, labels.astype(np.int64), info=info).save(folder / name)
+        lights(n, seed).save(folder / name)
     return folder
 
 
 @pytest.fixture(scope="module")
 def classifier(data):
-    torch.manual_seed(0)
-    samples = SampleSet.load(data / "real")
-    net = NormalizedClassifier(Net())
-    optimizer = torch.optim.Adam(net.parameters(), 0.03)
-    x, y = torch.from_numpy(samples.images).float(), torch.from_numpy(samples.labels)
-    for _ in range(40):
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return net.eval()
+    return train(Net, SampleSet.load(data / "real"))
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +112,11 @@ def real(sets):
 @pytest.fixture(scope="module")
 def test_set(data):
     return SampleSet.load(data / "test")
+
+
+@pytest.fixture(scope="module")
+def validation(data):
+    return SampleSet.load(data / "validation")
 
 
 @pytest.fixture(scope="module")
@@ -199,18 +176,20 @@ def test_default_quantization(int8, models, test_set, tmp_path):
     agreement = (predict_ir(int8.model, test_set.images).argmax(axis=1) == reference).mean()
     assert agreement > 0.9
     assert int8.quantizers > 3
-    assert int8.images_read == 20 and sorted(int8.labels_read) == [6, 7, 7]
     save_ir(tmp_path / "int8.xml", int8.model)
     assert b'element_type="i8"' in (tmp_path / "int8.xml").read_bytes()
 
 
-def test_quantization_repeats_and_follows_its_seed(int8, ir, real, tmp_path):
-    for name, seed in {"same": 1, "other": 2}.items():
-        quantized = quantize_default(ir, real, FEW, seed=seed)
+def test_content_and_seed_alone_decide(int8, ir, real, tmp_path):
+    by_class = real.subset(np.argsort(real.labels, kind="stable"))
+    assert not np.array_equal(by_class.labels, real.labels)
+    made = {"first": int8, "same": quantize_default(ir, by_class, FEW, seed=1)}
+    made["other"] = quantize_default(ir, real, FEW, seed=2)
+    for name, quantized in made.items():
+        assert quantized.images_read == 20 and sorted(quantized.labels_read) == [6, 7, 7]
         save_ir(tmp_path / name / "model.xml", quantized.model)
-    save_ir(tmp_path / "first" / "model.xml", int8.model)
-    assert hashes(tmp_path / "first") == hashes(tmp_path / "same")
-    assert hashes(tmp_path / "first") != hashes(tmp_path / "other")
+    first, same, other = (hashes(tmp_path / name) for name in made)
+    assert first == same != other
 
 
 @pytest.mark.parametrize("kind", ["none", "full"])
@@ -222,26 +201,14 @@ def test_bias_correction_is_a_choice(kind, int8, ir, real, test_set):
 
 
 def test_overflow_fix_halves_the_range_of_weights(ir, real):
-    options = replace(FEW, bias_correction="none")
-    largest = {}
+    halved = {}
     for kind in ("disable", "first_layer", "enable"):
-        model = quantize_default(ir, real, replace(options, overflow_fix=kind), seed=1).model
+        options = replace(FEW, bias_correction="none", overflow_fix=kind)
+        model = quantize_default(ir, real, options, seed=1).model
         weights = [op.data for op in model.get_ops() if op.get_type_name() == "Constant"]
-        int8 = [np.abs(w.astype(np.int64)).max() for w in weights if w.dtype == np.int8]
-        largest[kind] = (max(int8), sum(value <= 64 for value in int8), len(int8))
-    assert largest["disable"][1] == 0
-    assert largest["first_layer"][1] == 1
-    assert largest["enable"][1] == largest["enable"][2] > 1
-
-
-def test_the_order_of_a_set_does_not_matter(ir, real, tmp_path):
-    by_class = real.subset(np.argsort(real.labels, kind="stable"))
-    assert not np.array_equal(by_class.labels, real.labels)
-    for name, samples in {"shuffled": real, "sorted": by_class}.items():
-        quantized = quantize_default(ir, samples, FEW, seed=1)
-        assert quantized.images_read == 20 and sorted(quantized.labels_read) == [6, 7, 7]
-        save_ir(tmp_path / name / "model.xml", quantized.model)
-    assert hashes(tmp_path / "shuffled") == hashes(tmp_path / "sorted")
+        halved[kind] = [np.abs(w.astype(int)).max() <= 64 for w in weights if w.dtype == np.int8]
+    assert not any(halved["disable"]) and sum(halved["first_layer"]) == 1
+    assert all(halved["enable"]) and len(halved["enable"]) > 1
 
 
 def test_quantization_is_silent(ir, real, capfd, caplog):
@@ -256,8 +223,7 @@ def test_errors_of_nncf_pass_through():
         raise ValueError("boom")
 
 
-def test_accuracy_aware_ends_with_a_good_default(int8, ir, real, data):
-    validation = SampleSet.load(data / "validation")
+def test_accuracy_aware_ends_with_a_good_default(int8, ir, real, validation):
     options = replace(FEW, max_drop=0.2, max_iterations=5)
     reused = quantize_accuracy_aware(ir, real, validation, options, seed=1, default=int8)
     assert reused is int8
@@ -267,9 +233,8 @@ def test_accuracy_aware_ends_with_a_good_default(int8, ir, real, data):
     assert np.array_equal(predict_ir(made.model, images), predict_ir(int8.model, images))
 
 
-def test_accuracy_aware_restores_what_grey_calibration_broke(ir, sets, data):
+def test_accuracy_aware_restores_what_grey_calibration_broke(ir, sets, validation):
     grey = SampleSet.load(sets["grey"])
-    validation = SampleSet.load(data / "validation")
     options = QuantizationOptions(subset_size=5, max_drop=0.05)
     broken = quantize_default(ir, grey, options)
     assert accuracy_drop(ir, broken.model, validation) > 0.2

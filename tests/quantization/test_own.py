@@ -14,7 +14,7 @@ from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.common.openvino import read_ir
 from lib.data.samples import SampleSet
-from lib.quantization.cell import divergence, make_cells
+from lib.quantization.cell import Cell, divergence
 from lib.quantization.grid import load_results, run_grid
 from lib.quantization.models import measure_speeds, predict_ir
 from lib.quantization.nncf import quantize_default, restore_accuracy
@@ -66,8 +66,8 @@ def test_onnx_may_leave_the_shape_of_its_output_open(tmp_path):
     network = onnx.load(write_onnx(tmp_path / "theirs.onnx"))
     network.graph.output[0].type.tensor_type.ClearField("shape")
     onnx.save(network, tmp_path / "open.onnx")
-    import_network(tmp_path / "out", own(tmp_path / "open.onnx"), IMAGES, 10)
-    found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
+    import_network(tmp_path, own(tmp_path / "open.onnx"), IMAGES, 10)
+    found = predict_ir(tmp_path / "mine.xml", IMAGES)
     np.testing.assert_allclose(found, logits(IMAGES), rtol=0, atol=1e-4)
 
 
@@ -198,13 +198,8 @@ def test_own_networks_pass_through_the_grid(data, tmp_path):
     assert (table["FP32 top-1"] == 1).all() and (table["remark"] == "").all()
     test.labels = np.arange(100) % 10  # have nothing to do with the images
     assert own_table(tmp_path / "models", ["lite"], test)["remark"][0].startswith("near chance")
-    cells = make_cells(
-        models=["stuck", "lite"],
-        methods=["default", "accuracy_aware"],
-        calibration_sets=["real"],
-        calibration_sizes=[20],
-        seeds=[0],
-    )
+    methods = ("default", "accuracy_aware")
+    cells = [Cell(m, "nncf", way, "real", 20) for m in ("stuck", "lite") for way in methods]
     places = {"validation": data / "validation", "test": data / "test"}
     places |= {"models": tmp_path / "models", "calibration": {"real": data / "real"}}
     run_grid(tmp_path / "grid", cells=cells, options=QuantizationOptions(max_drop=0.5), **places)

@@ -16,11 +16,10 @@ from onnx import TensorProto
 from openvino import opset13 as ops
 from torch import nn
 
-from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
-from lib.quantization.cell import make_cells
+from lib.quantization.cell import Cell
 from lib.quantization.grid import load_results, run_grid
 from lib.quantization.models import export_ir, export_onnx, free_batch, predict_ir
 from lib.quantization.nncf import CalibrationImages, accuracy_drop, quantize_default
@@ -28,64 +27,29 @@ from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.imports import import_network
 from lib.quantization.own.parameters import Input, read_input
 from lib.quantization.pot import engine as pot
-from lib.quantization.pot import environment as pot_environment
 from lib.quantization.pot.engine import quantize_pot, quantize_pot_accuracy_aware
 from lib.quantization.tables import compare_engines
 from tests.quantization.conftest import NAMES as DIGITS
-from tests.quantization.conftest import own, write_onnx
+from tests.quantization.conftest import Shuffled, lights, own, train, write_onnx
 
 FEW = QuantizationOptions(subset_size=20)
-NAMES = ["low", "middle", "high"]
-
-
-class Net(nn.Module):
-    """A convolution, a channel shuffle and a linear layer, with fixed numbers."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.block = nn.Conv2d(8, 8, 3, 1, 1)
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, x):
-        x = self.stem(x)
-        n, _, h, w = x.shape
-        x = x.view(n, 2, 4, h, w).transpose(1, 2).reshape(n, 8, h, w)
-        return self.fc(torch.relu(x + self.block(x)).mean(dim=(2, 3)))
-
-
-def images(n, seed):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 3
-    mean = 70 + 55 * labels[:, None, None, None] + rng.normal(0, 18, (n, 1, 1, 1))
-    pixels = np.clip(mean + rng.normal(0, 40, (n, 3, 32, 32)), 0, 255).astype(np.uint8)
-    info = {"data": "lights", "class_names": NAMES}
-    return SampleSet(pixels, labels.astype(np.int64), info=info)
 
 
 @pytest.fixture(scope="module")
 def real():
-    return images(60, 0)
+    return lights(60, 0)
 
 
 @pytest.fixture(scope="module")
 def test_set():
-    return images(150, 2)
+    return lights(150, 2)
 
 
 @pytest.fixture(scope="module")
 def models(real, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    net = NormalizedClassifier(Net())
-    optimizer = torch.optim.Adam(net.parameters(), 0.03)
-    x, y = torch.from_numpy(real.images).float(), torch.from_numpy(real.labels)
-    for _ in range(40):
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    export_ir(folder / "resnet20.xml", net.eval(), real.images[:8])
+    net = train(Shuffled, real)
+    export_ir(folder / "resnet20.xml", net, real.images[:8])
     export_onnx(folder / "resnet20.onnx", net, real.images[:8])
     return folder
 
@@ -94,7 +58,7 @@ def models(real, tmp_path_factory):
 def environment():
     """Make sure that POT is there, or skip with the reason."""
     try:
-        return pot_environment.pot_python()
+        return pot.pot_python()
     except Unavailable as reason:
         pytest.skip(str(reason))
 
@@ -104,17 +68,20 @@ def int8(environment, models, real):
     return quantize_pot(models / "resnet20.onnx", real, FEW, seed=1)
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and a memory of nothing that failed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(pot_environment, "_refused", {})
-    return tmp_path / "cache"
-
-
 def fake_venv(folder, with_pip):
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, a memory of nothing that failed, and a pip that does nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pot, "_refused", {})
+    monkeypatch.setattr(pot.venv, "create", fake_venv)
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(pot.subprocess, "run", lambda *arguments, **options: done)
+    return tmp_path / "cache"
 
 
 def test_onnx_gives_the_logits_of_the_ir_and_equal_bytes(models, test_set, tmp_path):
@@ -124,92 +91,77 @@ def test_onnx_gives_the_logits_of_the_ir_and_equal_bytes(models, test_set, tmp_p
     np.testing.assert_allclose(predict_ir(onnx, test_set.images), expected, atol=1e-3)
     torch.manual_seed(1)
     for name in ("first.onnx", "second.onnx"):
-        export_onnx(tmp_path / name, Net().eval(), test_set.images[:2])
+        export_onnx(tmp_path / name, Shuffled().eval(), test_set.images[:2])
     assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
 
 
-def test_failure_to_make_the_environment_is_told_once(cache, monkeypatch):
-    tried = []
+def test_failure_to_make_the_environment_is_told_once_and_forgotten_after_a_while(
+    cache, monkeypatch
+):
+    tried, seconds = [], [0.0]
 
     def offline(command):
         tried.append(command)
         raise Unavailable("POT's environment could not be made: no network")
 
-    monkeypatch.setattr(pot_environment, "_run", offline)
-    monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
-    for _ in range(3):
+    monkeypatch.setattr(pot, "_run", offline)
+    monkeypatch.setattr(pot.time, "monotonic", lambda: seconds[0])
+    for now, again, tries in [(0, False, 1), (9, False, 1), (9, True, 2), (999, False, 3)]:
+        seconds[0] = now
         with pytest.raises(Unavailable, match="no network"):
-            pot_environment.pot_python()
-    assert len(tried) == 1
-    with pytest.raises(Unavailable, match="no network"):
-        pot_environment.pot_python(again=True)
-    assert len(tried) == 2
+            pot.pot_python(again=again)
+        assert len(tried) == tries
 
 
 def test_an_environment_without_its_interpreter_is_made_again(cache, monkeypatch):
-    folder = pot_environment.environment_folder()
+    folder = pot.environment_folder()
     (folder / "bin").mkdir(parents=True)
     (folder / "ready").touch()
     (folder / "bin" / "python").symlink_to(cache / "gone")
 
-    monkeypatch.setattr(pot_environment, "_run", lambda command: None)
-    monkeypatch.setattr(pot_environment.venv, "create", fake_venv)
-    assert pot_environment.pot_python() == folder / "bin" / "python"
+    assert pot.pot_python() == folder / "bin" / "python"
     with pytest.raises(Unavailable, match="cannot be started .*: delete .* and run again"):
         pot.Worker(folder / "bin" / "python")  # a file that is no program
-
-
-def test_a_refusal_is_forgotten_after_a_while(cache, monkeypatch):
-    seconds, made = [0.0], []
-    folder = pot_environment.environment_folder()
-    monkeypatch.setattr(pot_environment.time, "monotonic", lambda: seconds[0])
-    monkeypatch.setattr(pot_environment, "make_environment", made.append)
-    monkeypatch.setitem(pot_environment._refused, folder, ("no", 0.0))
-    with pytest.raises(Unavailable, match="no"):
-        pot_environment.pot_python()
-    seconds[0] = pot_environment.FORGOTTEN + 1
-    assert pot_environment.pot_python() == folder / "bin" / "python"
-    assert made == [folder]
 
 
 def test_another_python_is_named(cache, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 13, 1))
     with pytest.raises(Skipped, match="no release for Python 3.13: run the study with Python 3.11"):
-        pot_environment.pot_python()
+        pot.pot_python()
 
 
-def test_pip_s_error_is_the_reason(cache, monkeypatch):
-    failing = subprocess.CompletedProcess([], 1, "", "noise\nERROR: no\n  network here\nmore")
-    monkeypatch.setattr(pot_environment.subprocess, "run", lambda *a, **k: failing)
-    monkeypatch.setattr(pot_environment.venv, "create", lambda folder, with_pip: None)
-    with pytest.raises(Unavailable, match="POT's environment could not be made: ERROR: no$"):
-        pot_environment.pot_python()
-    failing.stderr = "WARNING: Retrying (Retry(total=0)) …\nERROR: No matching distribution"
-    with pytest.raises(Unavailable, match="made: the package index cannot be reached .ERROR: No m"):
-        pot_environment.pot_python(again=True)
+@pytest.mark.parametrize(
+    "stderr, reason",
+    [
+        ("noise\nERROR: no\n  network here\nmore", "ERROR: no$"),
+        ("WARNING: Retrying …\nERROR: No match", "the package index cannot .* .ERROR: No match"),
+    ],
+)
+def test_pip_s_error_is_the_reason(stderr, reason, cache, monkeypatch):
+    failing = subprocess.CompletedProcess([], 1, "", stderr)
+    monkeypatch.setattr(pot.subprocess, "run", lambda *a, **k: failing)
+    with pytest.raises(Unavailable, match=f"POT's environment could not be made: {reason}"):
+        pot.pot_python()
 
 
 def test_a_killed_making_is_done_again(cache, monkeypatch):
-    monkeypatch.setattr(pot_environment, "_run", lambda command: None)
-
     def killed(folder, with_pip):
         (folder / "half").mkdir(parents=True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pot_environment.venv, "create", killed)
-    with pytest.raises(KeyboardInterrupt):
-        pot_environment.pot_python()
-    folder = pot_environment.environment_folder()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pot.venv, "create", killed)
+        pot.pot_python()
+    folder = pot.environment_folder()
     assert (folder / "half").is_dir() and folder.is_relative_to(cache)
-    monkeypatch.setattr(pot_environment.venv, "create", lambda f, with_pip: f.mkdir())
-    assert pot_environment.pot_python() == folder / "bin" / "python"
+    assert pot.pot_python() == folder / "bin" / "python"
     assert not (folder / "half").exists() and (folder / "ready").is_file()
 
 
 def test_a_cache_that_cannot_be_written_is_a_reason(cache, monkeypatch):
     cache.write_text("a file in the way")
     with pytest.raises(Skipped, match="POT's environment could not be made"):
-        pot_environment.pot_python()
+        pot.pot_python()
 
 
 def test_faulty_calls_are_named_before_pot_starts(models, real, tmp_path, monkeypatch):
@@ -331,7 +283,7 @@ def test_what_own_networks_take_is_put_into_the_graph(environment, arguments, ch
 
 
 def test_accuracy_aware_restores_what_grey_calibration_broke(environment, models, real):
-    validation = images(45, 1)
+    validation = lights(45, 1)
     grey = SampleSet(np.full_like(real.images, 128), real.labels, info=real.info)
     onnx, ir = models / "resnet20.onnx", read_ir(models / "resnet20.xml")
     options = QuantizationOptions(
@@ -348,7 +300,7 @@ def test_accuracy_aware_restores_what_grey_calibration_broke(environment, models
 
 
 def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
-    validation = images(45, 1)
+    validation = lights(45, 1)
     onnx, options = models / "resnet20.onnx", replace(FEW, max_drop=0.3, max_iterations=2)
     reference = read_ir(models / "resnet20.xml")
     reused = quantize_pot_accuracy_aware(
@@ -361,25 +313,17 @@ def test_accuracy_aware_ends_with_a_good_default(int8, models, real):
 
 
 def test_rows_of_both_engines_stand_side_by_side(environment, models, real, test_set, tmp_path):
-    for name, samples in {"real": real, "validation": images(45, 1), "test": test_set}.items():
+    for name, samples in {"real": real, "validation": lights(45, 1), "test": test_set}.items():
         samples.save(tmp_path / name)
-    cells = make_cells(
-        models=["resnet20"],
-        engines=("nncf", "pot"),
-        methods=["default"],
-        calibration_sets=["real"],
-        calibration_sizes=[20],
-        seeds=[0],
-    )
+    places = {name: tmp_path / name for name in ("validation", "test")}
     run_grid(
         tmp_path / "grid",
-        cells=cells,
+        cells=[Cell("resnet20", engine, "default", "real", 20) for engine in ("nncf", "pot")],
         models=models,
         calibration={"real": tmp_path / "real"},
-        validation=tmp_path / "validation",
-        test=tmp_path / "test",
         options=QuantizationOptions(bias_correction="none"),
         jobs=2,
+        **places,
     )
     table, predictions, _ = load_results(tmp_path / "grid")
     assert table["engine"].tolist() == ["openvino", "nncf", "pot"]

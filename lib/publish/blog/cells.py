@@ -13,7 +13,7 @@ IDLE_HEADING = re.compile(r"(\A|\n)#+ [^\n]*\s*\Z")
 PICTURES = ("image/png", "image/gif")
 NOISE = re.compile(
     r"[\w.+-]+: (unchanged, reused|making|trying again what failed)"  # lib.study.study
-    r"|POT's environment: making .*"  # lib.quantization.pot.environment
+    r"|POT's environment: making .*"  # lib.quantization.pot.engine
     r"|.*: [\d,]+(/[\d,]+)? \S+( in \d+ s)?, [\d.e+]+/s.*"  # lib.common.progress
     r"|.*\d+%\|.*"  # tqdm
 )

@@ -5,6 +5,8 @@ all that follows sees a network of pixels. Files are read by OpenVINO's own read
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def export_models(
 ) -> None:
     """Write `out/<name>.xml` and .bin, FP32, of trained classifiers and of networks from elsewhere.
 
-    `classifiers` is as `export_classifiers` takes it; `own` as `own_models.own_records` gives it,
+    `classifiers` is as `export_classifiers` takes it; `own` as `own_records` gives it,
     with the `files` by name. The SampleSet `check` compares the IRs with what they were made from.
     """
     export_classifiers(out, classifiers=classifiers, check=check)
@@ -88,62 +90,45 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
 
     Its batch is free if that changes no output for `images`; it runs and gives finite numbers.
     """
-    network = take_pixels(read_source(model.file), model, classes)
-    network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
-    network = free_batch(network, images)
-    try:
-        outputs = predict_ir(network, images)
-    except (RuntimeError, ValueError) as error:
-        raise StudyError(
-            f"{model.file} does not run ({_reason(error)}): export it again"
-        ) from error
-    if not np.isfinite(outputs).all():
-        raise StudyError(f"{model.file} gives NaN or infinity for plain images: export it again")
-    return network
-
-
-def read_source(file: Path) -> ov.Model:
-    """Read an .onnx, .xml or .tflite file; one that is missing or damaged is a `StudyError`."""
-    source_files(file)
-    start = file.read_bytes()[:8]
-    if file.suffix == ".onnx":
-        check_onnx(file)
-    elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
-        raise StudyError(f"{file} is no {file.suffix} file: export the network again")
-    try:
-        return ov.Core().read_model(file)
-    except (RuntimeError, ValueError) as error:
-        raise StudyError(f"{file} cannot be read ({_reason(error)}): export it again") from error
-
-
-def check_onnx(file: Path) -> None:
-    """Raise `StudyError` for an ONNX file that is damaged or has weights in other files."""
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except (DecodeError, ValueError) as error:
-        raise StudyError(f"{file} is damaged ({error}): export the network again") from error
-    if any(map(uses_external_data, _get_all_tensors(model))):
-        raise StudyError(
-            f"{file} keeps weights in other files: save it as one, "
-            "onnx.save(onnx.load(path), path, save_as_external_data=False)"
-        )
-
-
-def take_pixels(network: ov.Model, model: OwnModel, classes: int | None) -> ov.Model:
-    """Put what `model` takes into the graph, so that the network takes pixels."""
+    file = model.file
+    network = read_source(file)
     _check_form(network, model)
-    try:
+    with _named(file, "does not take 32×32 images"):
         network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
         widen_constants(network)
         network = _preprocessed(network, model)
-    except (RuntimeError, ValueError) as error:
-        raise StudyError(f"{model.file} does not take 32×32 images ({_reason(error)})") from error
     network.output(0).get_tensor().set_names({"logits"})
     found = network.output(0).get_partial_shape()
     if len(found) != 2 or not found[1].compatible(ov.Dimension(classes or -1)):
         wanted = f"the data have {classes} classes" if classes else "the study wants logits"
-        raise StudyError(f"{model.file} gives {found}, {wanted}: export it as (n, classes)")
+        raise StudyError(f"{file} gives {found}, {wanted}: export it as (n, classes)")
+    network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
+    network = free_batch(network, images)
+    with _named(file, "does not run"):
+        outputs = predict_ir(network, images)
+    if not np.isfinite(outputs).all():
+        raise StudyError(f"{file} gives NaN or infinity for plain images: export it again")
     return network
+
+
+def read_source(file: Path) -> ov.Model:
+    """Read an .onnx, .xml or .tflite file; a missing, damaged or split one is a `StudyError`."""
+    source_files(file)
+    start = file.read_bytes()[:8]
+    if file.suffix == ".onnx":
+        try:
+            model = onnx.load(file, load_external_data=False)
+        except (DecodeError, ValueError) as error:
+            raise StudyError(f"{file} is damaged ({error}): export the network again") from error
+        if any(map(uses_external_data, _get_all_tensors(model))):
+            raise StudyError(
+                f"{file} keeps weights in other files: save it as one, "
+                "onnx.save(onnx.load(path), path, save_as_external_data=False)"
+            )
+    elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
+        raise StudyError(f"{file} is no {file.suffix} file: export the network again")
+    with _named(file, "cannot be read"):
+        return ov.Core().read_model(file)
 
 
 def widen_constants(network: ov.Model) -> None:
@@ -212,6 +197,11 @@ def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
     return steps.build()
 
 
-def _reason(error: Exception) -> str:
-    """Return the last words of OpenVINO's message, which say most, on one line."""
-    return " ".join(str(error).split())[-200:]
+@contextmanager
+def _named(file: Path, trouble: str) -> Iterator[None]:
+    """Turn OpenVINO's errors into one line; the last words of its messages say most."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise StudyError(f"{file} {trouble} ({reason}): export it again") from error
