@@ -73,14 +73,21 @@ def test_the_plain_loop_draws_fractals_too(monkeypatch, tmp_path, capsys):
 def test_every_way_of_evaluation_gives_the_same_logits_and_a_rate(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     network = NormalizedClassifier(build_classifier("resnet20_x0_5")).eval()
-    export_ir(tmp_path / "net.xml", network, images)
-    expected = predict_ir(tmp_path / "net.xml", images)
+    xml = tmp_path / "net.xml"
+    export_ir(xml, network, images)
+    expected = predict_ir(xml, images)
     files = evaluation.encode(images)
-    for call in (evaluation.int8_call(tmp_path / "net.xml"), evaluation.torch_call(network)):
+    for call in (evaluation.int8_call(xml), evaluation.torch_call(network)):
         found = np.concatenate([call(evaluation.decode(png)) for png in files])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
         assert evaluation.one_by_one_rate(call, files)() > 0
-    assert evaluation.predictor_rate(tmp_path / "net.xml", images)() > 0
+    assert evaluation.predictor_rate(xml, images)() > 0
+    with pytest.raises(StudyError, match="benchmark_app failed"):
+        evaluation.app_rate(tmp_path / "none.xml", 1)()
+    model = read_ir(xml)
+    model.reshape([2, 3, 32, 32])
+    save_ir(tmp_path / "fixed.xml", model)
+    assert evaluation.app_rate(tmp_path / "fixed.xml", 1)() > 0
 
 
 def test_the_ratios_are_medians_over_the_turns():
@@ -97,18 +104,6 @@ def test_the_ratios_are_medians_over_the_turns():
     assert evaluation.summarise(slow)["reached"].tolist() == [True, False, False, False]
 
 
-def test_benchmark_app_gives_a_rate_or_its_error(tmp_path):
-    images = np.zeros((2, 3, 32, 32), np.uint8)
-    network = NormalizedClassifier(build_classifier("resnet20_x0_5")).eval()
-    export_ir(tmp_path / "net.xml", network, images)
-    with pytest.raises(StudyError, match="benchmark_app failed"):
-        evaluation.app_rate(tmp_path / "none.xml", 1)()
-    model = read_ir(tmp_path / "net.xml")
-    model.reshape([2, 3, 32, 32])
-    save_ir(tmp_path / "fixed.xml", model)
-    assert evaluation.app_rate(tmp_path / "fixed.xml", 1)() > 0
-
-
 def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
     sizes = {"channel_max": 8, "batch_size": 4, "r1_interval": 2}
     small = dataclasses.replace(teacher_training.settings(), **sizes)
@@ -122,13 +117,9 @@ def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(teacher_training.TeacherTrainer, "step", noted)
     teacher_training.main(["--turns", "1"])
-    expected = [
-        (name, n)
-        for turn in range(2)
-        for name in teacher_training.PRECISIONS
-        for n in (2 * turn, 2 * turn + 1)
-    ]
-    assert steps == expected and "bfloat16" in capsys.readouterr().out
+    names = teacher_training.PRECISIONS
+    assert steps == [(name, n) for pair in ((0, 1), (2, 3)) for name in names for n in pair]
+    assert "bfloat16" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "outputs" / "bench" / "teacher_training.csv")
     assert table["precision"].tolist() == ["float32", "bfloat16"]
     assert table["times_float32"][0] == 1 and (table["images_per_s"] > 0).all()

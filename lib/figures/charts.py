@@ -117,18 +117,10 @@ def heatmap(
     """
     rows, columns = table.shape
     figure, (axis,) = panels(1, (cell[0] * columns + 3, cell[1] * rows + 1.6))
-    sns.heatmap(
-        table,
-        ax=axis,
-        annot=cell[0] > 0.4,
-        fmt=".2f",
-        annot_kws={"size": "small"} if cell[0] < 1 else None,
-        cmap="vlag" if center is not None else "rocket_r",
-        center=center,
-        vmin=limits[0],
-        vmax=limits[1],
-        cbar_kws={"label": unit},
-    )
+    look = {"cmap": "vlag" if center is not None else "rocket_r", "cbar_kws": {"label": unit}}
+    look |= {"center": center, "vmin": limits[0], "vmax": limits[1]}
+    numbers = {"annot_kws": {"size": "small"} if cell[0] < 1 else None, "fmt": ".2f"}
+    sns.heatmap(table, ax=axis, annot=cell[0] > 0.4, **numbers, **look)
     axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axis.tick_params(axis="y", rotation=0)
     return figure

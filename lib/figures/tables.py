@@ -50,10 +50,11 @@ def show(
         if not empty:
             raise StudyError(f"no rows to show ({', '.join(columns.values())}): give `empty=`")
         return Shown({"text/plain": empty, "text/markdown": empty})
-    cells = {
-        text: _cells(table[name], (formats or {}).get(name), decimals, missing)
-        for name, text in columns.items()
-    }
+    cells = {}
+    for name, text in columns.items():
+        form = (formats or {}).get(name) or _usual_form(table[name], decimals)
+        write = form.format if isinstance(form, str) else form
+        cells[text] = [missing if pd.isna(value) else str(write(value)) for value in table[name]]
     numbers = [pd.api.types.is_numeric_dtype(table[name]) for name in columns]
     align = ["right" if number else "left" for number in numbers]
     plain, html = (
@@ -63,12 +64,6 @@ def show(
     for tag in ("th", "td"):  # notebooks align all cells right that do not say otherwise
         html = html.replace(f"<{tag}>", f'<{tag} style="text-align: left;">')
     return Shown({"text/plain": plain, "text/html": html})
-
-
-def _cells(column: pd.Series, form: str | Callable | None, decimals, missing: str) -> list[str]:
-    form = form or _usual_form(column, decimals)
-    write = form.format if isinstance(form, str) else form
-    return [missing if pd.isna(value) else str(write(value)) for value in column]
 
 
 def _usual_form(column: pd.Series, decimals: int | None) -> str | Callable:

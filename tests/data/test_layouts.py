@@ -99,12 +99,10 @@ def test_original_layout_is_sorted_by_number(original):
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux shows what is mapped")
 def test_slice_of_a_large_batch_costs_only_the_slice(original, monkeypatch):
-    path = original / "class_0" / "noise_0.pt"
+    path, mapped, real = original / "class_0" / "noise_0.pt", [], torch.load
     batch = torch.arange(60_000.0).reshape(10_000, 6)
     torch.save(batch[7000], path)
     assert path.stat().st_size > 240_000
-    mapped = []
-    real = torch.load
 
     def load(*arguments, **options):
         latent = real(*arguments, **options)
