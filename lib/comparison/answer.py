@@ -86,10 +86,10 @@ def sentence(row: pd.Series, *, confidence: float = 0.95) -> str:
     if row["models"] < row["real_models"]:
         lost += f"; {row['real_models'] - row['models']:.0f} not measured"
     return (
-        f"Calibrated with {images}, INT8 networks stay within {row['margin_pp']:g} points of real "
-        f"images on {SERVED.format_map(row)} ({lost}); on average {row['difference_pp']:+.2f} "
-        f"points ({100 * confidence:g} % interval {row['low_pp']:+.2f} to {row['high_pp']:+.2f}): "
-        f"{row['answer']}."
+        f"Calibrated with {images}, {row['served']:.0f} of {row['real_models']:.0f} INT8 networks "
+        f"lose at most {row['margin_pp']:g} points against real images ({lost}); on average "
+        f"{row['difference_pp']:+.2f} points ({100 * confidence:g} % interval {row['low_pp']:+.2f} "
+        f"to {row['high_pp']:+.2f}): {row['answer']}."
     )
 
 

@@ -37,10 +37,14 @@ def set_figure(versus: pd.DataFrame, engine: str, method: str, *, agreement: boo
     for axis, part in zip(axes[:, 0], panels, strict=True):
         axis.axvspan(-margin, margin, color="tab:green", alpha=0.13, lw=0)
         _rows(axis, part, single)
-    good = ", ".join(name for name in means["set"] if worst[name] >= -margin) or "no set"
-    what = "Agreement with FP32" if agreement else "Top-1 accuracy"
-    figure.suptitle(f"{what} on every network within {margin:g} points of real images: {good}")
-    axes[-1, 0].set_xlabel(f"{what}, less that with real images (percentage points)")
+    good = ", ".join(name for name in means["set"] if worst[name] >= -margin)
+    what = "agreement with FP32" if agreement else "top-1 accuracy"
+    loss = f"more than {margin:g} points of {what}"
+    none = f"Each set costs some network {loss}"
+    figure.suptitle(f"No network loses {loss}: {good}" if good else none)
+    axes[-1, 0].set_xlabel(
+        f"{what[0].upper() + what[1:]}, less that with real images (percentage points)"
+    )
     if far.any():
         axes[-1, 0].set_title(f"Controls, and sets more than {FAR * margin:g} points off")
     plt.close(figure)

@@ -24,7 +24,7 @@ ALT = (
 NOTES = (
     "{way}. *Loss* is FP32's top-1 accuracy less INT8's, a mean over networks and seeds; *against "
     "real* is accuracy less that of calibration with real images. A set *serves* a network that "
-    "stays within {margin:g} points of real images. All numbers: [`{tables}`]({tables})."
+    "loses at most {margin:g} points against real images. All numbers: [`{tables}`]({tables})."
 )
 
 

@@ -65,11 +65,11 @@ def test_few_images_show_no_equivalence():
 
 def test_the_sentence_counts_networks_and_names_the_worst():
     text = said(spoil(study(EQUAL, models=THREE), "student", "vgg11_bn", 112))
-    assert text.startswith("Calibrated with the student's images, INT8 networks stay within 0.5 ")
-    assert "of real images on 3 of 3 networks (largest loss 0.40 points, vgg11_bn)" in text
+    assert text.startswith("Calibrated with the student's images, 3 of 3 INT8 networks lose at ")
+    assert "most 0.5 points against real images (largest loss 0.40 points, vgg11_bn)" in text
     assert "on average -0.13 points (95 % interval -0." in text and text.endswith(": equivalent.")
     assert "(none loses); on average +0.00 points" in said(study(EQUAL))
-    assert said(study(EQUAL), "noise").startswith("Calibrated with the set *noise*, INT8")
+    assert said(study(EQUAL), "noise").startswith("Calibrated with the set *noise*, 2 of 2 INT8")
 
 
 def test_a_mean_hides_no_failing_network():
@@ -81,7 +81,7 @@ def test_a_mean_hides_no_failing_network():
     row = answer_to(data).loc["student"]
     assert row["answer"] == "worse" and row["served"] == 11
     assert row["worst"] == "model7" and row["worst_pp"] == pytest.approx(1.4)
-    assert "on 11 of 12 networks (largest loss 1.40 points, model7)" in said(data)
+    assert "11 of 12 INT8 networks lose" in said(data)
     table, predictions, labels = spoil(data, "student", "model7", 104)
     moved = {n: found for n, found in predictions.items() if n.startswith("model7/nncf/default/st")}
     for name, found in moved.items():  # 40 images lost, 28 won: too few to say that it is worse
@@ -94,7 +94,7 @@ def test_networks_that_failed_are_not_served():
     data = study(EQUAL, failed=[("student", "repvgg_a0")], models=THREE)
     row = answer_to(data).loc["student"]
     assert row["models"] == row["served"] == 2 and row["real_models"] == 3
-    assert "on 2 of 3 networks (none loses; 1 not measured)" in said(data)
+    assert "points against real images (none loses; 1 not measured)" in said(data)
     most = [("student", "repvgg_a0"), ("student", "vgg11_bn")]
     few = answer_to(study(EQUAL, failed=most, models=THREE))
     assert few.loc["student", "answer"] == "not decided"
@@ -140,7 +140,7 @@ def test_the_verdict_has_each_way_to_quantize_and_the_limits():
     first, second, rest = text.partition("## NNCF, accuracy-aware quantization, 300 images")
     assert first.startswith("## NNCF, default quantization, 300 images") and second
     assert "| student           | 2          |" in first and ": equivalent." in first
-    assert "on 1 of 2 networks" in rest
+    assert "1 of 2 INT8 networks lose" in rest
     assert "2 networks, 2,000 test images, at most 2 seeds a set" in rest
     assert "loses against FP32 with real images: 0.20 points (" in rest
 
