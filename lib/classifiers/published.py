@@ -33,10 +33,8 @@ def adopt_published(out: Path, *, real: Path, name: str, device: str = "cpu") ->
     """Write the published classifier `name` as `train_classifier` writes one of its own.
 
     Its normalisation is the one it was trained with; nothing in the published file is executed.
-
-    Raises:
-        StudyError: the SampleSet `real` has not the classes of CIFAR-10, or the file cannot be
-            fetched or is no state dict of this network.
+    Raises `StudyError` where the SampleSet `real` has not the classes of CIFAR-10, or the file
+    cannot be fetched or is no state dict of this network.
     """
     class_names = SampleSet.load(real).class_names
     check_classes(class_names)

@@ -47,11 +47,8 @@ def train_classifier(
     """Train the classifier `name` on the SampleSet `real`; write its weights and log into `out`.
 
     Each epoch ends in a checkpoint; a run that was killed resumes there and, on the CPU with as
-    many threads, ends in the same bytes.
-
-    Raises:
-        StudyError: the set has no images, fewer than two classes or labels without a name, or the
-            loss is no longer finite.
+    many threads, ends in the same bytes. Raises `StudyError` where the set has fewer than two
+    classes or labels without a name, or the loss is no longer finite.
     """
     checkpoint = out / "checkpoint.safetensors"
     run = _Run(real, name, seed, options, device)

@@ -51,10 +51,7 @@ def distill(
 
     A run that was killed resumes from the last of its checkpoints and ends in the same bytes.
     `num_processes` share each batch on this machine; `accelerate launch` starts processes on
-    several.
-
-    Raises:
-        StudyError: the sets do not fit, or a loss is no longer finite.
+    several. Raises `StudyError` where the sets do not fit or a loss is no longer finite.
     """
     if num_processes > 1:
         given = {"samples": samples, "real": real, "seed": seed, "options": options}

@@ -35,8 +35,7 @@ NEEDS = {"one_pass": {"one_state", "train_mode"}}
 def parse_recipe(recipe: str) -> frozenset[str]:
     """Return the changes to the original that `recipe` makes, names of `CHANGES`.
 
-    Raises:
-        StudyError: a base or change is unknown, or a change lacks one that it builds on.
+    Raises `StudyError` where a base or change is unknown, or a change lacks one that it builds on.
     """
     base, *signed = re.split(r"(?=[+-])", recipe.replace(" ", ""))
     if base not in BASES:

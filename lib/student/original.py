@@ -41,8 +41,7 @@ class OriginalCheckpoint:
 def load_original(folder: Path) -> OriginalCheckpoint:
     """Load a whole checkpoint folder; nothing in its files is executed.
 
-    Raises:
-        StudyError: a file or key is missing, does not fit, or holds more than plain tensors.
+    Raises `StudyError` where a file or key is missing, does not fit or holds more than tensors.
     """
     folder = Path(folder)
     config, generator = _load_generator(folder)
@@ -73,13 +72,10 @@ def load_original(folder: Path) -> OriginalCheckpoint:
 def save_original(folder: Path, checkpoint: OriginalCheckpoint) -> None:
     """Write a checkpoint that the original's code reads, all files in one folder."""
     folder, networks = Path(folder), checkpoint.networks
-    states: dict[str, Any] = {
-        "generator": networks.generator.state_dict(),
-        "discriminator": networks.discriminator.state_dict(),
-        "noise": checkpoint.noise,
-        "labels": checkpoint.labels,
-    }
-    states |= {name: networks.optimizers[key].state_dict() for name, key in OPTIMIZERS.items()}
+    states: dict[str, Any] = {"noise": checkpoint.noise, "labels": checkpoint.labels}
+    for name, key in OPTIMIZERS.items():
+        states[key] = networks.modules[key].state_dict()
+        states[name] = networks.optimizers[key].state_dict()
     for name, state in states.items():
         with atomic_path(folder / f"{name}.pt") as temporary:
             torch.save(_on_cpu(state), temporary)

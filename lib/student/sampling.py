@@ -19,13 +19,8 @@ SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
 
 
 def build_student(config: dict[str, Any]) -> Generator:
-    """Build the untrained generator that `config` describes: its sizes and "residual".
-
-    Raises:
-        StudyError: a size is missing.
-    """
-    missing = [name for name in SIZES if name not in config]
-    if missing:
+    """Build the untrained generator that `config` describes: its sizes and "residual"."""
+    if missing := [name for name in SIZES if name not in config]:
         raise StudyError(f"student: the configuration lacks {', '.join(missing)}; train it again")
     sizes = {name: config[name] for name in SIZES}
     return Generator(**sizes, residual=config.get("residual", False))
@@ -34,8 +29,7 @@ def build_student(config: dict[str, Any]) -> Generator:
 def load_student(path: Path, device: str = "cpu") -> Generator:
     """Load a trained student in eval mode; its configuration is its attribute `config`.
 
-    Raises:
-        StudyError: the file is missing, damaged or does not hold a student.
+    Raises `StudyError` where the file is missing, damaged or holds no student.
     """
     weights, config = load_tensors(path)
     student = fill_module(build_student(config), weights, path)

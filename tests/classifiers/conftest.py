@@ -11,8 +11,11 @@ from torch import nn
 from lib.data.samples import SampleSet
 
 
-def fill(model: nn.Module, prefix: str = "") -> nn.Module:
-    """Fill a network by the rule of tests/fixtures/classifiers/README.md."""
+def fill(model: nn.Module, prefix: str = "", gain: float = 0.65) -> nn.Module:
+    """Fill a network by the rule of tests/fixtures/classifiers/README.md.
+
+    `gain` multiplies the weights of normalisations; vectors of spectral normalisations get norm 1.
+    """
     state = {}
     for name, tensor in model.state_dict().items():
         seed = zlib.crc32(f"{prefix}{name}".encode())
@@ -24,8 +27,10 @@ def fill(model: nn.Module, prefix: str = "") -> nn.Module:
             x = 1 + 0.1 * x.abs()
         elif name.endswith(("running_mean", "bias")):
             x = 0.1 * x
+        elif name.endswith(("weight_u", "weight_v")):
+            x = x / x.norm()
         else:
-            x = x * (2 / tensor[0].numel()) ** 0.5 if x.ndim > 1 else 0.65 * (1 + 0.1 * x)
+            x = x * (2 / tensor[0].numel()) ** 0.5 if x.ndim > 1 else gain * (1 + 0.1 * x)
         state[name] = x
     model.load_state_dict(state)
     return model

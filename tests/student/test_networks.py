@@ -1,7 +1,6 @@
 """Parity of networks and losses with the original's numbers (tests/fixtures/distylegan)."""
 
 import json
-import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from torch import nn
 from lib.common.files import ROOT
 from lib.student.networks import Discriminator, Generator
 from lib.student.steps import discriminator_loss, generator_loss, original_weights
+from tests.classifiers.conftest import fill
 
 DATA = ROOT / "tests" / "fixtures" / "distylegan"
 GENERATOR = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
@@ -33,30 +33,6 @@ def build(size: str) -> tuple[Generator, Discriminator]:
         {key: sizes[key] for key in keys} for keys in (GENERATOR, DISCRIMINATOR)
     )
     return Generator(**generator), Discriminator(**discriminator)
-
-
-def filled_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the reference's deterministic fill of one tensor."""
-    kind = name.rsplit(".", 1)[-1]
-    random = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
-    x = random.standard_normal(int(np.prod(shape))).astype(np.float32).reshape(shape)
-    if kind == "num_batches_tracked":
-        return np.int64(0)
-    if kind == "running_var":
-        return 1 + np.float32(0.1) * np.abs(x)
-    if kind in ("running_mean", "bias"):
-        return np.float32(0.1) * x
-    if kind in ("weight_u", "weight_v"):
-        return x / np.linalg.norm(x)
-    if len(shape) == 1:
-        return 1 + np.float32(0.1) * x
-    return x * np.float32(np.sqrt(2 / np.prod(shape[1:])))
-
-
-def fill(module: nn.Module) -> None:
-    state = module.state_dict()
-    values = {name: filled_value(name, tuple(t.shape)) for name, t in state.items()}
-    module.load_state_dict({name: torch.as_tensor(value) for name, value in values.items()})
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -83,7 +59,7 @@ def test_names_shapes_and_counts(size: str) -> None:
 def test_generator_images(mode: str) -> None:
     given = read_arrays("small.npz")
     generator, _ = build("small")
-    fill(generator)
+    fill(generator, gain=1)
     with torch.no_grad():
         images = generator.train(mode == "train")(given["z"], given["labels"])
     close(images, given[f"g_images_{mode}"])
@@ -99,7 +75,7 @@ def test_generator_images(mode: str) -> None:
 def test_discriminator_features_and_logits() -> None:
     given = read_arrays("small.npz")
     _, discriminator = build("small")
-    fill(discriminator)
+    fill(discriminator, gain=1)
     norms = {key.split("/")[1]: v for key, v in given.items() if key.startswith("sn/")}
     discriminator.load_state_dict(discriminator.state_dict() | norms)
     features, logits = discriminator.eval()(given["d_images"], given["labels"])
@@ -117,7 +93,7 @@ def test_discriminator_features_and_logits() -> None:
 def test_spectral_norm_advances_in_training() -> None:
     given = read_arrays("small.npz")
     _, discriminator = build("small")
-    fill(discriminator)
+    fill(discriminator, gain=1)
     first = discriminator.train()(given["d_images"], given["labels"])[1]
     close(first, given["d_train_fwd1_logits_from_raw_uv"])
     state = discriminator.state_dict()
