@@ -4,8 +4,8 @@ import lazy_loader
 
 EXPORTS = {
     "ablation": ["ablation_table", "chosen_variants", "load_ablation", "run_ablation"],
-    "accuracy_score": ["classification_accuracy_scores"],
     "diagnosis": ["examine", "load_findings"],
+    "distances": ["frechet_distance", "frechet_estimate", "kernel_estimate"],
     "features": [
         "Extractor",
         "FeatureSet",
@@ -15,12 +15,16 @@ EXPORTS = {
         "first_per_class",
         "inception_extractor",
     ],
-    "frechet": ["frechet_distance", "frechet_estimate"],
-    "kid": ["kernel_distance"],
-    "maps": ["grid_cells", "tsne_map"],
     "measures": ["evaluate", "fidelity", "inception_score"],
-    "neighbours": ["copy_ratios", "nearest_neighbours", "pairwise_distance", "precision_recall"],
+    "neighbours": [
+        "copy_ratios",
+        "grid_cells",
+        "nearest_neighbours",
+        "pairwise_distance",
+        "precision_recall",
+        "tsne_map",
+    ],
+    "scores": ["classification_accuracy_scores", "truncation_curve"],
     "size": ["count_macs", "count_parameters"],
-    "truncation": ["truncation_curve"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

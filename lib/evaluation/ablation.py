@@ -23,7 +23,7 @@ from lib.common.progress import progress
 from lib.common.seeds import torch_generator
 from lib.data.real import load_real
 from lib.data.samples import SampleSet
-from lib.evaluation.frechet import frechet_distance
+from lib.evaluation.distances import frechet_distance
 from lib.evaluation.size import count_parameters
 from lib.student.distillation import distill
 from lib.student.networks import Generator

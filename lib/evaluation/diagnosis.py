@@ -56,22 +56,19 @@ def examine(
     for name in [name for name in samples if name != "real train"]:
         taken = None if name == "real test" else per_class
         sets[name] = Examined.load(samples[name], features[name], taken).some()
-    test, names = sets["real test"], train.features.class_names
-    spacing = by_class(nearest_spacing, test.pixels, test.features.labels, len(names))
+    test, classes = sets["real test"], len(train.features.class_names)
+    spacing = by_class(nearest_spacing, test.pixels, test.features.labels, classes)
     evidence = {name: gather(found, train, spacing, neighbours) for name, found in sets.items()}
     real = evidence["real test"]
-    findings = [
-        {"set": name, "faults": diagnose(name, found, real)}
-        for name, found in evidence.items()
-        if name != "real test"
-    ]
     checks = pd.DataFrame({"set": name} | vars(found) for name, found in evidence.items())
     write_csv(out / CHECKS, checks.drop(columns="classes"))
-    parts = [found.classes.assign(set=name) for name, found in evidence.items()]
-    for part in parts:
-        part["against_real"] = part["feature_distance"] / real.classes["feature_distance"]
+    diversity = pd.concat(found.classes.assign(set=name) for name, found in evidence.items())
+    usual = np.tile(real.classes["feature_distance"], len(evidence))
+    diversity["against_real"] = diversity["feature_distance"] / usual
     columns = ["set", "class", "feature_distance", "pixel_distance", "against_real", "distinct"]
-    write_csv(out / DIVERSITY, pd.concat(parts)[columns])
+    write_csv(out / DIVERSITY, diversity[columns])
+    made = [name for name in evidence if name != "real test"]
+    findings = [{"set": name, "faults": diagnose(name, evidence[name], real)} for name in made]
     write_json(out / FINDINGS, findings)
 
 
@@ -90,8 +87,8 @@ class Examined:
     @staticmethod
     def load(samples: Path, features: Path, per_class: int | None = None) -> "Examined":
         """Read both; `per_class` as the features were taken. Other images are a `StudyError`."""
-        found, chosen = FeatureSet.load(features), SampleSet.load(samples)
-        chosen = chosen if per_class is None else first_per_class(chosen, per_class)
+        found = FeatureSet.load(features)
+        chosen = first_per_class(SampleSet.load(samples), per_class)
         if not np.array_equal(chosen.labels, found.labels):
             raise StudyError(f"{features} are not of the images in {samples}: extract them again")
         return Examined(chosen.images, found)
@@ -103,10 +100,9 @@ class Examined:
 
     def some(self, most: int = MOST) -> "Examined":
         """Return about `most` images at most, the first of each class."""
-        labels, classes = self.features.labels, len(self.features.class_names)
-        each = max(2, most // classes)
-        index = np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(classes)])
-        return Examined(self.images[np.sort(index)], self.features.at(np.sort(index)))
+        labels, each = self.features.labels, max(2, most // len(self.features.class_names))
+        index = np.flatnonzero(pd.Series(labels).groupby(labels).cumcount() < each)
+        return Examined(self.images[index], self.features.subset(index))
 
 
 @dataclass(frozen=True)
@@ -132,10 +128,10 @@ def gather(examined: Examined, train: Examined, spacing: np.ndarray, neighbours:
 
     `spacing (classes,)` is how far a real image's pixels are from its nearest in each class.
     """
-    found, pixels, labels = examined.features, examined.pixels, examined.features.labels
-    k = len(spacing)
-    ratios = [copy_ratios(pixels, train.pixels)]
-    ratios.append(copy_ratios(found.features, train.features.features))
+    found, pixels = examined.features, examined.pixels
+    labels, k = found.labels, len(spacing)
+    in_pixels = copy_ratios(pixels, train.pixels)
+    in_features = copy_ratios(found.features, train.features.features)
     reference = train.some(5 * MOST).features.features
     precision, recall = precision_recall(found.features, reference, neighbours=neighbours)
     share = confusion_matrix(labels, found.predicted, labels=range(k), normalize="true")
@@ -152,9 +148,9 @@ def gather(examined: Examined, train: Examined, spacing: np.ndarray, neighbours:
     classes.loc[np.isnan(spacing), "distinct"] = np.nan
     return Evidence(
         n=len(labels),
-        near_copies=float(np.mean(np.minimum(*ratios) < NEAR_COPY)),
-        pixel_ratio=float(np.median(ratios[0])),
-        feature_ratio=float(np.median(ratios[1])),
+        near_copies=float(np.mean(np.minimum(in_pixels, in_features) < NEAR_COPY)),
+        pixel_ratio=float(np.median(in_pixels)),
+        feature_ratio=float(np.median(in_features)),
         precision=precision,
         recall=recall,
         label_agreement=float(np.diagonal(share)[present].mean()),
@@ -172,64 +168,51 @@ def diagnose(name: str, found: Evidence, real: Evidence) -> list[str]:
     in classes or "covers only a part of the real images", its "labels do not match" although the
     images look real or fit after renaming.
     """
-    faults = []
-    if not _looks_real(found, real, UNREAL, DISTANT):
-        faults.append(
-            f"does not look like the real images: precision {found.precision:.0%} (real test "
-            f"{real.precision:.0%}), recall {found.recall:.0%} ({real.recall:.0%}), "
-            f"{_distance(found, real):.1f} times as far from the nearest training image"
-        )
-    collapsed = _collapsed(found, real)
-    if not faults and not collapsed and found.recall < NARROW * real.recall:
-        faults.append(
-            f"covers only a part of the real images: {found.recall:.0%} of them have one of its "
-            f"images nearby in feature space (recall; real test {real.recall:.0%})"
-        )
-    if found.near_copies > COPIES + 2 * real.near_copies:
-        faults.append(
-            f"copies training images: {found.near_copies:.0%} of {found.n:,} images are near "
-            f"copies of one (real test {real.near_copies:.0%})"
-        )
-    faults = [f"{name} {fault}" for fault in faults + collapsed]
-    return faults + [f"{name}'s {fault}" for fault in _wrong_labels(found, real)]
-
-
-def _looks_real(found: Evidence, real: Evidence, precision: float, distance: float) -> bool:
-    return found.precision >= precision * real.precision and _distance(found, real) <= distance
-
-
-def _distance(found: Evidence, real: Evidence) -> float:
-    """Return how much farther from the training images than test images, in pixels or features."""
     if min(real.pixel_ratio, real.feature_ratio) <= 0:
         raise StudyError("real test images are training images, too: give test images of their own")
-    pixels = found.pixel_ratio / real.pixel_ratio
-    return max(pixels, found.feature_ratio / real.feature_ratio)
-
-
-def _collapsed(found: Evidence, real: Evidence) -> list[str]:
+    ratios = found.pixel_ratio / real.pixel_ratio, found.feature_ratio / real.feature_ratio
+    distance = max(ratios)
     own, usual = found.classes, real.classes
     diversity = own["feature_distance"] / usual["feature_distance"]
     few = (own["distinct"] < COLLAPSED * usual["distinct"]) | (diversity < COLLAPSED)
-    if not few.any():
-        return []
-    return [
-        f"has collapsed in {_classes(own[few])}: {own.loc[few, 'distinct'].mean():.0%} of its "
-        f"images there are distinct (real test {real.distinct:.0%}), their features "
-        f"{diversity[few].mean():.2f} times as diverse as real ones"
-    ]
+    faults = []
+    if found.precision < UNREAL * real.precision or distance > DISTANT:
+        faults.append(
+            f"{name} does not look like the real images: precision {found.precision:.0%} (real "
+            f"test {real.precision:.0%}), recall {found.recall:.0%} ({real.recall:.0%}), "
+            f"{distance:.1f} times as far from the nearest training image"
+        )
+    elif not few.any() and found.recall < NARROW * real.recall:
+        faults.append(
+            f"{name} covers only a part of the real images: {found.recall:.0%} of them have one "
+            f"of its images nearby in feature space (recall; real test {real.recall:.0%})"
+        )
+    if found.near_copies > COPIES + 2 * real.near_copies:
+        faults.append(
+            f"{name} copies training images: {found.near_copies:.0%} of {found.n:,} images are "
+            f"near copies of one (real test {real.near_copies:.0%})"
+        )
+    if few.any():
+        faults.append(
+            f"{name} has collapsed in {_classes(own[few])}: {own.loc[few, 'distinct'].mean():.0%} "
+            f"of its images there are distinct (real test {real.distinct:.0%}), their features "
+            f"{diversity[few].mean():.2f} times as diverse as real ones"
+        )
+    looks_real = found.precision >= REAL * real.precision and distance <= NEAR
+    return faults + [f"{name}'s {fault}" for fault in _wrong_labels(found, real, looks_real)]
 
 
-def _wrong_labels(found: Evidence, real: Evidence) -> list[str]:
+def _wrong_labels(found: Evidence, real: Evidence, looks_real: bool) -> list[str]:
     seen, renamed = found.label_agreement, found.renamed_agreement
-    expected = real.label_agreement
+    enough = WRONG * real.label_agreement
     text = (
         f"labels do not match: the evaluator sees the wanted class in {seen:.0%} of its images "
-        f"(real test {expected:.0%})"
+        f"(real test {real.label_agreement:.0%})"
     )
-    if renamed - seen > EXCHANGED and renamed > WRONG * expected:
+    if renamed - seen > EXCHANGED and renamed > enough:
         classes = _classes(found.classes[found.classes["renamed"]])
         return [f"{text}; with {classes} renamed, in {renamed:.0%}"]
-    if seen < WRONG * expected and _looks_real(found, real, REAL, NEAR):
+    if seen < enough and looks_real:
         return [f"{text}, while {found.precision:.0%} of them lie among real ones in its features"]
     return []
 

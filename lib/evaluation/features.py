@@ -5,8 +5,10 @@ Extractors are the study's classifier, Inception v3 as FID uses it, or any torch
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
@@ -50,20 +52,10 @@ class FeatureSet:
         """Names of the classes, in the order of the labels."""
         return self.info["class_names"]
 
-    def of_class(self, label: int) -> "FeatureSet":
-        """Return the part with this wanted label."""
-        return self.at(np.flatnonzero(self.labels == label))
-
-    def at(self, index: np.ndarray) -> "FeatureSet":
+    def subset(self, index: np.ndarray) -> "FeatureSet":
         """Return the part at these indices."""
-        logits = None if self.logits is None else self.logits[index]
-        return FeatureSet(
-            self.features[index], logits, self.labels[index], self.predicted[index], self.info
-        )
-
-    def first(self, per_class: int) -> "FeatureSet":
-        """Return the first `per_class` of each class, as `first_per_class` does of images."""
-        return self.at(first_of_each(self.labels, self.class_names, per_class))
+        arrays = {k: v if v is None else v[index] for k, v in vars(self).items() if k != "info"}
+        return FeatureSet(**arrays, info=self.info)
 
     def save(self, folder: Path | str) -> None:
         """Write the set into `folder`."""
@@ -77,6 +69,9 @@ class FeatureSet:
         tensors, info = load_tensors(Path(folder) / FILE)
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return FeatureSet(**({"logits": None} | arrays), info=info)
+
+
+Samples = TypeVar("Samples", SampleSet, FeatureSet)
 
 
 def extract_features(
@@ -96,8 +91,7 @@ def extract_features(
     """
     if extractor not in EXTRACTORS:
         raise StudyError(f"extractor {extractor!r} is unknown: choose from {', '.join(EXTRACTORS)}")
-    chosen = SampleSet.load(samples)
-    chosen = chosen if per_class is None else first_per_class(chosen, per_class)
+    chosen = first_per_class(SampleSet.load(samples), per_class)
     judge = classifier_extractor(evaluator, device)
     network = judge if extractor == "classifier" else inception_extractor(device)
     desc = f"features of {Path(samples).name}"
@@ -111,21 +105,18 @@ def extract_features(
     FeatureSet(features, logits, chosen.labels, seen.argmax(1), info).save(out)
 
 
-def first_per_class(samples: SampleSet, per_class: int) -> SampleSet:
-    """Return the first `per_class` samples of each class; too few are a `StudyError`."""
-    return samples.subset(first_of_each(samples.labels, samples.class_names, per_class))
-
-
-def first_of_each(labels: np.ndarray, class_names: list[str], per_class: int) -> np.ndarray:
-    """Return the sorted indices of the first `per_class` labels `(n,)` of each class."""
-    index = [np.flatnonzero(labels == label)[:per_class] for label in range(len(class_names))]
-    for name, found in zip(class_names, index, strict=True):
-        if len(found) < per_class:
-            raise StudyError(
-                f"class {name} has {len(found)} samples, {per_class} wanted: "
-                "raise sampling_per_class or lower the number taken"
-            )
-    return np.sort(np.concatenate(index))
+def first_per_class(samples: Samples, per_class: int | None) -> Samples:
+    """Return the first `per_class` of each class, None: all; too few are a `StudyError`."""
+    if per_class is None:
+        return samples
+    counts = np.bincount(samples.labels, minlength=len(samples.class_names))
+    if counts.min() < per_class:
+        raise StudyError(
+            f"class {samples.class_names[counts.argmin()]} has {counts.min()} samples, {per_class} "
+            "wanted: raise sampling_per_class or lower the number taken"
+        )
+    earlier = pd.Series(samples.labels).groupby(samples.labels).cumcount()
+    return samples.subset(np.flatnonzero(earlier < per_class))
 
 
 @dataclass(frozen=True)
@@ -155,7 +146,7 @@ def classifier_extractor(evaluator: Path | str, device: str = "cpu") -> Extracto
 def inception_extractor(device: str = "cpu", weights: Path | str | None = None) -> Extractor:
     """Return torch-fidelity's `inception-v3-compat`: 2048 features, as in published FIDs.
 
-    `weights` is their file, as `inception_weights` gives it.
+    `weights` is where their file is or goes, as in `inception_weights`.
     """
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat",
@@ -195,23 +186,18 @@ def extract(
     parts = []
     for start in progress(range(0, len(images), batch_size), desc, unit="batch"):
         batch = torch.tensor(images[start : start + batch_size], device=device)
-        parts.append(_checked(extractor.name, extractor.module(batch), len(batch)))
+        found = extractor.module(batch)
+        found = [found] if isinstance(found, Tensor) else found
+        if any(matrix.ndim != 2 or len(matrix) != len(batch) for matrix in found):
+            raise StudyError(
+                f"extractor {extractor.name}: its module must give features (n, d), or these and "
+                "logits (n, classes), for n images"
+            )
+        if not all(torch.isfinite(matrix).all() for matrix in found):
+            raise StudyError(f"extractor {extractor.name} gives NaN or infinity: mend its weights")
+        parts.append([matrix.float().cpu().numpy() for matrix in found])
     features, *logits = (np.concatenate(part) for part in zip(*parts, strict=True))
     return features, logits[0] if logits else None
-
-
-def _checked(name: str, given: Tensor | tuple[Tensor, ...], n: int) -> list[np.ndarray]:
-    """Return a batch's features, and logits if there are any; anything unfit is a `StudyError`."""
-    found = [given] if isinstance(given, Tensor) else list(given)
-    for matrix in found:
-        if not isinstance(matrix, Tensor) or matrix.ndim != 2 or len(matrix) != n:
-            raise StudyError(
-                f"extractor {name}: its module must give features (n, d), or these and logits "
-                "(n, classes), for n images"
-            )
-        if not torch.isfinite(matrix).all():
-            raise StudyError(f"extractor {name} gives NaN or infinity: mend its weights")
-    return [matrix.float().cpu().numpy() for matrix in found[:2]]
 
 
 class _ClassifierFeatures(nn.Module):

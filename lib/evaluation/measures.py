@@ -5,6 +5,7 @@ be compared with a number that differs in one of them.
 """
 
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from lib.common.errors import StudyError
 from lib.common.files import write_csv
 from lib.common.statistics import wilson_interval
+from lib.evaluation.distances import frechet_estimate, kernel_estimate
 from lib.evaluation.features import FeatureSet
-from lib.evaluation.frechet import frechet_estimate
-from lib.evaluation.kid import kernel_distance, kernel_distance_interval
 from lib.evaluation.matrices import Matrix, as_matrix
 from lib.evaluation.neighbours import precision_recall
 
@@ -50,21 +50,18 @@ def fidelity(
     Wilson's with the neighbourhoods held fixed.
     """
     shares = precision_recall(features, reference, neighbours=neighbours)
-    n, m, draws = len(features), len(reference), seed % 2**32  # torch-fidelity's seeds
+    n, m = len(features), len(reference)
     options = {"groups": groups, "confidence": confidence, "seed": seed}
     result = frechet_estimate(features, reference, **options)
     if logits is not None:
         if len(logits) != n:
             raise StudyError(f"{len(logits)} rows of logits for {n} of features")
-        mean, std = inception_score(logits, seed=draws)
+        mean, std = inception_score(logits, seed=seed)
         reach = stats.t.ppf((1 + confidence) / 2, PARTS - 1) * std / math.sqrt(PARTS - 1)
         result |= {"is_mean": mean, "is_std": std, "is_low": mean - reach, "is_high": mean + reach}
-    size = min(kid_subset_size, n, m)
-    mean, std = kernel_distance(
-        features, reference, subset_size=size, subsets=kid_subsets, seed=draws
+    result |= kernel_estimate(
+        features, reference, subset_size=kid_subset_size, subsets=kid_subsets, **options
     )
-    kid, low, high = kernel_distance_interval(features, reference, **options)
-    result |= {"kid_mean": mean, "kid_std": std, "kid": kid, "kid_low": low, "kid_high": high}
     for name, share, count in zip(("precision", "recall"), shares, (n, m), strict=True):
         result |= _share(name, round(share * count), count, confidence)
     return result
@@ -74,13 +71,13 @@ def inception_score(logits: Matrix, *, seed: int) -> tuple[float, float]:
     """Return mean and standard deviation of IS over `PARTS` disjoint parts of the images.
 
     `logits (n, classes)`; n ≥ `PARTS`. IS is exp of the mean divergence between an image's
-    predicted classes and those of all, 1 … classes (Salimans et al. 2016). `seed`, below 2³²,
-    shuffles the images. IS grows with the number of images in a part: compare equal n only.
+    predicted classes and those of all, 1 … classes (Salimans et al. 2016). `seed` shuffles the
+    images. IS grows with the number of images in a part: compare equal n only.
     """
     logits = as_matrix(logits, "logits")
     if len(logits) < PARTS:
         raise StudyError(f"{len(logits)} images are too few for IS over {PARTS} parts: take more")
-    result = isc_features_to_metric(torch.from_numpy(logits), splits=PARTS, rng_seed=seed)
+    result = isc_features_to_metric(torch.from_numpy(logits), splits=PARTS, rng_seed=seed % 2**32)
     return result["inception_score_mean"], result["inception_score_std"]
 
 
@@ -92,26 +89,25 @@ def evaluate(out: Path, *, features: dict[str, Path], **options) -> None:
     images are measured against the real training images, as the figure that a perfect generator
     would reach, each set against both, and each later set against the first, its teacher. Every
     row states set, class, what it is compared with, both numbers of images, extractor and
-    resizing. `options` are those of `fidelity`. Raises `StudyError` where a real set is missing or
-    extractors differ.
+    resizing. `options` are those of `fidelity`.
     """
     sets = {name: FeatureSet.load(folder) for name, folder in features.items()}
-    _check(sets)
+    made = [name for name in sets if name not in REAL]
+    missing = [name for name in REAL if name not in sets] or ([] if made else ["a set to judge"])
+    if missing:
+        raise StudyError(f"features of {' and '.join(missing)} are missing")
+    for key in ("extractor", "resizing", "class_names"):
+        if any(found.info[key] != sets[REAL[0]].info[key] for found in sets.values()):
+            raise StudyError(f"the sets' features differ in {key}: take all from one extractor")
+    pairs = [(REAL[1], REAL[0]), *product(made, REAL), *product(made[1:], made[:1])]
     whole, by_class = [], []
-    for name, other in comparisons(list(sets)):
+    for name, other in pairs:
         pair = name, sets[name], other, sets[other]
         whole.append(compare(*pair, **options))
         labels = range(len(sets[name].class_names))
         by_class += [compare(*pair, label, **options) for label in labels]
     write_csv(out / METRICS, pd.DataFrame(whole))
     write_csv(out / PER_CLASS, pd.DataFrame(by_class))
-
-
-def comparisons(names: list[str]) -> list[tuple[str, str]]:
-    """Return which set is compared with which."""
-    made = [name for name in names if name not in REAL]
-    pairs = [(REAL[1], REAL[0])] + [(name, real) for name in made for real in REAL]
-    return pairs + [(name, made[0]) for name in made[1:]]
 
 
 def compare(
@@ -131,31 +127,21 @@ def compare(
     set has `FEW` images of it or fewer, or not more than `neighbours`, none of the other figures.
     """
     row = {"set": name, "against": against, "class": "all"}
-    logits = measured.logits
+    pair, logits = [measured, reference], measured.logits
     if label is not None:
-        row["class"] = measured.class_names[label]
-        measured, reference = measured.of_class(label), reference.of_class(label)
-        logits = None
-    row |= {"n": len(measured), "n_against": len(reference)}
+        row["class"], logits = measured.class_names[label], None
+        pair = [part.subset(np.flatnonzero(part.labels == label)) for part in pair]
+    measured, (n, m) = pair[0], map(len, pair)
+    row |= {"n": n, "n_against": m}
     row |= {key: measured.info[key] for key in ("extractor", "resizing")}
-    few = min(len(measured), len(reference)) <= max(FEW, neighbours)
-    if label is None or not few:
-        pair = [part.features.astype(np.float64) for part in (measured, reference)]
+    if label is None or min(n, m) > max(FEW, neighbours):
+        matrices = [part.features.astype(np.float64) for part in pair]
         options |= {"neighbours": neighbours, "confidence": confidence}
-        row |= fidelity(*pair, logits, **options)
+        row |= fidelity(*matrices, logits, **options)
     right = int((measured.predicted == measured.labels).sum())
-    return row | _share("label_agreement", right, len(measured), confidence)
+    return row | _share("label_agreement", right, n, confidence)
 
 
 def _share(name: str, count: int, n: int, confidence: float) -> dict[str, float]:
     low, high = wilson_interval(count, n, confidence=confidence)
     return {name: count / max(n, 1), f"{name}_low": low, f"{name}_high": high}
-
-
-def _check(sets: dict[str, FeatureSet]) -> None:
-    missing = [name for name in REAL if name not in sets]
-    if missing or len(sets) < 3:
-        raise StudyError(f"features of {' and '.join(missing or ['a set to judge'])} are missing")
-    for key in ("extractor", "resizing", "class_names"):
-        if any(features.info[key] != sets[REAL[0]].info[key] for features in sets.values()):
-            raise StudyError(f"the sets' features differ in {key}: take all from one extractor")

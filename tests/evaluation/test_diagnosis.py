@@ -169,7 +169,8 @@ def test_badly_made_images_get_no_wrong_name(world, tmp_path, student):
 def test_features_of_other_images_are_refused(world, tmp_path):
     images, labels = healthy(world, None)
     findings(world, tmp_path, images, labels)
-    FeatureSet.load(tmp_path / "features student").first(3).save(tmp_path / "features real train")
+    other = first_per_class(FeatureSet.load(tmp_path / "features student"), 3)
+    other.save(tmp_path / "features real train")
     paths = ("real train", "real test", "student")
     with pytest.raises(StudyError, match="features real train are not of the images in"):
         examine(

@@ -29,7 +29,7 @@ def test_features_are_kept_with_what_must_be_stated(tmp_path, evaluator):
     chosen = first_per_class(samples(), 5)
     features, _ = extract(classifier_extractor(evaluator), chosen.images, batch_size=3)
     np.testing.assert_allclose(features, found.features, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(found.first(2).features, found.features[:4])
+    np.testing.assert_array_equal(first_per_class(found, 2).features, found.features[:4])
 
 
 class Hooked(nn.Module):

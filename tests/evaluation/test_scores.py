@@ -6,9 +6,8 @@ import pandas as pd
 from lib.classifiers.options import ClassifierOptions
 from lib.common.files import ROOT
 from lib.data.samples import SampleSet
-from lib.evaluation.accuracy_score import classification_accuracy_scores
 from lib.evaluation.features import FeatureSet
-from lib.evaluation.truncation import truncation_curve
+from lib.evaluation.scores import classification_accuracy_scores, truncation_curve
 from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import load_teacher
 from lib.teacher.source import adopt_teacher
