@@ -128,21 +128,17 @@ def licence_note(teacher: Path) -> str:
         origin = read_json(teacher / RECORD)["info"]["origin"]
         return f"The samples come from the folder {origin}: the licence of their maker holds."
     record = open_teacher(teacher / WEIGHTS)[1]
-    origin = record.get("origin")
+    origin, sha256 = record.get("origin"), f"SHA-256 {record.get('sha256')}"
     if origin == "official":
-        return (
-            "The teacher is NVIDIA's StyleGAN2-ADA network for CIFAR-10, under the NVIDIA Source "
-            f"Code License: for research and evaluation only. SHA-256 {record['sha256']}."
+        whose = (
+            "is NVIDIA's StyleGAN2-ADA network for CIFAR-10, under the NVIDIA Source Code License"
         )
+        return f"The teacher {whose}: for research and evaluation only. {sha256}."
     if origin:
-        return (
-            f"The teacher comes from the file {origin} (SHA-256 {record['sha256']}): the licence "
-            "of its maker holds; networks that NVIDIA published are for research and evaluation."
-        )
-    return (
-        f"The teacher was trained by this study on {record['data']}, without weights from "
-        "elsewhere: the licence of the data is the one to heed."
-    )
+        whose = "the licence of its maker holds; networks that NVIDIA published are for research"
+        return f"The teacher comes from the file {origin} ({sha256}): {whose} and evaluation."
+    whose = "without weights from elsewhere: the licence of the data is the one to heed"
+    return f"The teacher was trained by this study on {record['data']}, {whose}."
 
 
 class StateOptions(BaseModel):

@@ -14,18 +14,13 @@ OPTIONS = TeacherOptions(
     batch_size=8,
     z_dim=8,
     w_dim=8,
-    mapping_layers=2,
-    mapping_lr_multiplier=0.1,
-    label_lr_multiplier=1.0,
     channel_base=64,
     channel_max=8,
     learning_rate=0.002,
     r1_gamma=0.1,
     r1_interval=2,
     ema_kimg=1.0,
-    ada_target=0.6,
     ada_kimg=0.1,
-    precision="float32",
     checkpoint_kimg=0.016,
 )
 
