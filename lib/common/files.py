@@ -38,9 +38,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     except Exception as error:
         if is_disk_full(error):
-            raise StudyError(
-                f"disk full while writing {path}: free some space and run the same command again"
-            ) from error
+            remedy = "free some space and run the same command again"
+            raise StudyError(f"disk full while writing {path}: {remedy}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -35,9 +35,8 @@ def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             config = json.loads((file.metadata() or {}).get("config", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
-        raise StudyError(
-            f"{path} is damaged or not a safetensors file ({error}): delete it and make it again"
-        ) from error
+        fault = f"is damaged or not a safetensors file ({error})"
+        raise StudyError(f"{path} {fault}: delete it and make it again") from error
 
 
 def fill_module(module: nn.Module, state: dict[str, Tensor], path: Path | str) -> nn.Module:
