@@ -91,10 +91,8 @@ def sample_teacher(
     generator, record = open_teacher(teacher, device)
     classes = len(record["class_names"])
     if not classes or generator.c_dim != classes:
-        raise StudyError(
-            f"{teacher} takes {generator.c_dim} labels for {classes} class names: give it the "
-            "names of its classes first (lib.teacher.adopt_teacher)"
-        )
+        fault = f"{teacher} takes {generator.c_dim} labels for {classes} class names"
+        raise StudyError(f"{fault}: give it these first (lib.teacher.adopt_teacher)")
     n = options.per_class * classes
     batch_size = min(options.batch_size, options.shard_size, n)
     how = {"truncation": options.truncation, "noise_mode": options.noise_mode}

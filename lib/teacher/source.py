@@ -70,10 +70,8 @@ def adopt_teacher(
     generator, record = open_teacher(source)
     about["class_names"] = record["class_names"] or class_names
     if len(about["class_names"]) != len(class_names) or generator.c_dim != len(class_names):
-        raise StudyError(
-            f"{source} was trained for {generator.c_dim} classes, the data have "
-            f"{len(class_names)}: choose a teacher of the same data"
-        )
+        fault = f"trained for {generator.c_dim} classes, the data have {len(class_names)}"
+        raise StudyError(f"{source} was {fault}: choose a teacher of the same data")
     about["data"] = record["data"] or data
     save_tensors(out / WEIGHTS, generator, record | about)
 
@@ -108,10 +106,8 @@ def make_teacher_samples(
     members = [np.flatnonzero(samples.labels == k)[: options.per_class] for k in classes]
     fewest = min(map(len, members))
     if fewest < options.per_class:
-        raise StudyError(
-            f"{samples.info['origin']} holds {fewest} images of a class, sampling_per_class "
-            f"asks for {options.per_class}: lower it"
-        )
+        fault = f"{samples.info['origin']} holds {fewest} images of a class"
+        raise StudyError(f"{fault}, sampling_per_class asks for {options.per_class}: lower it")
     samples.subset(np.stack(members, axis=1).flatten()).save(out, options.shard_size)
 
 

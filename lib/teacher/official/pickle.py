@@ -42,7 +42,7 @@ class SafeUnpickler:
         self, file: io.BytesIO, stand_ins: StandIns, persistent: Callable[[Any], Any] | None = None
     ):
         self.file, self.stand_ins, self.persistent = file, stand_ins, persistent
-        self.budget = 4 * file.getbuffer().nbytes + 2**20  # bytes that calls may take: `call`
+        self.budget = 4 * file.getbuffer().nbytes + 2**20  # bytes that calls may take: `_call`
 
     def load(self) -> Any:
         """Return what the next pickle describes; `file` then stands behind its STOP."""

@@ -145,10 +145,8 @@ def rebuild_tensor(arguments: tuple) -> StoredTensor:
         raise StudyError(f"{len(shape)} dimensions but {len(stride)} strides")
     tensor = StoredTensor(storage, offset, shape, stride)
     if max(offset + tensor.extent(), count_elements(shape)) > storage.numel:
-        raise StudyError(
-            f"a tensor of shape {shape}, strides {stride} and offset {offset} "
-            f"does not lie inside its storage of {storage.numel} elements"
-        )
+        place = f"a tensor of shape {shape}, strides {stride} and offset {offset}"
+        raise StudyError(f"{place} does not lie inside its storage of {storage.numel} elements")
     return tensor
 
 
