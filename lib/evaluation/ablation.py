@@ -30,7 +30,6 @@ from lib.student.networks import Generator
 from lib.student.options import CHANGES, NEEDS, StudentOptions
 from lib.student.sampling import generate, load_student
 
-NEVER = 10**9  # updates between checkpoints: a run is short
 AUGMENT = "translation"  # of the variants that measure augmentation
 FASTER = "original+learning_rate"
 TAKEN_AWAY = ("-projection", "-average", "-pixel_epochs", "-one_pass", "-rate_decay")
@@ -102,7 +101,8 @@ def run_ablation(
         if path.exists():
             continue
         augment = AUGMENT if variant.recipe.endswith("+augment") else options.augment
-        chosen = replace(options, recipe=variant.recipe, augment=augment, checkpoint_updates=NEVER)
+        # a run is short: no checkpoints
+        chosen = replace(options, recipe=variant.recipe, augment=augment, checkpoint_updates=10**9)
         sets = {"samples": samples[variant.latents], "real": real / "train"}
         shutil.rmtree(out / "run", ignore_errors=True)
         (out / "run").mkdir(parents=True)
@@ -151,9 +151,7 @@ class Measure:
     def figures(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return FIDs, label agreement and n of images with their wanted labels."""
         features, logits = predict_with_features(self.network, images)
-        figures = {
-            name: frechet_distance(features, other) for name, other in self.references.items()
-        }
+        figures = {k: frechet_distance(features, other) for k, other in self.references.items()}
         return figures | {"label_agreement": accuracy(logits, labels), "n": len(images)}
 
     def yardsticks(self) -> dict[str, Any]:
@@ -163,8 +161,8 @@ class Measure:
         """
         n, features = self.n, self.references["fid_teacher"]
         figures = self.figures(self.teacher.images[:n], self.teacher.labels[:n])
-        others = len(features) > n
-        figures["fid_teacher"] = frechet_distance(features[:n], features[n:]) if others else None
+        own = frechet_distance(features[:n], features[n:]) if len(features) > n else None
+        figures["fid_teacher"] = own
         return {"teacher": figures, "n_real": len(self.test), "n_teacher": len(self.teacher)}
 
 

@@ -74,9 +74,7 @@ def inception_score(logits: Matrix, *, seed: int) -> tuple[float, float]:
     predicted classes and those of all, 1 … classes (Salimans et al. 2016). `seed` shuffles the
     images. IS grows with the number of images in a part: compare equal n only.
     """
-    logits = as_matrix(logits, "logits")
-    if len(logits) < PARTS:
-        raise StudyError(f"{len(logits)} images are too few for IS over {PARTS} parts: take more")
+    logits = as_matrix(logits, "logits", least=PARTS)
     result = isc_features_to_metric(torch.from_numpy(logits), splits=PARTS, rng_seed=seed % 2**32)
     return result["inception_score_mean"], result["inception_score_std"]
 
