@@ -4,8 +4,7 @@ A layer here is what enters a convolution or a linear layer of the deployed netw
 quantization puts the ranges that it learns from the calibration set.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -46,7 +45,9 @@ def layer_activations(network: nn.Module, images: np.ndarray) -> dict[str, np.nd
         seen.setdefault(name, []).append(flat)
 
     device = next(network.parameters()).device
-    with torch.inference_mode(), called_before(names, keep):
+    with torch.inference_mode(), ExitStack() as hooks:
+        for module in names:
+            hooks.enter_context(module.register_forward_pre_hook(keep))
         for start in range(0, len(images), BATCH):
             network(torch.tensor(images[start : start + BATCH], device=device).float())
     return {name: np.concatenate(parts) for name, parts in seen.items()}
@@ -81,17 +82,6 @@ def activation_distances(
                 }
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-@contextmanager
-def called_before(modules: Iterable[nn.Module], hook: Callable) -> Iterator[None]:
-    """Have `hook(module, inputs)` called before each of the modules."""
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def activation_words(layers: pd.DataFrame) -> str:

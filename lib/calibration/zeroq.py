@@ -6,6 +6,7 @@ They belong to one network: another one has other statistics.
 """
 
 import math
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lib.calibration.activations import called_before
 from lib.calibration.options import ZeroQOptions
 from lib.classifiers.build import NormalizedClassifier
 from lib.classifiers.training import WEIGHTS, load_classifier
@@ -97,7 +97,9 @@ class StatisticsLoss:
             deviation = torch.sqrt(norm.running_var + norm.eps)
             terms.append(_distance(inputs[0], norm.running_mean, deviation, norm.eps))
 
-        with called_before(self.norms, add):
+        with ExitStack() as hooks:
+            for norm in self.norms:
+                hooks.enter_context(norm.register_forward_pre_hook(add))
             self.network.model(images)
         return torch.stack(terms).sum()
 

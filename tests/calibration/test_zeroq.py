@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from lib.calibration import zeroq
-from lib.calibration.activations import called_before
 from lib.calibration.options import ZeroQOptions
 from lib.calibration.zeroq import StatisticsLoss, distil, make_zeroq_set, make_zeroq_sets
 from lib.classifiers.build import NormalizedClassifier, build_classifier
@@ -108,8 +107,11 @@ def by_layer(network, pixels):
         spread = inputs[0].std((0, 2, 3)) - norm.running_var.sqrt()
         found.append((off.square() + spread.square()).mean().item())
 
-    with called_before(norms, note), torch.no_grad():
+    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    with torch.no_grad():
         network(pixels)
+    for handle in handles:
+        handle.remove()
     return found
 
 
