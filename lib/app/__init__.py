@@ -4,8 +4,7 @@ import lazy_loader
 
 EXPORTS = {
     "export": ["export_generator", "export_student", "publish_generator"],
-    "generator": ["ImageGenerator"],
-    "requests": ["ImagesRequest", "PathRequest"],
+    "generator": ["ImageGenerator", "ImagesRequest", "PathRequest"],
     "serve": ["serve_app"],
     "widgets": ["generator_widgets"],
 }

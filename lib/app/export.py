@@ -30,6 +30,8 @@ from lib.student.sampling import load_student
 from lib.teacher.sampling import load_teacher
 
 CHECK = "check.csv"
+COLUMNS = ["format", "file", "bytes", "mean_difference", "quantile_difference"]
+COLUMNS += ["largest_difference", "mean_tolerance", "quantile_tolerance"]
 QUANTILE = 0.999
 # How far a format's images may be from torch's in grey levels of 255: on average, and the QUANTILE
 # of all pixels. Good INT8 students are off by 1 to 4 and by 6 to 40.
@@ -44,7 +46,6 @@ CHECK_IMAGES = 200
 CALIBRATION_IMAGES = 300
 OPSET = 17
 TEACHER_BATCH = 10  # images at once; the converted teacher takes no other number
-PUBLISHED_MODELS = (FILES["student"], FILES["student INT8"], EVALUATOR)
 
 
 def export_generator(
@@ -79,26 +80,18 @@ def export_student(out: Path, *, student: Path, seed: int = 1) -> pd.DataFrame:
     for name, path in files(out).items():
         difference = 127.5 * np.abs(run_exported(path, *inputs) - expected)
         sizes = [p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()]
-        rows.append({"format": name, "file": path.name, "bytes": sum(sizes)})
-        rows[-1]["mean_difference"] = difference.mean()
-        rows[-1]["quantile_difference"] = np.quantile(difference, QUANTILE)
-        rows[-1]["largest_difference"] = difference.max()
-        rows[-1]["mean_tolerance"], rows[-1]["quantile_tolerance"] = TOLERANCES[name]
-    table = pd.DataFrame(rows)
+        found = difference.mean(), np.quantile(difference, QUANTILE), difference.max()
+        rows.append([name, path.name, sum(sizes), *found, *TOLERANCES[name]])
+    table = pd.DataFrame(rows, columns=COLUMNS)
     write_text(out / CHECK, table.to_csv(index=False, float_format="%.4g"))
-    _refuse(out, table, "mean", "on average")
-    _refuse(out, table, "quantile", "or more in one pixel of 1,000")
+    for measure, words in (("mean", "on average"), ("quantile", "or more in one pixel of 1,000")):
+        found, allowed = table[f"{measure}_difference"], table[f"{measure}_tolerance"]
+        for row in np.flatnonzero(~(found <= allowed)):
+            raise StudyError(
+                f"{out / table['file'][row]}: its images differ from torch's by {found[row]:.2g} "
+                f"grey levels {words}, allowed are {allowed[row]:g}: do not use it"
+            )
     return table
-
-
-def _refuse(out: Path, table: pd.DataFrame, measure: str, words: str) -> None:
-    """Raise `StudyError` for the first format whose difference is beyond its tolerance."""
-    found, allowed = table[f"{measure}_difference"], table[f"{measure}_tolerance"]
-    for row in np.flatnonzero(~(found <= allowed)):
-        raise StudyError(
-            f"{out / table['file'][row]}: its images differ from torch's by {found[row]:.2g} grey "
-            f"levels {words}, allowed are {allowed[row]:g}: do not use it"
-        )
 
 
 def files(out: Path) -> dict[str, Path]:
@@ -113,12 +106,25 @@ def write_formats(out: Path, network: Generator, seed: int) -> None:
     save_tensors(paths["safetensors"], network, network.config)
     write_json(out / CONFIG, network.config)
     example = draw_inputs(network, 2, seed, "example")
-    _write_onnx(paths["onnx"], network, example)
+    names = ["z", "c", "images"]
+    with atomic_path(paths["onnx"]) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        torch.onnx.export(
+            network,
+            example,
+            temporary,
+            dynamo=False,  # one file, and an opset that older readers know
+            opset_version=OPSET,
+            input_names=names[:2],
+            output_names=names[2:],
+            dynamic_axes={name: {0: "n"} for name in names},
+        )
     model = _convert(network, example)
     save_ir(paths["fp32"], model.clone())
     save_ir(paths["fp16"], model, half=True)
-    plain = _convert(plain_form(network), example)
-    save_ir(paths["int8"], _quantize(plain, network, seed))
+    z, c = (part.numpy() for part in draw_inputs(network, CALIBRATION_IMAGES, seed, "calibration"))
+    items = [{"z": z[[k]], "c": c[[k]]} for k in range(CALIBRATION_IMAGES)]
+    save_ir(paths["int8"], _quantize(_convert(plain_form(network), example), items))
 
 
 def plain_form(network: Generator) -> Generator:
@@ -153,25 +159,7 @@ def _convert(network: nn.Module, example: tuple[torch.Tensor, ...], n: int = -1)
     return model
 
 
-def _write_onnx(path: Path, network: Generator, example: tuple[torch.Tensor, ...]) -> None:
-    names = ["z", "c", "images"]
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
-        torch.onnx.export(
-            network,
-            example,
-            temporary,
-            dynamo=False,  # one file, and an opset that older readers know
-            opset_version=OPSET,
-            input_names=names[:2],
-            output_names=names[2:],
-            dynamic_axes={name: {0: "n"} for name in names},
-        )
-
-
-def _quantize(model: ov.Model, network: Generator, seed: int) -> ov.Model:
-    z, c = draw_inputs(network, CALIBRATION_IMAGES, seed, "calibration")
-    items = [{"z": z[[k]].numpy(), "c": c[[k]].numpy()} for k in range(CALIBRATION_IMAGES)]
+def _quantize(model: ov.Model, items: list[dict[str, np.ndarray]]) -> ov.Model:
     with quiet_nncf() as nncf:
         # NNCF's default ranges, means over the images, cut large activations off: pixels far from
         # torch's. Its bias correction takes the images farther away, too.
@@ -183,7 +171,7 @@ def _quantize(model: ov.Model, network: Generator, seed: int) -> ov.Model:
             model,
             nncf.Dataset(items),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=CALIBRATION_IMAGES,
+            subset_size=len(items),
             advanced_parameters=parameters,
         )
 
@@ -215,11 +203,12 @@ def publish_generator(artifact: Path, target: Path) -> list[Path]:
     """
     if not (artifact / CONFIG).exists():
         raise StudyError(f"{artifact} is missing: run notebook 07 first")
-    models = [Path(name).with_suffix(end) for name in PUBLISHED_MODELS for end in (".xml", ".bin")]
+    models = [Path(name) for name in (FILES["student"], FILES["student INT8"], EVALUATOR)]
+    weights = [path.with_suffix(".bin") for path in models]
     work = target.with_name(f".{target.name}.new")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name in ("student.safetensors", CONFIG, CHECK, *models):
+    for name in ("student.safetensors", CONFIG, CHECK, *models, *weights):
         shutil.copyfile(artifact / name, work / name)
     replace_folder(work, target)
     return sorted(target.iterdir())

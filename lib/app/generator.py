@@ -2,12 +2,14 @@
 
 A folder that `lib.app.export` wrote holds `student-fp32.xml`, `student-int8.xml`,
 `evaluator.xml` (a classifier that gives its opinion), `config.json` and, where there is a teacher
-network, `teacher.xml`.
+network, `teacher.xml`. A request says what a person may ask of them; anything else is refused
+before work starts.
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino as ov
@@ -15,31 +17,31 @@ import openvino as ov
 from lib.common.errors import StudyError
 from lib.common.files import read_json
 from lib.common.openvino import compile_model, read_ir
+from lib.gan.latents import interpolate
 
-MODELS = ("student", "student INT8", "teacher")
-FILES = dict(zip(MODELS, ("student-fp32.xml", "student-int8.xml", "teacher.xml"), strict=True))
+FILES = {
+    "student": "student-fp32.xml",
+    "student INT8": "student-int8.xml",
+    "teacher": "teacher.xml",
+}
 EVALUATOR, CONFIG = "evaluator.xml", "config.json"
 REMEDY = "run notebook 07 again"
 BATCH_SIZE = 100
 MAX_SEED = 2**63 - 1
+MAX_PER_CLASS, MAX_IMAGES, MAX_STEPS = 100, 1000, 20
 
 
-@dataclass(frozen=True)
-class Opinions:
+class Opinions(NamedTuple):
     """What the classifier sees: class indices `(n,) int64`, probabilities `(n,)` in [0, 1]."""
 
     labels: np.ndarray
     probabilities: np.ndarray
 
-    def of(self, index: np.ndarray) -> "Opinions":
-        """Return the opinions of the images at `index`."""
-        return Opinions(self.labels[index], self.probabilities[index])
-
 
 class ImageGenerator:
     """The networks of a folder, each compiled once.
 
-    `models` names those that are there, of `MODELS`. Raises `StudyError` for a folder without a
+    `models` names those that are there, of `FILES`. Raises `StudyError` for a folder without a
     student.
     """
 
@@ -56,8 +58,9 @@ class ImageGenerator:
         }
         self._evaluator = compile_model(read_ir(folder / EVALUATOR, REMEDY))
         self.models = list(self._networks)
+        z, label = np.zeros((1, self.z_dim)), np.zeros(1, np.int64)
         for name in self.models:  # the first images of a network take longer
-            self.opinions(self.images(*self._example(), name))
+            self.opinions(self.images(z, label, name))
 
     def images(self, z: np.ndarray, c: np.ndarray, model: str = "student") -> np.ndarray:
         """Return images `(n, 3, 32, 32) uint8`.
@@ -66,7 +69,7 @@ class ImageGenerator:
         `(n, classes)`, one-hot or between.
         """
         if c.ndim == 1:
-            c = np.eye(len(self.class_names), dtype=np.float32)[c]
+            c = np.eye(len(self.class_names))[c]
         raw = _run(self._networks[model], z.astype(np.float32), c.astype(np.float32))
         return np.clip(np.rint(raw * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
@@ -74,8 +77,7 @@ class ImageGenerator:
         """Return what the classifier sees in images `(n, 3, 32, 32) uint8`."""
         logits = _run(self._evaluator, images.astype(np.float32)).astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        labels = logits.argmax(axis=1)
-        return Opinions(labels, odds.max(axis=1) / odds.sum(axis=1))
+        return Opinions(logits.argmax(axis=1), odds.max(axis=1) / odds.sum(axis=1))
 
     def seconds(self, z: np.ndarray, c: np.ndarray, model: str, repeats: int = 5) -> float:
         """Return the median time for these images, in seconds."""
@@ -85,19 +87,6 @@ class ImageGenerator:
             self.images(z, c, model)
             times.append(time.perf_counter() - start)
         return float(np.median(times))
-
-    def _example(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((1, self.z_dim), np.float32), np.zeros(1, np.int64)
-
-
-def draw_latents(seed: int, label: int, n: int, z_dim: int, truncation: float = 1.0) -> np.ndarray:
-    """Return `n` latents `(n, z_dim) float32` that depend on (seed, label, truncation) alone.
-
-    N(0, 1) scaled by `truncation` in [0, 1]: towards 0, their mean, images become more typical
-    and less varied. The first `m` of `n` latents are the `m` latents.
-    """
-    draws = np.random.default_rng([seed, label])
-    return draws.standard_normal((n, z_dim), dtype=np.float32) * np.float32(truncation)
 
 
 def _run(network: ov.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
@@ -112,3 +101,75 @@ def _run(network: ov.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
             batch = [np.concatenate([b, np.repeat(b[-1:], size - n, axis=0)]) for b in batch]
         parts.append(network(batch)[0][:n])
     return np.concatenate(parts)
+
+
+def draw_latents(seed: int, label: int, n: int, z_dim: int, truncation: float = 1.0) -> np.ndarray:
+    """Return `n` latents `(n, z_dim) float32` that depend on (seed, label, truncation) alone.
+
+    N(0, 1) scaled by `truncation` in [0, 1]: towards 0, their mean, images become more typical
+    and less varied. The first `m` of `n` latents are the `m` latents.
+    """
+    draws = np.random.default_rng([seed, label])
+    return draws.standard_normal((n, z_dim), dtype=np.float32) * np.float32(truncation)
+
+
+@dataclass(frozen=True)
+class ImagesRequest:
+    """`per_class` images of each class of `labels`, from a seed and a truncation in [0, 1]."""
+
+    labels: tuple[int, ...]
+    per_class: int
+    seed: int
+    truncation: float = 1.0
+
+    def inputs(self, generator: ImageGenerator) -> tuple[np.ndarray, np.ndarray]:
+        """Return latents `(n, z_dim)` and labels `(n,)`, class by class.
+
+        Raises `StudyError` where a value is out of range; the message names it.
+        """
+        if not self.labels:
+            raise StudyError("Classes: choose at least one")
+        for label in self.labels:
+            check("Class", label, 0, len(generator.class_names) - 1)
+        check("Images a class", self.per_class, 1, MAX_PER_CLASS)
+        if len(self.labels) * self.per_class > MAX_IMAGES:
+            raise StudyError(f"Images: {MAX_IMAGES:,} at most; choose fewer classes or images")
+        check("Seed", self.seed, 0, MAX_SEED)
+        check("Truncation", self.truncation, 0, 1, float)
+        size, psi = (self.per_class, generator.z_dim), self.truncation
+        latents = [draw_latents(self.seed, label, *size, psi) for label in self.labels]
+        return np.concatenate(latents), np.repeat(self.labels, self.per_class)
+
+
+@dataclass(frozen=True)
+class PathRequest:
+    """`steps` images on the way from one class and latent to another."""
+
+    labels: tuple[int, int]
+    seeds: tuple[int, int]
+    steps: int
+    truncation: float = 1.0
+
+    def inputs(self, generator: ImageGenerator) -> tuple[np.ndarray, np.ndarray]:
+        """Return latents `(steps, z_dim)` and class weights `(steps, classes)`.
+
+        Latents go along the great circle between them, class weights along the straight line; the
+        two latents are drawn as for images of the first class. Raises `StudyError` as above.
+        """
+        for name, label, seed in zip(("First", "Last"), self.labels, self.seeds, strict=True):
+            check("Class", label, 0, len(generator.class_names) - 1)
+            check(f"{name} seed", seed, 0, MAX_SEED)
+        check("Steps", self.steps, 2, MAX_STEPS)
+        check("Truncation", self.truncation, 0, 1, float)
+        size, psi = (1, generator.z_dim), self.truncation
+        start, end = (draw_latents(seed, self.labels[0], *size, psi)[0] for seed in self.seeds)
+        along = np.linspace(0, 1, self.steps, dtype=np.float32)[:, None]
+        first, last = np.eye(len(generator.class_names), dtype=np.float32)[list(self.labels)]
+        return interpolate(start, end, self.steps), (1 - along) * first + along * last
+
+
+def check(name: str, value: Any, low: int, high: int, kind: type = int) -> None:
+    """Raise `StudyError` unless `value` is a whole number, or one of `kind`, in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
+        what = "a whole number" if kind is int else "a number"
+        raise StudyError(f"{name}: {what} from {low} to {high:,}, not {str(value)[:30]}")

@@ -14,11 +14,9 @@ from markupsafe import Markup
 from PIL import Image
 from safetensors.numpy import save
 
-from lib.app.generator import ImageGenerator, Opinions
-from lib.app.requests import ImagesRequest, PathRequest
+from lib.app.generator import ImageGenerator, ImagesRequest, Opinions, PathRequest
 
 GAP = 2  # white pixels between images
-LATENTS, RECORD = "latents.safetensors", "request.json"
 # Markup's `format` escapes what it puts in.
 SECTION = Markup(
     '<section class="ig-class"><h3>{} <small>{}</small></h3><div class="ig-grid">{}</div></section>'
@@ -41,32 +39,33 @@ class Result:
 def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
     """Return images grouped by class, with the classifier's opinion of each."""
     z, labels = request.inputs(generator)
-    images, seconds = timed_images(generator, z, labels)
+    images, timing, _ = timed_images(generator, z, labels)
     seen, names = generator.opinions(images), generator.class_names
     recognized, page = seen.labels == labels, ""
     for label in request.labels:
         own = labels == label
         note = f"{recognized[own].sum()} of {request.per_class} recognized"
-        page += section(f"Class {names[label]}", note, images[own], seen.of(own), names, label)
+        opinions = Opinions(seen.labels[own], seen.probabilities[own])
+        page += section(f"Class {names[label]}", note, images[own], opinions, names, label)
     record = asdict(request) | {"data": generator.data, "classes": names}
     files = {
         "images.png": png_grid(images[labels == label] for label in sorted(set(request.labels))),
         "images.zip": image_folder_zip(images, labels, z, names, record),
     }
     words = f"The classifier recognizes {recognized.sum()} ({recognized.mean():.0%})."
-    return Result(page, f"{timing(len(z), seconds)} {words}", files)
+    return Result(page, f"{timing} {words}", files)
 
 
 def make_path(generator: ImageGenerator, request: PathRequest) -> Result:
     """Return the images on the way from one class and latent to another."""
     z, c = request.inputs(generator)
-    images, seconds = timed_images(generator, z, c)
+    images, timing, _ = timed_images(generator, z, c)
     names = generator.class_names
     first, last = (names[label] for label in request.labels)
     note = f"latents of seeds {request.seeds[0]} and {request.seeds[1]}"
     heading = f"From class {first} to class {last}"
     page = section(heading, note, images, generator.opinions(images), names)
-    return Result(page, timing(len(z), seconds), {"interpolation.png": png_grid([images])})
+    return Result(page, timing, {"interpolation.png": png_grid([images])})
 
 
 def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
@@ -74,10 +73,10 @@ def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
     z, labels = request.inputs(generator)
     names, made, page = generator.class_names, {}, ""
     for model in generator.models:
-        images, seconds = timed_images(generator, z, labels, model)
+        images, _, speed = timed_images(generator, z, labels, model)
         made[model], seen = images, generator.opinions(images)
         recognized = int((seen.labels == labels).sum())
-        note = f"{recognized} of {len(z)} recognized; {len(z) / seconds:,.0f} images/s"
+        note = f"{recognized} of {len(z)} recognized; {speed}"
         if model != "student":
             grey = np.abs(images.astype(int) - made["student"]).mean()
             note += f"; {grey:.1f} grey levels of 255 from the student's, on average"
@@ -89,16 +88,13 @@ def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
 
 def timed_images(
     generator: ImageGenerator, z: np.ndarray, c: np.ndarray, model: str = "student"
-) -> tuple[np.ndarray, float]:
-    """Return the images of latents and classes, and the seconds that they took."""
+) -> tuple[np.ndarray, str, str]:
+    """Return the images of latents and classes, what is said of their time, and their speed."""
     started = time.perf_counter()
     images = generator.images(z, c, model)
-    return images, time.perf_counter() - started
-
-
-def timing(n: int, seconds: float) -> str:
-    """Say how long `n` images took."""
-    return f"{n:,} images in {1000 * seconds:,.0f} ms ({n / seconds:,.0f} images/s)."
+    seconds = time.perf_counter() - started
+    speed = f"{len(z) / seconds:,.0f} images/s"
+    return images, f"{len(z):,} images in {1000 * seconds:,.0f} ms ({speed}).", speed
 
 
 def section(
@@ -114,17 +110,16 @@ def section(
     A caption tells the class that the classifier sees; images in which that is not the class
     `wanted` are marked. Without `wanted` the images are steps of a path.
     """
-    figures = []
-    for number, image in enumerate(images):
-        label = seen.labels[number]
-        caption = f"{names[label]} · {seen.probabilities[number]:.0%}"
-        what = f"Step {number + 1} of {len(images)}"
-        if wanted is not None:
-            what = f"Image {number + 1} of class {names[wanted]}"
+    before, after = "Step", f"of {len(images)}"
+    if wanted is not None:
+        before, after = "Image", f"of class {names[wanted]}"
+    figures = Markup()
+    for number, (image, label, share) in enumerate(zip(images, *seen, strict=True), 1):
+        caption = f"{names[label]} · {share:.0%}"
         mark = "" if wanted in (None, label) else "ig-other"
-        alt = f"{what}; the classifier sees {caption}"
-        figures.append(FIGURE.format(mark, b64encode(png_bytes(image)).decode(), alt, caption))
-    return SECTION.format(heading, note, Markup().join(figures))
+        alt = f"{before} {number} {after}; the classifier sees {caption}"
+        figures += FIGURE.format(mark, b64encode(png_bytes(image)).decode(), alt, caption)
+    return SECTION.format(heading, note, figures)
 
 
 def png_bytes(image: np.ndarray) -> bytes:
@@ -157,17 +152,16 @@ def image_folder_zip(
     bytes.
     """
     arrays = {"latents": np.ascontiguousarray(latents), "labels": labels.astype(np.int64)}
-    files = {RECORD: json.dumps(record, indent=2).encode(), LATENTS: save(arrays)}
+    files = {
+        "request.json": json.dumps(record, indent=2).encode(),
+        "latents.safetensors": save(arrays),
+    }
+    safe = [re.fullmatch(r"\w[\w .-]{0,99}", name) for name in names]  # as a folder's name
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        files[f"{folder_name(names, label)}/{index:05d}.png"] = png_bytes(image)
+        folder = names[label] if safe[label] else f"class-{label}"
+        files[f"{folder}/{index:05d}.png"] = png_bytes(image)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     return packed.getvalue()
-
-
-def folder_name(names: Sequence[str], label: int) -> str:
-    """Return a class's folder: its name, or `class-<label>` where that is no safe file name."""
-    name = names[label]
-    return name if re.fullmatch(r"\w[\w .-]{0,99}", name) else f"class-{label}"

@@ -26,7 +26,6 @@ SUBTITLE = (
     "A small network draws {data}. Choose classes, how many and a seed; a classifier says what it "
     "sees in each image."
 )
-KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 PAGE = """from lib.app.generator import ImageGenerator
 from lib.app.widgets import generator_widgets
 
@@ -68,15 +67,11 @@ def find_networks(params: Params) -> tuple[Path, str]:
     for own in (folder / ARTIFACT, folder / PUBLISHED):
         if (own / CONFIG).exists():
             return own, ""
-    missing = (
-        f"The profile {params.profile} has no trained student yet: "
-        f"make study PROFILE=params/{params.profile}.yaml makes one."
-    )
+    remedy = f"make study PROFILE=params/{params.profile}.yaml makes one."
+    missing = f"The profile {params.profile} has no trained student yet: {remedy}"
     if not (SHIPPED / CONFIG).exists():
         raise StudyError(missing)
-    return SHIPPED, (
-        f"{missing} Until then, here is the one of the profile digits that comes with the study."
-    )
+    return SHIPPED, f"{missing} Until then, here is the shipped one of the profile digits."
 
 
 def prepare(folder: Path, networks: Path, seed: int, notice: str = "") -> Path:
@@ -87,12 +82,11 @@ def prepare(folder: Path, networks: Path, seed: int, notice: str = "") -> Path:
         if part.exists():
             shutil.copyfile(part, folder / "networks" / part.name)
     subtitle = SUBTITLE.format(data=read_json(networks / CONFIG)["data"])
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(PAGE.format(seed=int(seed)))],
-        metadata={"title": "Image generator", "subtitle": subtitle, "notice": notice, **KERNEL},
-    )
-    nbformat.write(notebook, folder / "generator.ipynb")
-    return folder / "generator.ipynb"
+    about = {"title": "Image generator", "subtitle": subtitle, "notice": notice}
+    about["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    cell, path = nbformat.v4.new_code_cell(PAGE.format(seed=int(seed))), folder / "generator.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), path)
+    return path
 
 
 def server_environment(folder: Path) -> dict[str, str]:

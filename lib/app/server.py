@@ -9,6 +9,7 @@ import asyncio
 import json
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jupyter_server.services.kernels.connection.base import (
@@ -16,14 +17,14 @@ from jupyter_server.services.kernels.connection.base import (
     serialize_msg_to_ws_v1,
 )
 from jupyter_server.services.kernels.handlers import KernelHandler
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError, RequestHandler
+from traitlets import Float, Integer
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
-
-from lib.app.seats import SeatedKernelManager
 
 TEMPLATE = "generator"
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
@@ -31,10 +32,15 @@ COMMS = {"comm_open", "comm_msg", "comm_close"}
 FROM_BROWSER = COMMS | {"comm_info_request", "kernel_info_request"}
 TO_BROWSER = COMMS | {"comm_info_reply", "kernel_info_reply", "status"}
 CONTROL_COMM = "jupyter.widget.control"  # the only comm that a page opens: it asks for the widgets
-# What the page asks for, without the versions.
-KERNEL_INFO = {"status": "ok", "protocol_version": "5.3", "implementation": "python"}
-KERNEL_INFO |= {"implementation_version": "", "banner": "", "help_links": []}
-KERNEL_INFO["language_info"] = {"name": "python", "version": "", "file_extension": ".py"}
+KERNEL_INFO = {  # what the page asks for, without the versions
+    "status": "ok",
+    "protocol_version": "5.3",
+    "implementation": "python",
+    "implementation_version": "",
+    "banner": "",
+    "help_links": [],
+    "language_info": {"name": "python", "version": "", "file_extension": ".py"},
+}
 MAX_MESSAGE_BYTES = 200_000
 MIN_OFFSETS, MAX_OFFSETS = 6, 32  # channel, header, parent, metadata, content, buffers, end
 KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
@@ -47,7 +53,73 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 FULL = "All places are taken at the moment. Each visitor has one; try again in a few minutes."
-NOT_FOUND = "There is no such page here."
+
+
+class SeatedKernelManager(AsyncMappingKernelManager):
+    """Keeps `seats` warm kernels, each used by one visitor and then replaced.
+
+    Those in Voilà's pool are free, the others have a visitor. Voilà derives its own manager from
+    this class; `_pools` and what it does with them are there.
+    """
+
+    seats = Integer(5, config=True, help="kernels in all, so visitors at once")
+    idle_seconds = Float(900, config=True, help="until a visitor who does nothing must go")
+    absent_seconds = Float(60, config=True, help="until a kernel that no page holds must go")
+    stopping = False
+
+    def __init__(self, **kwargs):
+        self.taken = {}
+        super().__init__(**kwargs)
+
+    def take_seat(self) -> bool:
+        """Prepare for a visitor, to whom Voilà now gives a kernel of its pool; False: none left."""
+        free = self.get_pool_size(self.notebook_path)
+        self._keep(max(free - 1, 0))
+        return free > 0
+
+    async def start_kernel(self, **kwargs):
+        """Start a kernel; there are never more than `seats`."""
+        if len(self) >= self.seats:
+            raise HTTPError(503, "all seats are taken")
+        return await super().start_kernel(**kwargs)
+
+    async def shutdown_kernel(self, kernel_id, *args, **kwargs):
+        """Stop a kernel and warm another in its place."""
+        await super().shutdown_kernel(kernel_id, *args, **kwargs)
+        self.taken.pop(kernel_id, None)
+        self.refill()
+
+    async def shutdown_all(self, *args, **kwargs):
+        """Stop all kernels for good."""
+        self.stopping = True
+        await super().shutdown_all(*args, **kwargs)
+
+    async def cull_kernels(self):
+        """Stop kernels that are no longer used; called every few seconds."""
+        await super().cull_kernels()
+        self.refill()
+
+    async def cull_kernel_if_idle(self, kernel_id):
+        """Stop the kernel of a visitor who is gone or idle; Voilà never asks this of free ones."""
+        kernel, now = self._kernels[kernel_id], datetime.now(UTC)
+        last = max(kernel.last_activity, self.taken.setdefault(kernel_id, now))
+        held = self._kernel_connections.get(kernel_id, 0)
+        if (now - last).total_seconds() > (self.idle_seconds if held else self.absent_seconds):
+            await self.shutdown_kernel(kernel_id)
+
+    def refill(self) -> None:
+        """Warm a kernel for every seat that is neither free nor a visitor's."""
+        pool = self._pools.get(self.notebook_path)
+        if self.stopping or pool is None or any(not task.done() for task in pool):
+            return  # while some start it is not known which seats are empty; asked again later
+        pool[:] = [task for task in pool if task.exception() is None]
+        visitors = len(self) - len(pool)
+        self._keep(max(self.seats - visitors, 0))
+        self.fill_if_needed(delay=0, notebook_name=self.notebook_path)
+
+    def _keep(self, free: int) -> None:
+        """Tell Voilà how many kernels its pool is to hold."""
+        self.kernel_pools_config = {"default": {"pool_size": free}}
 
 
 class GeneratorServer(Voila):
@@ -66,17 +138,15 @@ class GeneratorServer(Voila):
     def init_handlers(self) -> list:
         """Return the page, what it loads, the filtered way to its kernel, and nothing else."""
         found = super().init_handlers()
-        kept = [route for route in found if route[0].startswith(KEPT_ROUTES)]
         templates = next(route for route in found if route[0].startswith("/voila/templates/"))
-        names = f"{TEMPLATE}|lab|base"
         page = next(route for route in found if route[1] is TornadoVoilaHandler)
         return [
             (r"/", PageHandler, page[2]),
             (r"/api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
             (r"/api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
             (r"/voila/api/shutdown/([\w-]+)", LeaveHandler),
-            (rf"/voila/templates/((?:{names})/static/\w[\w.-]*)", *templates[1:]),
-            *kept,
+            (rf"/voila/templates/((?:{TEMPLATE}|lab|base)/static/\w[\w.-]*)", *templates[1:]),
+            *(route for route in found if route[0].startswith(KEPT_ROUTES)),
             (r".*", NotFoundHandler),
         ]
 
@@ -139,12 +209,6 @@ class StateHandler(Curt, KernelHandler):
 class LeaveHandler(Curt, VoilaShutdownKernelHandler):
     """Frees the seat of a visitor who closes the page."""
 
-    async def post(self, kernel_id: str) -> None:
-        """Stop the kernel, if it is there."""
-        if kernel_id not in self.kernel_manager:
-            raise HTTPError(404)
-        await super().post(kernel_id)
-
 
 def allowed(message: str | bytes) -> bool:
     """Tell whether a browser may send this: a well-formed message of `FROM_BROWSER`.
@@ -172,7 +236,7 @@ class NotFoundHandler(RequestHandler):
 
     def prepare(self) -> None:
         """Say that there is nothing."""
-        write_page(self, 404, "Not found", NOT_FOUND)
+        write_page(self, 404, "Not found", "There is no such page here.")
 
     def check_xsrf_cookie(self) -> None:
         """There is nothing to protect."""
@@ -200,29 +264,25 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
         "default_pool_size": visitors,
         "multi_kernel_manager_class": SeatedKernelManager,
     }
-    address = {"ip": "127.0.0.1", "port": port, "connection_dir_root": str(notebook.parents[1])}
     config = {
-        "GeneratorServer": {"open_browser": False, "log_level": "WARN", **address},
+        "GeneratorServer": {"port": port, "connection_dir_root": str(notebook.parents[1])},
         "VoilaConfiguration": page,
         "SeatedKernelManager": {"seats": visitors},
         "MappingKernelManager": {"cull_interval": 10, "cull_idle_timeout": 1},  # see the seats
         "KernelManager": {"autorestart": False, "transport": "ipc"},
     }
+    config["GeneratorServer"] |= {"ip": "127.0.0.1", "open_browser": False, "log_level": "WARN"}
     server = GeneratorServer(config=Config(config))
     server.root_dir = str(notebook.parent)
     server.initialize([str(notebook)])
     return server
 
 
-def main(notebook: Path, port: int, visitors: int) -> None:
-    """Serve until a signal ends it, then remove the folder that was served."""
+if __name__ == "__main__":
+    notebook, port, visitors = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     try:
         server = make_server(notebook, port, visitors)
         print(f"http://127.0.0.1:{port}/, visitors at once: {visitors}; Ctrl-C ends it", flush=True)
         server.start()
-    finally:
+    finally:  # a signal ended it
         shutil.rmtree(notebook.parents[1], ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -9,8 +9,13 @@ from secrets import randbelow
 import ipywidgets as widgets
 from markupsafe import Markup
 
-from lib.app.generator import ImageGenerator
-from lib.app.requests import MAX_PER_CLASS, MAX_STEPS, ImagesRequest, PathRequest
+from lib.app.generator import (
+    MAX_PER_CLASS,
+    MAX_STEPS,
+    ImageGenerator,
+    ImagesRequest,
+    PathRequest,
+)
 from lib.app.results import Result, compare_models, make_images, make_path
 from lib.common.errors import StudyError
 
@@ -69,7 +74,13 @@ class Panel:
         self.message.value = STATUS.format("Working…")
         self.page.add_class("ig-busy")
         try:
-            self._show(self.work())
+            result, links = self.work(), Markup()
+            for name, content in result.files.items():
+                text, kind = LINKS[Path(name).suffix]
+                links += LINK.format(name, kind, b64encode(content).decode(), text)
+            self.page.value = result.page
+            self.links.value = Markup('<p class="ig-links">{}</p>').format(links)
+            self.message.value = STATUS.format(result.words)
         except StudyError as error:
             self.message.value = ALERT.format(error)
         except Exception:
@@ -79,15 +90,6 @@ class Panel:
             self.page.remove_class("ig-busy")
             self.button.disabled, self.button.description = False, self.action
 
-    def _show(self, result: Result) -> None:
-        links = ""
-        for name, content in result.files.items():
-            text, kind = LINKS[Path(name).suffix]
-            links += LINK.format(name, kind, b64encode(content).decode(), text)
-        self.page.value = result.page
-        self.links.value = Markup('<p class="ig-links">{}</p>').format(links)
-        self.message.value = STATUS.format(result.words)
-
 
 def images_panel(generator: ImageGenerator, seed: int) -> Panel:
     """Return the panel that makes images of the classes chosen."""
@@ -95,13 +97,11 @@ def images_panel(generator: ImageGenerator, seed: int) -> Panel:
         widgets.Checkbox(value=label < BROWSED, description=name, indent=False)
         for label, name in enumerate(generator.class_names)
     ]
-    count, number = whole(f"Images a class (1–{MAX_PER_CLASS})", 12), whole("Seed", seed)
-    truncation = truncation_control()
+    fields, values = drawing_fields(f"Images a class (1–{MAX_PER_CLASS})", 12, seed)
 
     def work() -> Result:
         chosen = tuple(label for label, box in enumerate(boxes) if box.value)
-        request = ImagesRequest(chosen, count.value, number.value, truncation.value)
-        return make_images(generator, request)
+        return make_images(generator, ImagesRequest(chosen, *values()))
 
     def choose(value: bool) -> None:
         for box in boxes:
@@ -110,53 +110,63 @@ def images_panel(generator: ImageGenerator, seed: int) -> Panel:
     heading = widgets.HTML('<span class="ig-heading">Classes</span>')
     chooser = widgets.Box(boxes).add_class("ig-classes")
     some = small_buttons({"All": lambda: choose(True), "None": lambda: choose(False)})
-    controls = [heading, chooser, some, count, number, new_seed(number), truncation]
-    return Panel(controls, "Generate", work)
+    return Panel([heading, chooser, some, *fields], "Generate", work)
 
 
 def path_panel(generator: ImageGenerator, seed: int) -> Panel:
     """Return the panel that goes from one class and latent to another."""
-    names = generator.class_names
-    first, last = class_control("First class", names, 0), class_control("Last class", names, -1)
-    seeds = whole("First seed", seed), whole("Last seed", seed + 1)
-    steps, truncation = whole(f"Steps (2–{MAX_STEPS})", 10), truncation_control()
+    first, last = class_menu("First class", generator, 0), class_menu("Last class", generator, -1)
+    seeds = (
+        widgets.IntText(value=seed, description="First seed"),
+        widgets.IntText(value=seed + 1, description="Last seed"),
+    )
+    steps = widgets.IntText(value=10, description=f"Steps (2–{MAX_STEPS})")
+    truncation = truncation_field()
 
     def work() -> Result:
         labels, ends = (first.value, last.value), (seeds[0].value, seeds[1].value)
         return make_path(generator, PathRequest(labels, ends, steps.value, truncation.value))
 
-    controls = [first, seeds[0], last, seeds[1], steps, truncation]
-    return Panel(controls, "Interpolate", work)
+    fields = [first, seeds[0], last, seeds[1], steps, truncation]
+    return Panel(fields, "Interpolate", work)
 
 
 def compare_panel(generator: ImageGenerator, seed: int) -> Panel:
     """Return the panel that shows every network's images of the same latents."""
-    label = class_control("Class", generator.class_names, 0)
-    count, number = whole(f"Images (1–{MAX_PER_CLASS})", 24), whole("Seed", seed)
-    truncation = truncation_control()
+    label = class_menu("Class", generator, 0)
+    fields, values = drawing_fields(f"Images (1–{MAX_PER_CLASS})", 24, seed)
 
     def work() -> Result:
-        request = ImagesRequest((label.value,), count.value, number.value, truncation.value)
-        return compare_models(generator, request)
+        return compare_models(generator, ImagesRequest((label.value,), *values()))
 
-    return Panel([label, count, number, new_seed(number), truncation], "Compare", work)
-
-
-def whole(name: str, value: int) -> widgets.IntText:
-    """Return a field for a whole number; its range is checked when it is used."""
-    return widgets.IntText(value=value, description=name)
+    return Panel([label, *fields], "Compare", work)
 
 
-def truncation_control() -> widgets.FloatText:
+def drawing_fields(
+    name: str, n: int, seed: int
+) -> tuple[list[widgets.Widget], Callable[[], tuple[int, int, float]]]:
+    """Return fields for a number of images, seed and truncation, and what reads their values.
+
+    Ranges are checked when the values are used.
+    """
+    count = widgets.IntText(value=n, description=name)
+    number = widgets.IntText(value=seed, description="Seed")
+    truncation = truncation_field()
+    another = {"Another seed": lambda: number.set_trait("value", randbelow(10_000))}
+    fields = [count, number, small_buttons(another), truncation]
+    return fields, lambda: (count.value, number.value, truncation.value)
+
+
+def truncation_field() -> widgets.FloatText:
     """Return the field for the truncation."""
     tip = "Scales the latents: lower is more typical and less varied, 1 is none"
     return widgets.FloatText(value=1.0, step=0.1, description="Truncation (0–1)", tooltip=tip)
 
 
-def class_control(name: str, names: list[str], index: int) -> widgets.Dropdown:
+def class_menu(name: str, generator: ImageGenerator, label: int) -> widgets.Dropdown:
     """Return a menu of the classes whose value is the label."""
-    options = [(text, label) for label, text in enumerate(names)]
-    return widgets.Dropdown(options=options, value=options[index][1], description=name)
+    options = [(text, label) for label, text in enumerate(generator.class_names)]
+    return widgets.Dropdown(options=options, value=options[label][1], description=name)
 
 
 def small_buttons(actions: dict[str, Callable[[], None]]) -> widgets.Box:
@@ -165,8 +175,3 @@ def small_buttons(actions: dict[str, Callable[[], None]]) -> widgets.Box:
     for button, action in zip(buttons, actions.values(), strict=True):
         button.on_click(lambda _, action=action: action())
     return widgets.Box(buttons).add_class("ig-small")
-
-
-def new_seed(number: widgets.IntText) -> widgets.Box:
-    """Return the button that draws another seed."""
-    return small_buttons({"Another seed": lambda: number.set_trait("value", randbelow(10_000))})

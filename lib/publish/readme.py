@@ -29,20 +29,26 @@ NOTES = (
 
 
 def write_results(folder: Path = FOLDER, readme: Path = README) -> None:
-    """Write the results of the profile in `folder` between README's marks, and draw its figure.
+    """Write the results of the profile in `folder` between README's marks.
 
-    README without its marks, or a profile without its tables, is a `StudyError`.
+    Its figure is drawn where there is none. README without its marks, or a profile without its
+    tables, is a `StudyError`.
     """
     text, block = readme.read_text(encoding="utf-8"), results_block(folder)
     if not MARKS.search(text):
         raise StudyError(f"{readme} has lost <!-- results --> and <!-- /results -->: put them back")
-    draw_answer(folder)
+    path = folder / "figures" / f"{FIGURE}.png"
+    if not path.is_file():
+        _, main, _ = _answer(folder)
+        figure = set_figure(_table(folder, "06_versus_real"), main["engine"], main["method"])
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
     write_text(readme, MARKS.sub(lambda _: f"{block}\n", text, count=1))
 
 
 def results_block(folder: Path) -> str:
     """Return Markdown computed from `tables/06_*.csv` and the manifest of a profile alone."""
-    table, main, _, level = _answer(folder)
+    table, main, level = _answer(folder)
     rows = table[(table["engine"] == main["engine"]) & (table["method"] == main["method"])]
     place, way = f"outputs/{folder.name}", int8_name(main["engine"], main["method"])
     parts = [
@@ -54,23 +60,13 @@ def results_block(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def draw_answer(folder: Path) -> None:
-    """Draw the figure of notebook 06 from a profile's tables, where it has none."""
-    path = folder / "figures" / f"{FIGURE}.png"
-    if not path.is_file():
-        _, main, versus, _ = _answer(folder)
-        with atomic_path(path) as temporary:
-            figure = set_figure(versus, main["engine"], main["method"])
-            figure.savefig(temporary, format="png", dpi=100)
-
-
-def _answer(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.DataFrame, dict]:
-    """Return `answers`, the main row, `versus_real` and the confidence of a profile."""
-    degradation, versus = (_table(folder, name) for name in ("06_degradation", "06_versus_real"))
+def _answer(folder: Path) -> tuple[pd.DataFrame, pd.Series, dict[str, float]]:
+    """Return `answers`, the main row and the confidence of a profile."""
     parameters = read_json(folder / "manifest.json")["parameters"]
     level = {"confidence": parameters["comparison_confidence"]}
-    table = answers(degradation, versus, **level)
-    return table, main_answer(table), versus, level
+    tables = (_table(folder, name) for name in ("06_degradation", "06_versus_real"))
+    table = answers(*tables, **level)
+    return table, main_answer(table), level
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:

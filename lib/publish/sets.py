@@ -38,24 +38,18 @@ def publish_sets(params: Params) -> list[Path]:
     content is kept. Raises `StudyError` where a set is damaged or out of date, or there is none.
     """
     study = Study(params, "06_comparison")
-    made = [name for name in study.manifest.read()["artifacts"] if is_set(name)]
-    if not made:
-        raise StudyError(f"{study.folder} holds no image sets: run the study first (make study)")
     folders = []
-    for name in sorted(made):
-        artifact = study.path(name)
-        entry = study.manifest.entry(name)
-        parts = sorted(record.parent for record in artifact.rglob(RECORD))
-        for part in parts:
-            target = study.folder / "published" / name / part.relative_to(artifact)
-            publish(part, target, name, entry, params)
+    for name in sorted(study.manifest.read()["artifacts"]):
+        if not name.startswith("calibration-") and name not in SAMPLES:
+            continue
+        artifact, entry = study.path(name), study.manifest.entry(name)
+        for record in sorted(artifact.rglob(RECORD)):
+            target = study.folder / "published" / name / record.parent.relative_to(artifact)
+            publish(record.parent, target, name, entry, params)
             folders.append(target)
+    if not folders:
+        raise StudyError(f"{study.folder} holds no image sets: run the study first (make study)")
     return folders
-
-
-def is_set(name: str) -> bool:
-    """Tell whether an artifact of this name is published."""
-    return name.startswith("calibration-") or name in SAMPLES
 
 
 def publish(source: Path, target: Path, name: str, entry: dict, params: Params) -> None:

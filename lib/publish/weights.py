@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.classifiers.training import accuracy, load_classifier, predict, train_classifier
+from lib.classifiers.training import load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
 from lib.common.files import sha256_file, write_text
 from lib.common.seeds import torch_generator
@@ -42,12 +42,6 @@ class Role:
     load: Callable
     generate: Callable | None = None
     origin: str = "statistics"  # as in `lib.calibration.kinds.Kind`
-
-    @property
-    def loader(self) -> str:
-        """How a reader loads the weights."""
-        room = ".".join(self.load.__module__.split(".")[:2])
-        return f"from {room} import {self.load.__name__}; {self.load.__name__}(path)"
 
 
 CLASSIFIER = Role("Classifier of the family and size `{name}`", train_classifier, load_classifier)
@@ -80,36 +74,28 @@ def publish_weights(params: Params) -> list[Path]:
     from elsewhere are left out: they are not the study's to pass on. Raises `StudyError` where a
     network is damaged or out of date, or there is none.
     """
-    study = Study(params, "06_comparison")
-    written = []
+    study, written = Study(params, "06_comparison"), []
     for name in sorted(study.manifest.read()["artifacts"]):
         role = CLASSIFIER if name.startswith("classifier-") else ROLES.get(name)
-        source = trained_weights(study, name, role) if role else None
-        if source is None:
+        builder = study.manifest.entry(name)["builder"].rpartition(".")[2]
+        if role is None or builder != role.train.__name__:
             continue
+        source = study.path(name) / f"{name if role.generate else 'classifier'}.safetensors"
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
         state, config = load_tensors(source)
         save_tensors(target, {key: half(tensor) for key, tensor in state.items()}, config)
+        training = None
         if (source.parent / STATE).is_file():
-            round_state(source.parent / STATE, training_state(target))
-        write_text(target.with_suffix(".md"), model_card(study, name, role, source, target))
+            training = target.with_name(f"{target.stem}-{STATE}")
+            round_state(source.parent / STATE, training)
+        write_text(
+            target.with_suffix(".md"), model_card(study, name, role, source, target, training)
+        )
         print(f"{target}: {target.stat().st_size:,} bytes", flush=True)
         written.append(target)
     if not written:
         raise StudyError(f"{study.folder} holds no trained network: run the study first")
     return written
-
-
-def trained_weights(study: Study, name: str, role: Role) -> Path | None:
-    """Return the weights of the artifact `name`, or None if it was not trained here."""
-    path = study.path(name) / f"{name if role.generate else 'classifier'}.safetensors"
-    builder = study.manifest.entry(name)["builder"].rpartition(".")[2]
-    return path if builder == role.train.__name__ and path.is_file() else None
-
-
-def training_state(target: Path) -> Path:
-    """Return where the state of a network's training goes, beside its weights `target`."""
-    return target.with_name(f"{target.stem}-{STATE}")
 
 
 def half(tensor: torch.Tensor) -> torch.Tensor:
@@ -119,16 +105,17 @@ def half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def model_card(study: Study, name: str, role: Role, source: Path, target: Path) -> str:
+def model_card(
+    study: Study, name: str, role: Role, source: Path, target: Path, training: Path | None
+) -> str:
     """Return the Markdown card of a network: data, recipe, machine, time, measures, terms."""
     entry, (state, config) = study.manifest.entry(name), load_tensors(target)
-    training = training_state(target)
     if role.generate:
         measures = generator_measures(study, name) + [half_precision(role, source, target)]
     else:
         test = SampleSet.load(study.path("real/test"))
         measures = classifier_measures(test, source, target)
-    seconds = study.manifest.read()["seconds"].get(name)
+    room, load = ".".join(role.load.__module__.split(".")[:2]), role.load.__name__
     return render_card(
         "network.md.j2",
         name=target.stem,
@@ -139,12 +126,12 @@ def model_card(study: Study, name: str, role: Role, source: Path, target: Path) 
         file=target,
         numbers=sum(tensor.numel() for tensor in state.values()),
         sha256=sha256_file(target),
-        load=role.loader,
-        training=training if training.is_file() else None,
+        load=f"from {room} import {load}; {load}(path)",
+        training=training,
         builder=f"{role.train.__module__}.{role.train.__name__}",
         entry=entry,
         hardware=hardware(entry["made_with"]),
-        time=training_time(seconds, entry["options"]),
+        time=training_time(study.manifest.read()["seconds"].get(name), entry["options"]),
         terms=licence(role.origin, study.params),
         measures=measures,
     )
@@ -168,26 +155,38 @@ def training_time(seconds: dict | None, options: dict) -> str:
 
 def classifier_measures(test: SampleSet, source: Path, target: Path) -> list[str]:
     """Return top-1 accuracy on the test set, of the published file, and how far rounding goes."""
-    ours, exact = (predict(load_classifier(path), test.images) for path in (target, source))
-    correct, n = round(accuracy(ours, test.labels) * len(test)), len(test)
-    low, high = wilson_interval(correct, n)
-    agreement = np.mean(ours.argmax(1) == exact.argmax(1))
-    right = ours.argmax(1) == test.labels
+    ours, exact = (
+        predict(load_classifier(path), test.images).argmax(1) for path in (target, source)
+    )
+    right, n = ours == test.labels, len(test)
+    low, high = wilson_interval(int(right.sum()), n)
     by_class = [right[test.labels == label].mean() for label in range(len(test.class_names))]
     return [
-        f"Top-1 accuracy {correct / n:.2%} on {n:,} test images (95 % interval {low:.2%} to "
+        f"Top-1 accuracy {right.mean():.2%} on {n:,} test images (95 % interval {low:.2%} to "
         f"{high:.2%}); by class: {shares(test.class_names, by_class)}",
-        f"Half precision: {agreement:.2%} of the test images are classified as in float32",
+        f"Half precision: {np.mean(ours == exact):.2%} of the test images are classified as in "
+        "float32",
     ]
 
 
 def generator_measures(study: Study, name: str) -> list[str]:
     """Return what the notebooks have measured of a generator's images and exported files."""
-    lines = []
-    if study.manifest.entry("evaluation") is None:
-        lines.append("Not evaluated: run notebook 03")
-    else:
-        lines += image_measures(study.path("evaluation"), name)
+    lines = ["Not evaluated: run notebook 03"]
+    if study.manifest.entry("evaluation") is not None:
+        folder = study.path("evaluation")
+        whole = pd.read_csv(folder / "metrics.csv")
+        whole = whole.query("set == @name and against == 'real test'")
+        classes = pd.read_csv(folder / "per_class.csv", dtype={"class": str})
+        classes = classes.query("set == @name and against == 'real train'")
+        lines = [
+            f"FID {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to {row.n_against:,} "
+            f"real test images, from {row.n:,}, in the features of {row.extractor}; label "
+            f"agreement {row.label_agreement:.1%}, precision {row.precision:.1%}, recall "
+            f"{row.recall:.1%}"
+            for row in whole.itertuples()
+        ]
+        by_class = shares(classes["class"], classes["label_agreement"])
+        lines.append(f"Label agreement by class: {by_class}")
     if name == "student" and study.manifest.entry("image_generator") is not None:
         formats = pd.read_csv(study.path("image_generator") / "check.csv").set_index("format")
         int8 = formats.loc["int8"]
@@ -197,21 +196,6 @@ def generator_measures(study: Study, name: str) -> list[str]:
             f"by {int8.largest_difference:.0f} at most"
         )
     return lines
-
-
-def image_measures(folder: Path, name: str) -> list[str]:
-    """Return notebook 03's measures of the set `name` from the artifact in `folder`."""
-    whole = pd.read_csv(folder / "metrics.csv").query("set == @name and against == 'real test'")
-    lines = [
-        f"FID {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to {row.n_against:,} real "
-        f"test images, from {row.n:,}, in the features of {row.extractor}; label agreement "
-        f"{row.label_agreement:.1%}, precision {row.precision:.1%}, recall {row.recall:.1%}"
-        for row in whole.itertuples()
-    ]
-    classes = pd.read_csv(folder / "per_class.csv", dtype={"class": str})
-    classes = classes.query("set == @name and against == 'real train'")
-    by_class = shares(classes["class"], classes["label_agreement"])
-    return [*lines, f"Label agreement by class: {by_class}"]
 
 
 def shares(names, values) -> str:

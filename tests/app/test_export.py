@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from lib.app import export
-from lib.app.generator import FILES, ImageGenerator
-from lib.app.requests import ImagesRequest
+from lib.app.generator import FILES, ImageGenerator, ImagesRequest
 from lib.common.errors import StudyError
 from lib.common.files import read_json
 from lib.common.tensors import save_tensors

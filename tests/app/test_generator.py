@@ -14,8 +14,14 @@ from PIL import Image
 from safetensors.numpy import load
 
 from lib.app import widgets as interface
-from lib.app.generator import CONFIG, FILES, ImageGenerator, draw_latents
-from lib.app.requests import ImagesRequest, PathRequest
+from lib.app.generator import (
+    CONFIG,
+    FILES,
+    ImageGenerator,
+    ImagesRequest,
+    PathRequest,
+    draw_latents,
+)
 from lib.app.results import compare_models, make_images, make_path
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, write_json

@@ -220,6 +220,7 @@ def test_nothing_is_fetched_from_elsewhere_and_no_path_gets_out(visitor, server)
         part.encode() if isinstance(part, str) else part
         for part in visitor.wire["frames"] + visitor.wire["bodies"]
     )
+    seen = re.sub(rb"base64,[A-Za-z0-9+/=]+", b"", seen)  # pictures may spell any short word
     secrets = {str(ROOT), str(Path.home()), sys.prefix, "/tmp", "site-packages", "import "}
     secrets |= {f'"username": "{getpass.getuser()}"', sys.version.split()[0], "Traceback"}
     assert [secret for secret in secrets if secret.encode() in seen] == []

@@ -1,6 +1,7 @@
 """The body of a page: contents, numbered figures, tables that a screen reader can follow, links."""
 
 import io
+import itertools
 import os
 import re
 from base64 import b64decode, b64encode
@@ -57,20 +58,19 @@ def polish(body: str, places: dict[str, str], folder: Path, lossless: bool = Tru
 
 
 def _headings(soup: BeautifulSoup) -> list[dict]:
+    """Lower headings by a level and give them ids; lead to each notebook; return the contents."""
     contents, taken = [], set()
     for heading in soup.find_all(HEADINGS):
-        notebook = _own_notebook(heading)
-        text = heading.get_text().strip()
-        heading.name = f"h{int(heading.name[1]) + 1}"
+        section, text = heading.find_parent("section"), heading.get_text().strip()
+        notebook = section.attrs.pop("data-notebook", None) if section else None
         slug = notebook or _slug(text, taken)
         taken.add(slug)
-        heading.attrs = {"id": slug}
+        heading.name, heading.attrs = f"h{int(heading.name[1]) + 1}", {"id": slug}
         if notebook:
-            text = re.sub(r"^\w\d · ", "", text)
-            heading.string = text
-            link = _tag(
-                soup, "a", f"Notebook {notebook[:2]}", href=f"../notebooks/{notebook}.ipynb"
-            )
+            section["class"] = "prose chapter"
+            heading.string = text = re.sub(r"^\w\d · ", "", text)
+            address = f"../notebooks/{notebook}.ipynb"
+            link = _tag(soup, "a", f"Notebook {notebook[:2]}", href=address)
             heading.insert_before(link)
             link.wrap(_tag(soup, "p", classes="source"))
         entry = {"title": text, "id": slug, "below": []}
@@ -81,15 +81,6 @@ def _headings(soup: BeautifulSoup) -> list[dict]:
     return contents
 
 
-def _own_notebook(heading: Tag) -> str | None:
-    section = heading.find_parent("section")
-    name = section.get("data-notebook") if section else None
-    if name:
-        del section["data-notebook"]
-        section["class"] = "prose chapter"
-    return name
-
-
 def _tag(soup: BeautifulSoup, name: str, text: str = "", classes: str = "", **attrs: str) -> Tag:
     tag = soup.new_tag(name, attrs=attrs | ({"class": classes} if classes else {}))
     tag.string = text
@@ -98,11 +89,8 @@ def _tag(soup: BeautifulSoup, name: str, text: str = "", classes: str = "", **at
 
 def _slug(text: str, taken: set[str]) -> str:
     base = re.sub(r"\W+", "-", text.lower()).strip("-") or "section"
-    slug, count = base, 1
-    while slug in taken:
-        count += 1
-        slug = f"{base}-{count}"
-    return slug
+    slugs = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    return next(slug for slug in slugs if slug not in taken)
 
 
 def _figure(soup: BeautifulSoup, figure: Tag, number: int, lossless: bool) -> None:

@@ -5,6 +5,7 @@ What frames the notebooks of a part (its title, opening, transitions and closing
 """
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +18,20 @@ from pygments.formatters import HtmlFormatter
 
 from lib.common.errors import StudyError
 from lib.common.files import read_json, write_text
-from lib.publish.blog.cells import published_cells
-from lib.publish.blog.page import Page, polish
+from lib.publish.blog.page import polish
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 PARTS = ("part1", "part2")
 LARGEST = 5_000_000  # bytes of a page
 INCLUDED = re.compile(r"^\[\[(\w+)\]\]$", re.MULTILINE)
+HIDDEN_TAGS = {"parameters", "injected-parameters"}
+IDLE_HEADING = re.compile(r"(\A|\n)#+ [^\n]*\s*\Z")
+NOISE = re.compile(
+    r"[\w.+-]+: (unchanged, reused|making|trying again what failed)"  # lib.study.study
+    r"|POT's environment: making .*"  # lib.quantization.pot.engine
+    r"|.*: [\d,]+(/[\d,]+)? \S+( in \d+ s)?, [\d.e+]+/s.*"  # lib.common.progress
+    r"|.*\d+%\|.*"  # tqdm
+)
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,11 @@ def write_blog(folder: Path) -> list[Path]:
         for frame in frames.values()
         for name in frame.notebooks
     }
-    run = describe_run(folder, notebooks)
-    pages = {}
+    run, pages = describe_run(folder, notebooks), {}
     for part in PARTS:
         path = folder / "blog" / f"{part}.html"
         for lossless in (True, False):  # with losses only where the page is too large without
-            page = render(part, frames, notebooks, path.parent, lossless)
-            pages[path] = _fill(part, frames, page, run)
+            pages[path] = render(part, frames, notebooks, run, path.parent, lossless)
             if len(pages[path].encode()) <= LARGEST:
                 break
         else:
@@ -81,8 +87,7 @@ def write_blog(folder: Path) -> list[Path]:
 
 def read_executed(path: Path) -> NotebookNode:
     """Read a notebook that was executed to its end without error."""
-    number = path.name[:2]
-    again = f"run `python -m lib run params/{path.parent.parent.name}.yaml --from {number}`"
+    again = f"run `python -m lib run params/{path.parents[1].name}.yaml --from {path.name[:2]}`"
     if not path.exists():
         raise StudyError(f"{path} is missing: {again} first")
     try:
@@ -92,10 +97,9 @@ def read_executed(path: Path) -> NotebookNode:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     if not any(cell.execution_count or cell.outputs for cell in cells):
         raise StudyError(f"{path} was not executed: {again}")
-    for cell in cells:
-        for output in cell.outputs:
-            if output.output_type == "error":
-                raise StudyError(f"{path} holds an error ({output.ename}): {again} again")
+    for output in (output for cell in cells for output in cell.outputs):
+        if output.output_type == "error":
+            raise StudyError(f"{path} holds an error ({output.ename}): {again} again")
     return notebook
 
 
@@ -103,10 +107,11 @@ def render(
     part: str,
     frames: dict[str, Frame],
     notebooks: dict[str, NotebookNode],
+    run: dict,
     folder: Path,
-    lossless: bool = True,
-) -> Page:
-    """Return the body of a part: its frame with the cells of its notebooks in their places.
+    lossless: bool,
+) -> str:
+    """Return the page of a part: its frame with the cells of its notebooks in their places.
 
     `folder` is where the page will lie; `lossless`: pack pictures without loss.
     """
@@ -118,14 +123,26 @@ def render(
             cells.append(new_markdown_cell(piece.strip()))
     for position, cell in enumerate(cells):
         cell.id = f"cell-{position}"
+    exporter = HTMLExporter(
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+        exclude_anchor_links=True,
+    )
     whole = new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
-    body, _ = _exporter().from_notebook_node(whole)
     places = {
         name: "" if other == part else f"{other}.html"
         for other, frame in frames.items()
         for name in frame.notebooks
     }
-    return polish(body, places, folder, lossless)
+    return exporter.environment.get_template("page.html.j2").render(
+        part=part,
+        frames=frames,
+        page=polish(exporter.from_notebook_node(whole)[0], places, folder, lossless),
+        run=run,
+        style=(TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        light=HtmlFormatter(style="default").get_style_defs(".highlight"),
+        dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
+    )
 
 
 def describe_run(folder: Path, notebooks: dict[str, NotebookNode]) -> dict:
@@ -139,22 +156,46 @@ def describe_run(folder: Path, notebooks: dict[str, NotebookNode]) -> dict:
     }
 
 
-def _exporter() -> HTMLExporter:
-    return HTMLExporter(
-        extra_template_basedirs=[str(TEMPLATE.parent)],
-        template_name=TEMPLATE.name,
-        exclude_anchor_links=True,
-    )
+def published_cells(notebook: NotebookNode, name: str) -> list[NotebookNode]:
+    """Return the cells of an executed notebook as they are published.
+
+    Left out are parameters, the check at the end, what is said of the run itself, and headings
+    below which nothing is left. Code without a result joins the code that follows it.
+    """
+    cells = []
+    for cell in deepcopy(notebook.cells):
+        if cell.cell_type == "code":
+            checks = not cell.source.strip() or cell.source.startswith("# NBVAL_CHECK_OUTPUT")
+            if checks or HIDDEN_TAGS & set(cell.metadata.get("tags", [])):
+                continue
+            cell.outputs = [output for output in cell.outputs if _kept(output, name)]
+            if cells and cells[-1].cell_type == "code" and not cells[-1].outputs:
+                cell.source = f"{cells.pop().source}\n\n{cell.source}"
+        cells.append(cell)
+    first = next(cell for cell in cells if cell.cell_type == "markdown")
+    texts = first.source.split("\n\n")
+    first.source = "\n\n".join(text for text in texts if not text.startswith("**Run time**"))
+    first.metadata["notebook"] = name
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        idle = after is None or (after.cell_type == "markdown" and after.source.startswith("#"))
+        if cell.cell_type == "markdown" and idle:
+            cell.source = IDLE_HEADING.sub("", cell.source)
+    return [cell for cell in cells if cell.source.strip()]
 
 
-def _fill(part: str, frames: dict[str, Frame], page: Page, run: dict) -> str:
-    template = _exporter().environment.get_template("page.html.j2")
-    return template.render(
-        part=part,
-        frames=frames,
-        page=page,
-        run=run,
-        style=(TEMPLATE / "style.css").read_text(encoding="utf-8"),
-        light=HtmlFormatter(style="default").get_style_defs(".highlight"),
-        dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
-    )
+def _kept(output: NotebookNode, name: str) -> bool:
+    """Tell whether an output is published; take noise out of it, refuse a picture without words."""
+    if output.output_type == "stream":
+        lines = [line.rpartition("\r")[2] for line in output.text.split("\n")]
+        output.text = "\n".join(line for line in lines if not NOISE.fullmatch(line)).strip("\n")
+        return output.name == "stdout" and bool(output.text.strip())
+    output.output_type = "display_data"  # results of expressions are shown alike
+    output.pop("execution_count", None)
+    for kind in {"image/png", "image/gif"} & set(output.get("data", {})):
+        about = output.metadata.get(kind, {})
+        if not (about.get("alt", "").strip() and about.get("caption", "").strip()):
+            raise StudyError(
+                f"a picture in {name} has no description: display what study.save_figure "
+                f"returns, and run the study again --from {name[:2]}"
+            )
+    return True
