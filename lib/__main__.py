@@ -17,11 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.command(options)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}: mend it and run the same command again", file=sys.stderr)
+    except (StudyError, OSError) as error:
+        again = ": mend it and run the same command again" if isinstance(error, OSError) else ""
+        print(f"error: {error}{again}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command resumes the work", file=sys.stderr)
@@ -39,8 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, does: Callable[[argparse.Namespace], None], text: str, profile: bool = True):
-        command = commands.add_parser(name, help=text, description=text)
+    def add(does: Callable[[argparse.Namespace], None], profile: bool = True):
+        text = does.__doc__
+        command = commands.add_parser(does.__name__, help=text, description=text)
         command.set_defaults(command=does)
         if profile:
             command.add_argument(
@@ -48,41 +47,36 @@ def parser() -> argparse.ArgumentParser:
             )
         return command
 
-    command = add("run", run, "Run the notebooks of a profile; finished work is reused.")
-    which = command.add_mutually_exclusive_group()
+    running = add(run)
+    which = running.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
     which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
-    _add_overrides(command)
-    command = add("parameters", parameters, "List a profile's parameters with their meaning.")
-    _add_overrides(command)
-    add("blog", blog, "Render the executed notebooks as a post in two parts.")
-    command = add("app", app, "Serve the image generator as a web page on this machine.")
+    for command in (running, add(parameters)):
+        command.add_argument(
+            "-p",
+            dest="overrides",
+            nargs=2,
+            action="append",
+            default=[],
+            metavar=("KEY", "VALUE"),
+            help="set a parameter over the file's",
+        )
+    add(blog)
+    command = add(app)
     command.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1")
     command.add_argument("--visitors", type=int, default=5, help="most visitors at once")
     command.add_argument("--publish", action="store_true", help="copy the networks, serve nothing")
-    command = add("export", export, "Write the student as safetensors, ONNX and OpenVINO IR.")
+    command = add(export)
     command.add_argument("--student", type=Path, help="a student.safetensors in its place")
     command.add_argument("--out", type=Path, help="folder for the files")
-    add("sets", sets, "Write the image sets in the forms in which they are published.")
-    add("weights", weights, "Write the trained networks in half precision, with model cards.")
-    command = add("distill", distill, "Train the student alone, on one machine or several.")
+    add(sets)
+    add(weights)
+    command = add(distill)
     command.add_argument("out", type=Path, help="folder for student.safetensors and its log")
     command.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's")
-    add("bench", bench, "Measure how fast everything is on this machine.", profile=False)
-    add("docs", docs, "Write what is generated: parameter cells, docs/, README's results.", False)
+    add(bench, profile=False)
+    add(docs, profile=False)
     return whole
-
-
-def _add_overrides(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-p",
-        dest="overrides",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="set a parameter over the file's",
-    )
 
 
 def _params(options: argparse.Namespace):
@@ -100,7 +94,7 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run notebooks."""
+    """Run the notebooks of a profile; finished work is reused."""
     from lib.study.run import check_python, run_study
 
     check_python()
@@ -108,14 +102,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parameters(options: argparse.Namespace) -> None:
-    """Print every parameter of a profile with its text."""
+    """List a profile's parameters with their meaning."""
     from lib.study.reference import parameter_lines
 
     print("\n".join(parameter_lines(_params(options))))
 
 
 def blog(options: argparse.Namespace) -> None:
-    """Render the post."""
+    """Render the executed notebooks as a post in two parts."""
     from lib.publish.blog.render import write_blog
 
     for path in write_blog(_folder(options)):
@@ -123,7 +117,7 @@ def blog(options: argparse.Namespace) -> None:
 
 
 def app(options: argparse.Namespace) -> None:
-    """Serve the image generator, or publish its networks."""
+    """Serve the image generator as a web page on this machine."""
     from lib.app.export import publish_generator
     from lib.app.serve import ARTIFACT, PUBLISHED, serve_app
 
@@ -135,7 +129,7 @@ def app(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Export the student."""
+    """Write the student as safetensors, ONNX and OpenVINO IR."""
     from lib.app.export import export_student
 
     folder = options.student.parent if options.student else _folder(options)
@@ -145,34 +139,34 @@ def export(options: argparse.Namespace) -> None:
 
 
 def sets(options: argparse.Namespace) -> None:
-    """Publish the image sets."""
+    """Write the image sets in the forms in which they are published."""
     from lib.publish.sets import publish_sets
 
     publish_sets(_params(options))
 
 
 def weights(options: argparse.Namespace) -> None:
-    """Publish the trained networks."""
+    """Write the trained networks in half precision, with model cards."""
     from lib.publish.weights import publish_weights
 
     publish_weights(_params(options))
 
 
 def distill(options: argparse.Namespace) -> None:
-    """Train the student."""
+    """Train the student alone, on one machine or several."""
     from lib.study.run import train_student
 
     train_student(_params(options), options.out, options.device)
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Run the benchmarks, which lie beside the notebooks."""
+    """Measure how fast everything is on this machine."""
     sys.path.insert(0, str(ROOT))
     runpy.run_module("benchmarks", run_name="__main__")
 
 
 def docs(options: argparse.Namespace) -> None:
-    """Write what is generated from code and tables."""
+    """Write what is generated: parameter cells, docs/, README's results."""
     from lib.publish.readme import write_results
     from lib.study.notebooks import write_parameter_cells
     from lib.study.reference import write_reference
