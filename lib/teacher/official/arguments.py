@@ -3,7 +3,7 @@
 Files converted from TensorFlow store more of them than files made in PyTorch.
 """
 
-from typing import Annotated, Any, Literal, Required
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
@@ -36,13 +36,17 @@ Filter = Taps | Annotated[list[Taps], Items, BeforeValidator(_plain_list)] | Non
 Activation = Literal[tuple(ACTIVATIONS)]
 
 
-class _Layers(TypedDict, total=False):
+class Layers(TypedDict, total=False):
+    """Of the layers in both networks."""
+
     activation: Activation
     resample_filter: Filter
     fp16_channels_last: bool
 
 
-class _Blocks(TypedDict, total=False):
+class Blocks(TypedDict, total=False):
+    """Of the chain of blocks in both networks."""
+
     channel_base: Channels
     channel_max: Channels
     num_fp16_res: Annotated[int, Field(ge=0, le=16)]
@@ -50,7 +54,9 @@ class _Blocks(TypedDict, total=False):
     conv_clamp: Positive | None
 
 
-class _Mapping(TypedDict, total=False):
+class Mapping(TypedDict, total=False):
+    """Of the mapping networks."""
+
     num_layers: Annotated[int, Field(ge=1, le=64)]
     embed_features: Size | None
     layer_features: Size | None
@@ -59,44 +65,61 @@ class _Mapping(TypedDict, total=False):
     w_avg_beta: Annotated[Number, Field(le=1)] | None
 
 
-class _Synthesis(_Blocks, _Layers, total=False):
+class Synthesis(Blocks, Layers, total=False):
+    """Of the synthesis network."""
+
     kernel_size: Literal[1, 3, 5, 7]
     use_noise: bool
 
 
-class _DiscriminatorBlock(_Layers, total=False):
+class DiscriminatorBlock(Layers, total=False):
+    """Of the discriminator's blocks."""
+
     freeze_layers: Annotated[int, Field(ge=0, le=1000)]
 
 
-class _Epilogue(TypedDict, total=False):
+class Epilogue(TypedDict, total=False):
+    """Of the discriminator's layers at 4×4."""
+
     mbstd_group_size: Size | None
     mbstd_num_channels: Count
     activation: Activation
 
 
-class _Network(TypedDict):
+class Network(TypedDict):
+    """Of both networks; these are required."""
+
     c_dim: Count
     img_resolution: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024]
     img_channels: Size
 
 
-@with_config(PLAIN)
-class _Generator(_Network, total=False):
-    z_dim: Required[Size]
-    w_dim: Required[Size]
-    mapping_kwargs: _Mapping
-    synthesis_kwargs: _Synthesis
+class Latents(Network):
+    """Of the generator; these are required, too."""
+
+    z_dim: Size
+    w_dim: Size
 
 
 @with_config(PLAIN)
-class _Discriminator(_Network, _Blocks, total=False):
+class Generator(Latents, total=False):
+    """Of the generator."""
+
+    mapping_kwargs: Mapping
+    synthesis_kwargs: Synthesis
+
+
+@with_config(PLAIN)
+class Discriminator(Network, Blocks, total=False):
+    """Of the discriminator."""
+
     cmap_dim: Count | None
-    block_kwargs: _DiscriminatorBlock
-    mapping_kwargs: _Mapping
-    epilogue_kwargs: _Epilogue
+    block_kwargs: DiscriminatorBlock
+    mapping_kwargs: Mapping
+    epilogue_kwargs: Epilogue
 
 
-KINDS = {"Generator": TypeAdapter(_Generator), "Discriminator": TypeAdapter(_Discriminator)}
+KINDS = {"Generator": TypeAdapter(Generator), "Discriminator": TypeAdapter(Discriminator)}
 
 
 def check_arguments(kind: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class SafeUnpickler:
         self, file: io.BytesIO, stand_ins: StandIns, persistent: Callable[[Any], Any] | None = None
     ):
         self.file, self.stand_ins, self.persistent = file, stand_ins, persistent
-        self.budget = 4 * file.getbuffer().nbytes + 2**20  # bytes that calls may take: `_call`
+        self.budget = 4 * file.getbuffer().nbytes + 2**20  # bytes that calls may take: `call`
 
     def load(self) -> Any:
         """Return what the next pickle describes; `file` then stands behind its STOP."""
@@ -59,48 +59,39 @@ class SafeUnpickler:
                 raise StudyError(f"byte {position}: the file ends before its STOP")
             name = opcode.name if opcode else f"opcode {ord(code):#04x}"
             try:
-                if name != "STOP":
-                    self._run(name, opcode)
-                    continue
-                (value,) = self._pop(1)
-                if self.stack or self.below:
-                    raise StudyError("values are left on the stack at the end")
-                return value
+                if name == "STOP":
+                    return self._result()
+                self._run(name, opcode)
             except (StudyError, ValueError, Warning) as error:  # an escape in a name may warn
-                texts = [v for part in [*self.below, self.stack] for v in part if type(v) is str]
-                near = f" near {shown(texts[-1])}" if texts else ""
-                raise StudyError(f"byte {position}, {name}{near}: {error}") from None
+                raise StudyError(f"byte {position}, {name}{self._near()}: {error}") from None
             except LookupError:
                 reason = "the stack or memo holds no value for it"
                 raise StudyError(f"byte {position}, {name}: {reason}") from None
         raise StudyError(f"more than {MAX_OPCODES:,} opcodes")
 
-    def _run(self, name: str, opcode: pickletools.OpcodeInfo | None) -> None:
-        if name not in ACTIONS:
-            raise StudyError("no such thing belongs in a file of plain data")
-        argument = opcode.arg.reader(self.file) if opcode.arg else None
-        if type(argument) is int and argument.bit_length() > MAX_BITS:
-            raise StudyError(f"an integer of {argument.bit_length():,} bits")
-        ACTIONS[name](self, argument)
-
-    def _push(self, value: Any) -> None:
+    def push(self, value: Any) -> None:
+        """Put a value on the stack."""
         self.stack.append(value)
 
-    def _pop(self, count: int) -> tuple:
+    def pop(self, count: int) -> tuple:
+        """Take `count` values from the stack, in the order they were put there."""
         return tuple([self.stack.pop() for _ in range(count)][::-1])
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
+        """Begin a stack above the present one."""
         self.below.append(self.stack)
         self.stack = []
 
-    def _pop_mark(self) -> list[Any]:
+    def pop_mark(self) -> list[Any]:
+        """Take what was put on the stack since the last mark."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
-    def _put(self, index: int | None) -> None:
+    def put(self, index: int | None) -> None:
+        """Remember the top of the stack."""
         self.memo[len(self.memo) if index is None else index] = self.stack[-1]
 
-    def _extend(self, kind: type, items: Sequence) -> None:
+    def extend(self, kind: type, items: Sequence) -> None:
         """Add items to the list or set on top, or keys and values in turn to the dictionary."""
         target = self.stack[-1]
         if type(target) is not kind:
@@ -114,41 +105,61 @@ class SafeUnpickler:
         else:
             target.update(zip(check_keys(items[::2]), items[1::2], strict=True))
 
-    def _push_global(self, module: Any, name: Any) -> None:
+    def push_global(self, module: Any, name: Any) -> None:
+        """Push what stands for a global."""
         if type(module) is not str or type(name) is not str:
             raise StudyError("a global is named by something else than text")
         if (module, name) not in self.stand_ins:
             raise StudyError(f"global {shown(module)} {shown(name)} is not on the list")
-        self._push(Global(f"{module}.{name}", self.stand_ins[module, name]))
+        self.push(Global(f"{module}.{name}", self.stand_ins[module, name]))
 
-    def _call(self) -> None:
+    def call(self) -> None:
         """Call the stand-in of a global."""
-        function, arguments = self._pop(2)
+        function, arguments = self.pop(2)
         if type(function) is not Global or not callable(function.stand_in):
             raise StudyError("something is called that is no known function")
         if type(arguments) is not tuple or len(arguments) > MAX_ARGUMENTS:
             raise StudyError(f"the arguments of {function.name} are no tuple, or too many")
-        # Bytes may be fetched from the memo and converted again and again: bound the sum.
-        self.budget -= sum(len(a) for a in arguments if isinstance(a, bytes | bytearray))
+        # A text may be fetched from the memo and converted again and again: bound the sum.
+        self.budget -= sum(len(a) for a in arguments if isinstance(a, str | bytes | bytearray))
         if self.budget < 0:
             raise StudyError("the file makes more bytes than it holds")
         try:
-            self._push(function.stand_in(arguments))
+            self.push(function.stand_in(arguments))
         except StudyError as error:
             raise StudyError(f"{function.name}: {error}") from None
 
-    def _build(self) -> None:
+    def build(self) -> None:
         """Give a stand-in its state."""
-        target, state = self._pop(2)
+        target, state = self.pop(2)
         if not hasattr(target, "build"):
             raise StudyError(f"{type(target).__name__} takes no state")
         target.build(state)
-        self._push(target)
+        self.push(target)
 
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
+        """Replace a persistent id by what it refers to."""
         if self.persistent is None:
             raise StudyError("a persistent id refers to something outside of the file")
-        self._push(self.persistent(*self._pop(1)))
+        self.push(self.persistent(*self.pop(1)))
+
+    def _run(self, name: str, opcode: pickletools.OpcodeInfo | None) -> None:
+        if name not in ACTIONS:
+            raise StudyError("no such thing belongs in a file of plain data")
+        argument = opcode.arg.reader(self.file) if opcode.arg else None
+        if type(argument) is int and argument.bit_length() > MAX_BITS:
+            raise StudyError(f"an integer of {argument.bit_length():,} bits")
+        ACTIONS[name](self, argument)
+
+    def _result(self) -> Any:
+        (value,) = self.pop(1)
+        if self.stack or self.below:
+            raise StudyError("values are left on the stack at the end")
+        return value
+
+    def _near(self) -> str:
+        texts = [v for part in [*self.below, self.stack] for v in part if type(v) is str]
+        return f" near {shown(texts[-1])}" if texts else ""
 
 
 def check_keys(keys: Sequence) -> Sequence:
@@ -167,33 +178,33 @@ def shown(value: str) -> str:
 VALUES = "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINUNICODE BINUNICODE BINUNICODE8"
 VALUES += " SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8"  # they push their argument
 Action = Callable[[SafeUnpickler, Any], Any]
-ACTIONS: dict[str, Action] = dict.fromkeys(VALUES.split(), SafeUnpickler._push)
-ACTIONS |= dict.fromkeys(["BINPUT", "LONG_BINPUT", "MEMOIZE"], SafeUnpickler._put)
-ACTIONS |= dict.fromkeys(["BINGET", "LONG_BINGET"], lambda m, index: m._push(m.memo[index]))
-ACTIONS |= dict.fromkeys(["REDUCE", "NEWOBJ"], lambda m, _: m._call())
+ACTIONS: dict[str, Action] = dict.fromkeys(VALUES.split(), SafeUnpickler.push)
+ACTIONS |= dict.fromkeys(["BINPUT", "LONG_BINPUT", "MEMOIZE"], SafeUnpickler.put)
+ACTIONS |= dict.fromkeys(["BINGET", "LONG_BINGET"], lambda m, index: m.push(m.memo[index]))
+ACTIONS |= dict.fromkeys(["REDUCE", "NEWOBJ"], lambda m, _: m.call())
 ACTIONS |= {
     "FRAME": lambda m, length: None,
-    "MARK": lambda m, _: m._mark(),
-    "POP": lambda m, _: m._pop(1),
-    "POP_MARK": lambda m, _: m._pop_mark(),
-    "NONE": lambda m, _: m._push(None),
-    "NEWTRUE": lambda m, _: m._push(True),
-    "NEWFALSE": lambda m, _: m._push(False),
-    "EMPTY_TUPLE": lambda m, _: m._push(()),
-    "TUPLE1": lambda m, _: m._push(m._pop(1)),
-    "TUPLE2": lambda m, _: m._push(m._pop(2)),
-    "TUPLE3": lambda m, _: m._push(m._pop(3)),
-    "TUPLE": lambda m, _: m._push(tuple(m._pop_mark())),
-    "EMPTY_LIST": lambda m, _: m._push([]),
-    "EMPTY_DICT": lambda m, _: m._push({}),
-    "EMPTY_SET": lambda m, _: m._push(set()),
-    "APPEND": lambda m, _: m._extend(list, m._pop(1)),
-    "APPENDS": lambda m, _: m._extend(list, m._pop_mark()),
-    "ADDITEMS": lambda m, _: m._extend(set, m._pop_mark()),
-    "SETITEM": lambda m, _: m._extend(dict, m._pop(2)),
-    "SETITEMS": lambda m, _: m._extend(dict, m._pop_mark()),
-    "GLOBAL": lambda m, names: m._push_global(*names.partition(" ")[::2]),
-    "STACK_GLOBAL": lambda m, _: m._push_global(*m._pop(2)),
-    "BUILD": lambda m, _: m._build(),
-    "BINPERSID": lambda m, _: m._resolve(),
+    "MARK": lambda m, _: m.mark(),
+    "POP": lambda m, _: m.pop(1),
+    "POP_MARK": lambda m, _: m.pop_mark(),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE1": lambda m, _: m.push(m.pop(1)),
+    "TUPLE2": lambda m, _: m.push(m.pop(2)),
+    "TUPLE3": lambda m, _: m.push(m.pop(3)),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_mark())),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "EMPTY_SET": lambda m, _: m.push(set()),
+    "APPEND": lambda m, _: m.extend(list, m.pop(1)),
+    "APPENDS": lambda m, _: m.extend(list, m.pop_mark()),
+    "ADDITEMS": lambda m, _: m.extend(set, m.pop_mark()),
+    "SETITEM": lambda m, _: m.extend(dict, m.pop(2)),
+    "SETITEMS": lambda m, _: m.extend(dict, m.pop_mark()),
+    "GLOBAL": lambda m, names: m.push_global(*names.partition(" ")[::2]),
+    "STACK_GLOBAL": lambda m, _: m.push_global(*m.pop(2)),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.resolve(),
 }

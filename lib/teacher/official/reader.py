@@ -4,6 +4,7 @@ Such a file holds `{'G', 'D', 'G_ema', 'training_set_kwargs', 'augment_pipe'}`. 
 record of its source text, which is ignored, its constructor's arguments and its nested state.
 """
 
+import inspect
 import io
 import math
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ OFFICIAL_CIFAR10 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretr
 CLASSES: dict[str, type[nn.Module]] = {"Generator": Generator, "Discriminator": Discriminator}
 # Arguments of the official discriminator that change how it trains or computes, not what.
 UNUSED = {"num_fp16_res", "fp16_channels_last", "freeze_layers"}
+MAX_POSITIONAL = 6  # as far as the official order of arguments and ours agree
 MAX_FILE_BYTES = 4 * 2**30
 MAX_DEPTH, MAX_MODULES, MAX_TENSORS, MAX_NAME = 16, 1_000, 10_000, 64
 SHARED_ELEMENTS = 2**20  # tensors may share this much, such as small filters
@@ -64,14 +66,7 @@ def read_network_pickle(path: Path | str) -> dict[str, Any]:
     Networks are `StoredNetwork`s, tensors `StoredTensor`s, `EasyDict`s and `OrderedDict`s plain
     dictionaries, numpy's numbers Python's.
     """
-    try:
-        size = Path(path).stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise StudyError(f"{path} has {size:,} bytes: no official network is that large")
-        file = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        reason = f"{path} cannot be read ({error.strerror}): download it or mend the path"
-        raise StudyError(reason) from None
+    file = io.BytesIO(_read(Path(path)))
     try:
         content = SafeUnpickler(file, NETWORK_STAND_INS).load()
         if type(content) is not dict:
@@ -100,20 +95,24 @@ def rebuild(stored: StoredNetwork) -> nn.Module:
         if tensors[name].shape != tuple(expected[name].shape):
             shapes = f"{tensors[name].shape}, expected {tuple(expected[name].shape)}"
             raise StudyError(f"tensor {shown(name)} has shape {shapes}")
-    state = {name: value.tensor() for name, value in tensors.items()}
+        if not tensors[name].storage.dtype.is_floating_point:
+            raise StudyError(f"tensor {shown(name)} holds {tensors[name].storage.dtype}")
+    state = {name: value.tensor().to(expected[name].dtype) for name, value in tensors.items()}
     for name, tensor in state.items():
-        if not (tensor.is_floating_point() and tensor.isfinite().all()):
-            fault = f"{tensor.dtype}, or numbers that are not finite"
-            raise StudyError(f"tensor {shown(name)} holds {fault}")
-        state[name] = tensor.to(expected[name].dtype)
+        if not tensor.isfinite().all():
+            raise StudyError(f"tensor {shown(name)} holds numbers that are not finite")
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def _shell(stored: StoredNetwork) -> nn.Module:
     positional, named = stored.state.get("_init_args", ()), stored.state.get("_init_kwargs")
-    if positional not in ((), []) or type(named) is not dict:
-        raise StudyError("the constructor's arguments must be named (_init_kwargs)")
+    if type(positional) not in (list, tuple) or type(named) is not dict:
+        raise StudyError("the constructor's arguments (_init_args, _init_kwargs) are missing")
+    names = list(inspect.signature(CLASSES[stored.class_name]).parameters)[:MAX_POSITIONAL]
+    if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
+        raise StudyError("positional arguments (_init_args) are too many or given twice")
+    named = named | dict(zip(names, positional, strict=False))
     arguments = check_arguments(stored.class_name, named)
     if stored.class_name == "Discriminator":
         for part in (arguments, arguments.get("block_kwargs", {})):
@@ -163,6 +162,19 @@ def _section(module: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise StudyError(f"{path} has {size:,} bytes: no official network is that large")
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise StudyError(
+            f"{path} cannot be read ({reason}): download it or mend the path"
+        ) from None
+
+
 def _stored_network(arguments: tuple) -> StoredNetwork:
     """Stand in for `_reconstruct_persistent_obj`: keep the record, forget the source text."""
     match arguments:
@@ -172,14 +184,16 @@ def _stored_network(arguments: tuple) -> StoredNetwork:
     raise StudyError("not the record of a network")
 
 
-def _empty_set(arguments: tuple) -> set:
-    if arguments not in ((), ([],)):
-        raise StudyError("only an empty one may be made")
-    return set()
+def _set(arguments: tuple) -> set:
+    match arguments:
+        case () | ([],):
+            return set()
+    raise StudyError("only an empty one may be made")
 
 
 NETWORK_STAND_INS: StandIns = STAND_INS | {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _stored_network,
     ("dnnlib.util", "EasyDict"): empty_dictionary,
-    ("builtins", "set"): _empty_set,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
 }

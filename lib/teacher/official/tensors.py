@@ -6,6 +6,8 @@ views of the file until a tensor is asked for.
 
 import io
 import math
+import struct
+import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 
 from lib.common.errors import StudyError
-from lib.teacher.official.pickle import Global, SafeUnpickler, StandIns
+from lib.teacher.official.pickle import Global, SafeUnpickler, StandIns, shown
 
 NUMPY_TYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
 STORAGES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16"}
@@ -23,6 +25,9 @@ STORAGE_TYPES: StandIns = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first value of a torch file before the zip format
 LEGACY_PROTOCOL = 1001
+ZIP_MAGIC = b"PK\x03\x04"
+ZIP_ERRORS = (zipfile.BadZipFile, struct.error, LookupError, ValueError, OSError, EOFError)
+ZIP_ERRORS += (RuntimeError, OverflowError)  # encrypted members, absurd sizes
 MAX_DIMS = 8
 MAX_ELEMENTS = 2**48
 
@@ -55,9 +60,9 @@ class NumpyType:
 
     def fill(self, data: Any, shape: Any, order: str = "C") -> np.ndarray:
         """Return an array that fills exactly the bytes of `data`, a view of them."""
-        if not isinstance(data, bytes | bytearray) or not are_sizes(shape):
-            raise StudyError("numpy: an array without its bytes or shape")
-        if count_elements(shape) * self.dtype.itemsize != len(data):
+        if not isinstance(data, bytes | bytearray):
+            raise StudyError(f"{type(data).__name__} in the place of bytes")
+        if not are_sizes(shape) or count_elements(shape) * self.dtype.itemsize != len(data):
             raise StudyError(f"an array of {self.dtype} does not fill its {len(data):,} bytes")
         return np.frombuffer(data, self.dtype).reshape(shape, order=order)
 
@@ -97,14 +102,25 @@ def numpy_value(arguments: tuple) -> int | float | bool | NumpyArray:
     raise StudyError("the arguments are not those of a plain number or array")
 
 
-@dataclass
+def latin1_bytes(arguments: tuple) -> bytes:
+    """Stand in for `_codecs.encode`, by which protocol 2 stores bytes."""
+    match arguments:
+        case (str(text), "latin1" | "latin-1") if max(text, default="") <= "\xff":
+            return text.encode("latin-1")
+    raise StudyError("only bytes stored as latin-1 are known")
+
+
+@dataclass(frozen=True)
 class Storage:
-    """The elements of a tensor: `numel` of `dtype`, whose bytes are a view of the file."""
+    """The elements of a tensor, a view of the file."""
 
     dtype: torch.dtype
-    key: str
-    numel: int
-    data: memoryview = memoryview(b"")
+    data: memoryview
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return len(self.data) // self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -145,8 +161,10 @@ def rebuild_tensor(arguments: tuple) -> StoredTensor:
         raise StudyError(f"{len(shape)} dimensions but {len(stride)} strides")
     tensor = StoredTensor(storage, offset, shape, stride)
     if max(offset + tensor.extent(), count_elements(shape)) > storage.numel:
-        place = f"a tensor of shape {shape}, strides {stride} and offset {offset}"
-        raise StudyError(f"{place} does not lie inside its storage of {storage.numel} elements")
+        raise StudyError(
+            f"a tensor of shape {shape}, strides {stride} and offset {offset} "
+            f"does not lie inside its storage of {storage.numel} elements"
+        )
     return tensor
 
 
@@ -165,38 +183,65 @@ def _check_empty(*values: Any) -> None:
 
 
 def load_from_bytes(arguments: tuple) -> Storage:
-    """Stand in for `torch.storage._load_from_bytes`: read a torch file that is one storage.
-
-    It is five pickles (magic, version, system, storage, keys), a count and the elements: this
-    call's form, in every version of torch, is the one from before the zip format.
-    """
+    """Stand in for `torch.storage._load_from_bytes`: read a torch file that is one storage."""
     match arguments:
         case (bytes(data) | bytearray(data),):
-            file = io.BytesIO(data)
-        case _:
-            raise StudyError("the argument is not bytes")
-    reader = SafeUnpickler(file, STORAGE_TYPES, _describe_storage)
+            return _read_zip(data) if data[:4] == ZIP_MAGIC else _read_legacy(data)
+    raise StudyError("the argument is not bytes")
+
+
+def _read_legacy(data: bytes) -> Storage:
+    """Read five pickles (magic, version, system, storage, keys), a count and the elements."""
+    file = io.BytesIO(data)
+    reader = SafeUnpickler(file, STORAGE_TYPES, _place)
     magic, version, system, storage, keys = (reader.load() for _ in range(5))
     if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL:
         raise StudyError("no torch file")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise StudyError("the numbers are not little-endian")
-    if type(storage) is not Storage or keys != [storage.key]:
+    if type(storage) is not _Place or keys != [storage.key]:
         raise StudyError("not one storage")
     if int.from_bytes(file.read(8), "little") != storage.numel:
         raise StudyError("the count of elements contradicts itself")
-    storage.data = memoryview(data)[file.tell() :]
-    if len(storage.data) != storage.numel * storage.dtype.itemsize:
-        claim = f"{storage.numel:,} elements are claimed"
-        raise StudyError(f"{claim}, {len(storage.data):,} bytes are there")
-    return storage
+    return storage.fill(memoryview(data)[file.tell() :])
 
 
-def _describe_storage(identity: Any) -> Storage:
+def _read_zip(data: bytes) -> Storage:
+    """Read a torch zip file: `<name>/data.pkl` and the elements in `<name>/data/<key>`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            if packed or sum(entry.file_size for entry in entries) > len(data):
+                raise StudyError("zip members are compressed or larger than the file")
+            parts = {entry.filename.partition("/")[2]: archive.read(entry) for entry in entries}
+        storage = SafeUnpickler(io.BytesIO(parts["data.pkl"]), STORAGE_TYPES, _place).load()
+        if type(storage) is not _Place or parts.get("byteorder", b"little") != b"little":
+            raise StudyError("not one storage of little-endian numbers")
+        return storage.fill(memoryview(parts[f"data/{storage.key}"]))
+    except ZIP_ERRORS as error:
+        raise StudyError(f"damaged zip ({shown(str(error))})") from None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a torch file says about a storage, before its elements are seen."""
+
+    dtype: torch.dtype
+    key: str
+    numel: int
+
+    def fill(self, data: memoryview) -> Storage:
+        if len(data) != self.numel * self.dtype.itemsize:
+            raise StudyError(f"{self.numel:,} elements are claimed, {len(data):,} bytes are there")
+        return Storage(self.dtype, data)
+
+
+def _place(identity: Any) -> _Place:
     match identity:
         case ("storage", Global(stand_in=dtype), str(key), str(), int(numel), *view):
             if view in ([], [None]):
-                return Storage(dtype, key, numel)
+                return _Place(dtype, key, numel)
     raise StudyError("the persistent id is not that of a plain storage")
 
 
@@ -211,6 +256,7 @@ NUMPY_FUNCTIONS = ("multiarray.scalar", "multiarray._reconstruct", "numeric._fro
 STAND_INS: StandIns = {
     ("numpy", "dtype"): numpy_type,
     ("numpy", "ndarray"): "ndarray",
+    ("_codecs", "encode"): latin1_bytes,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): load_from_bytes,
