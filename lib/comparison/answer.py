@@ -85,12 +85,16 @@ def sentence(row: pd.Series, *, confidence: float = 0.95) -> str:
     lost = lost if row["worst_pp"] > 0 else "none loses"
     if row["models"] < row["real_models"]:
         lost += f"; {row['real_models'] - row['models']:.0f} not measured"
+    mean, low, high = (_higher(row[name]) for name in ("difference_pp", "low_pp", "high_pp"))
     return (
         f"Calibrated with {images}, {row['served']:.0f} of {row['real_models']:.0f} INT8 networks "
-        f"lose at most {row['margin_pp']:g} points against real images ({lost}); on average "
-        f"{row['difference_pp']:+.2f} points ({100 * confidence:g} % interval {row['low_pp']:+.2f} "
-        f"to {row['high_pp']:+.2f}): {row['answer']}."
+        f"lose at most {row['margin_pp']:g} points against real images ({lost}); on average their "
+        f"accuracy is {mean} ({100 * confidence:g} % interval: {low} to {high}): {row['answer']}."
     )
+
+
+def _higher(points: float) -> str:
+    return f"{abs(points):.2f} points {'lower' if points < 0 else 'higher'}"
 
 
 def main_answer(table: pd.DataFrame) -> pd.Series:
@@ -138,11 +142,11 @@ def limits(degradation: pd.DataFrame, versus: pd.DataFrame) -> str:
     worst = "".join(f"{row.drop_pp:.2f} points ({row.model})" for row in real) or "not measured"
     text = (
         f"**Limits.** {degradation['model'].nunique()} networks, {versus['images'].iloc[0]:,} test "
-        f"images, at most {degradation['seeds'].max()} seeds a set. Tests and intervals speak of "
+        f"images, at most {degradation['seeds'].max()} seeds per set. Tests and intervals speak of "
         "other test images for these networks and these draws of calibration images, not of other "
-        f"networks or data. The most that INT8 loses against FP32 with real images: {worst}. Even "
-        f"without a single difference, so many images would leave one of {resolution:.3g} points "
-        f"possible{': too much to call anything equivalent' if resolution >= margin else ''}."
+        f"networks or data. The most that INT8 loses against FP32 with real images: {worst}. With "
+        f"so many images, a true difference of up to {resolution:.3g} points could go unseen"
+        f"{': too much to call anything equivalent' if resolution >= margin else ''}."
     )
     for reason, part in degradation[degradation["failed"] > 0].groupby("reason", sort=False):
         names = part.assign(way=int8_names(part))[["way", "calibration_set", "model"]]

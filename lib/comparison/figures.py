@@ -16,7 +16,7 @@ AGREEMENT = ["agreement_pp", "agreement_low_pp", "agreement_high_pp"]
 
 
 def set_figure(versus: pd.DataFrame, engine: str, method: str, *, agreement: bool = False):
-    """Draw each set's difference to real images: a row a set, the best first, a dot a network.
+    """Draw the differences to real images: one row per set, best first, one dot per network.
 
     `versus` is `versus_real` of the results; the line is the mean's interval, the name that of
     the worst network. With `agreement` it is the difference in agreement with FP32. Control sets
@@ -35,13 +35,13 @@ def set_figure(versus: pd.DataFrame, engine: str, method: str, *, agreement: boo
     look = {"figsize": size, "height_ratios": ratios, "layout": "constrained"}
     figure, axes = plt.subplots(len(panels), 1, squeeze=False, **look)
     for axis, part in zip(axes[:, 0], panels, strict=True):
-        axis.axvspan(-margin, margin, color="tab:green", alpha=0.13, lw=0)
+        axis.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
         _rows(axis, part, single)
     good = ", ".join(name for name in means["set"] if worst[name] >= -margin)
     what = "agreement with FP32" if agreement else "top-1 accuracy"
-    loss = f"more than {margin:g} points of {what}"
-    none = f"Each set costs some network {loss}"
-    figure.suptitle(f"No network loses {loss}: {good}" if good else none)
+    loss = f"more than {margin:g} points of {what} against real images"
+    title = f"No network loses {loss} with: {good}" if good else f"Each set costs a network {loss}"
+    figure.suptitle(title)
     axes[-1, 0].set_xlabel(
         f"{what[0].upper() + what[1:]}, less that with real images (percentage points)"
     )
@@ -68,7 +68,7 @@ def _rows(axis: Axes, means: pd.DataFrame, single: pd.DataFrame) -> None:
 def sensitivity_figure(table: pd.DataFrame, title: str, *, by: str = "calibration_size"):
     """Draw agreement with FP32 by number of images or, `by` method, by variant of quantization.
 
-    `table` holds those rows of `sensitivity_table`; a row of panels a network, control sets apart.
+    `table` holds those rows of `sensitivity_table`; a network has a row of panels, controls apart.
     """
     table = table.assign(x=table[by].map("{:,}".format if by != "method" else _variant_name))
     control = table["calibration_set"].map(lambda name: KINDS[name].control)

@@ -1,4 +1,4 @@
-"""Put a profile's results into README.md: a sentence, a figure, a row a calibration set."""
+"""Put a profile's results into README.md: a sentence, a figure, one row per calibration set."""
 
 import re
 from pathlib import Path
@@ -17,14 +17,15 @@ FOLDER = ROOT / "outputs" / "cifar10-local"
 MARKS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL)
 FIGURE = "06_answer"
 ALT = (
-    "A row a calibration set, a dot a network: INT8 top-1 accuracy less that of calibration with "
-    "real images, in percentage points, with the interval of the mean and the margin of "
-    "equivalence; control sets have an axis of their own"
+    "One row per calibration set, one dot per network: INT8 top-1 accuracy less that with real "
+    "images, in percentage points, with the interval of the mean and the margin of equivalence; "
+    "controls and sets far off have an axis of their own"
 )
 NOTES = (
     "{way}. *Loss* is FP32's top-1 accuracy less INT8's, a mean over networks and seeds; *against "
     "real* is accuracy less that of calibration with real images. A set *serves* a network that "
-    "loses at most {margin:g} points against real images. All numbers: [`{tables}`]({tables})."
+    "loses at most {margin:g} points against real images; it is *equivalent* if it serves all and "
+    "the tests show its mean within ±{margin:g} points. All numbers: [`{tables}`]({tables})."
 )
 
 
@@ -54,7 +55,7 @@ def results_block(folder: Path) -> str:
     parts = [
         f"**{_table(folder, '06_data')['data'].iloc[0]}:** {sentence(main, **level)}",
         f"![{ALT}]({place}/figures/{FIGURE}.png)",
-        markdown(reader_table(rows, **level).drop(columns="answer")),
+        markdown(reader_table(rows, **level)),
         NOTES.format(way=way, margin=main["margin_pp"], tables=f"{place}/tables"),
     ]
     return "\n\n".join(parts)
