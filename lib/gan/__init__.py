@@ -1,4 +1,4 @@
-"""What teacher and student are built from: StyleGAN2's networks, resampling and augmentation."""
+"""StyleGAN2's networks, from which the teacher is built, and their augmentation."""
 
 import lazy_loader
 

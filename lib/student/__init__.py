@@ -6,7 +6,7 @@ EXPORTS = {
     "batches": ["Batch"],
     "distillation": ["distill"],
     "options": ["CHANGES", "StudentOptions"],
-    "original": ["import_original_student", "load_original", "save_original"],
+    "original_checkpoint": ["import_original_student", "load_original", "save_original"],
     "sampling": ["build_student", "generate", "load_student", "sample_student"],
     "steps": ["Networks", "one_pass_step", "original_step", "original_weights"],
 }

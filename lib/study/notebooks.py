@@ -1,6 +1,6 @@
 """What the notebooks of the study are, which parameters each declares, and their cells for these.
 
-A notebook's cell tagged `parameters` names those that it reads; `python -m lib cells` writes the
+A notebook's cell tagged `parameters` names those that it reads; `python -m lib docs` writes the
 values of the default profile there, in the order of the schema.
 """
 

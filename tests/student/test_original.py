@@ -15,7 +15,7 @@ from torch.optim import Adam
 from lib.common.errors import StudyError
 from lib.student.batches import Batch
 from lib.student.networks import Discriminator, Generator
-from lib.student.original import (
+from lib.student.original_checkpoint import (
     OriginalCheckpoint,
     import_original_student,
     load_original,

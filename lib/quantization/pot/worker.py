@@ -1,7 +1,7 @@
 """Quantize networks with OpenVINO's Post-training Optimization Tool (POT).
 
 A script for POT's own environment (`lib.quantization.pot.engine`) that imports nothing of the
-study: `python -I pot_worker.py` takes the names of job folders from its input, one a line, and
+study: `python worker.py` takes the names of job folders from its input, one a line, and
 answers each with a line of JSON, `{}` or `{"error": text}`; it ends with its input. What takes
 long, the imports and the conversion of a network, is done once.
 
