@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
     running = add(run)
     which = running.add_mutually_exclusive_group()
-    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook")
-    which.add_argument("--only", metavar="NN", help="run this notebook or appendix alone")
+    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook (00 to 07)")
+    which.add_argument("--only", metavar="NN", help="run this one alone (00 to 07, A1, A2)")
     for command in (running, add(parameters)):
         command.add_argument(
             "-p",
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar=("KEY", "VALUE"),
-            help="set a parameter over the file's",
+            help="override a value of the profile",
         )
     add(blog)
     command = add(app)
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--visitors", type=int, default=5, help="most visitors at once")
     command.add_argument("--publish", action="store_true", help="copy the networks, serve nothing")
     command = add(export)
-    command.add_argument("--student", type=Path, help="a student.safetensors in its place")
+    command.add_argument("--student", type=Path, help="this student.safetensors, not the profile's")
     command.add_argument("--out", type=Path, help="folder for the files")
     add(sets)
     add(weights)
