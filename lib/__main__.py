@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
     running = add(run)
     which = running.add_mutually_exclusive_group()
-    which.add_argument("--from", dest="first", metavar="NN", help="start at this notebook (00 to 07)")
+    which.add_argument("--from", dest="first", metavar="NN", help="start at this one (00 to 07)")
     which.add_argument("--only", metavar="NN", help="run this one alone (00 to 07, A1, A2)")
     for command in (running, add(parameters)):
         command.add_argument(
