@@ -12,7 +12,7 @@ class ClassifierOptions:
     """Training by SGD with Nesterov momentum and one cycle of the learning rate."""
 
     epochs: Count = option(6, "passes over the real training images")
-    batch_size: Annotated[int, Field(ge=2)] = option(32, "images an update")
+    batch_size: Annotated[int, Field(ge=2)] = option(32, "images per update")
     learning_rate: Positive = option(0.05, "largest learning rate of SGD")
     weight_decay: NotNegative = option(0.0005, "weight decay of SGD")
     augment_shift: Annotated[int, Field(ge=0, le=16)] = option(2, "largest random shift in pixels")

@@ -59,7 +59,7 @@ class StudentOptions:
         "default", "default, or original (as DiStyleGAN was first trained), with changes: +name"
     )
     epochs: Count = option(10, "passes over the teacher's samples")
-    batch_size: Annotated[int, Field(ge=2)] = option(32, "images an update")
+    batch_size: Annotated[int, Field(ge=2)] = option(32, "images per update")
     ngf: Annotated[int, Field(ge=8)] = option(32, "channels of the generator's first block")
     ndf: Count = option(32, "channels of the discriminator's first block")
     project_dim: Count = option(48, "width of the projections before the class is added")

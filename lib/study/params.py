@@ -136,7 +136,7 @@ class Evaluation:
     )
     evaluator_epochs: Count = option(8, "its training in passes over the real images")
     evaluation_per_class: Count = option(
-        100, "images a class of each synthetic set that are measured"
+        100, "images per class of each synthetic set that are measured"
     )
     evaluation_kid_subset_size: Annotated[int, Field(ge=2)] = option(
         500, "images in a subset for KID"
@@ -152,12 +152,12 @@ class Evaluation:
     evaluation_score_classifier: Classifier = option(
         "resnet20_x0_5", "classifier that is trained on synthetic images and tested on real ones"
     )
-    evaluation_score_per_class: Count = option(100, "images a class that it is trained on")
+    evaluation_score_per_class: Count = option(100, "images per class that it is trained on")
     evaluation_score_epochs: Count = option(4, "its training in passes over them")
     evaluation_psis: Annotated[list[Truncation], Field(min_length=1), no_repeats] = option(
         [0.4, 0.6, 0.8, 1.0], "truncation psi of the teacher's quality curve"
     )
-    evaluation_psi_per_class: Count = option(50, "images a class at each psi")
+    evaluation_psi_per_class: Count = option(50, "images per class at each psi")
 
 
 @options
@@ -184,7 +184,7 @@ class Calibration:
         ["real", "teacher", "student", "fractal", "noise", "zeroq", "grey"],
         "sets that networks are quantized with; real is the reference",
     )
-    calibration_per_class: Count = option(90, "images a class in each set")
+    calibration_per_class: Count = option(90, "images per class in each set")
 
 
 @options
@@ -254,7 +254,7 @@ class ImageGenerator:
     """07 The image generator."""
 
     generator_per_class: Annotated[int, Field(ge=2, le=100)] = option(
-        10, "images a class in the pictures of notebook 07"
+        10, "images per class in the pictures of notebook 07"
     )
     generator_truncations: Annotated[list[Share], Field(min_length=1)] = option(
         [0.0, 0.4, 0.7, 1.0], "truncation psi in the pictures of notebook 07"

@@ -12,7 +12,7 @@ class TeacherOptions:
     """Training of a StyleGAN2-ADA teacher; the official CIFAR-10 setting is params/cifar10.yaml."""
 
     kimg: Positive = option(56.0, "length of the training in thousands of real images shown")
-    batch_size: Annotated[int, Field(ge=4)] = option(32, "images a step")
+    batch_size: Annotated[int, Field(ge=4)] = option(32, "images per step")
     z_dim: Count = option(64, "length of a latent")
     w_dim: Count = option(64, "length of an intermediate latent")
     mapping_layers: Count = option(2, "layers of the mapping network")
@@ -48,7 +48,7 @@ class TeacherOptions:
 class SamplingOptions:
     """How teacher images are drawn; the student's are as many a class."""
 
-    per_class: Count = option(500, "images a class that teacher and student make")
+    per_class: Count = option(500, "images per class that teacher and student make")
     truncation: Truncation = option(1.0, "truncation psi; 1 is none")
     noise_mode: Literal["const", "random", "none"] = option("const", "the teacher's noise inputs")
     latent_distribution: Literal["normal", "uniform"] = option(
@@ -60,5 +60,5 @@ class SamplingOptions:
     precision: Literal["float32", "float16"] = option(
         "float32", "float16 on a GPU, for the blocks that the teacher marks for it"
     )
-    batch_size: Count = option(100, "images a forward pass")
-    shard_size: Count = option(1000, "images a file; an interrupted run repeats one at most")
+    batch_size: Count = option(100, "images per forward pass")
+    shard_size: Count = option(1000, "images per file; an interrupted run repeats one at most")
