@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pooch
 from requests import RequestException, Response
@@ -69,8 +70,8 @@ def _fetch(url: str, path: Path, target: Path) -> None:
 
 
 def _stay_with_https(response: Response, **_) -> None:
-    location = response.headers.get("Location", "")
-    if response.is_redirect and response.url.startswith("https:") and location[:5] == "http:":
+    schemes = (response.url, response.headers.get("Location", ""))
+    if response.is_redirect and [urlsplit(url).scheme for url in schemes] == ["https", "http"]:
         raise RequestException("unsafe redirect")
 
 

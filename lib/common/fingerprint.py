@@ -9,11 +9,12 @@ import ast
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from lib.common import errors, progress
+from lib.common import errors, options, progress
 from lib.common.files import ROOT, sha256_json
 
-# Modules that only print or raise; what they define is not followed.
-WITHOUT_EFFECT = {errors.__name__, progress.__name__}
+# Modules that only print, raise or describe; what they define is not followed.
+WITHOUT_EFFECT = {errors.__name__, options.__name__, progress.__name__}
+DEFINING = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign
 # Module and name there, "" for the module itself; what names stand for.
 Target = tuple[str, str]
 Names = dict[str, Target]
@@ -28,7 +29,8 @@ def code_fingerprint(function: Callable) -> str:
     """Return a hash of the definitions in `lib` that `function` depends on, itself included.
 
     What a module from elsewhere does is not looked at, only which name of it is used. The text of
-    messages in `raise` statements does not count, nor do definitions that only print or raise.
+    messages in `raise` statements does not count, nor do definitions that only print or raise, nor
+    the defaults and texts of options, whose values are recorded by themselves.
     """
     found, queue = {}, [(function.__module__, function.__qualname__.partition(".")[0])]
     while queue:
@@ -45,7 +47,7 @@ def _meaning(module: str, name: str) -> str:
     """Return the hash of a definition's own text, or a name from elsewhere."""
     if module not in SOURCES:
         return f"{module}.{name}"
-    return sha256_json([ast.dump(statement) for statement, _ in _module(module)[0][name]])
+    return sha256_json([name, *(ast.dump(part) for part, _ in _module(module)[0][name])])
 
 
 @cache
@@ -86,13 +88,20 @@ def _module(name: str) -> tuple[dict[str, list[tuple[ast.stmt, Names]]], Names]:
     """Return a module's definitions, each with the imports within it, and its own imports."""
     body = ast.parse(SOURCES[name]).body
     definitions: dict[str, list[tuple[ast.stmt, Names]]] = {}
+    loose = []  # statements that change what others define: they belong to all that they name
     for statement in body:
         nodes = list(ast.walk(statement))
-        stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-        names = [statement.name] if hasattr(statement, "name") else stored
+        named = [node for node in nodes if isinstance(node, ast.Name)]
+        stored = [node.id for node in named if isinstance(node.ctx, ast.Store)]
         definition = _WithoutNotes().visit(statement), _bindings(nodes)
-        for defined in names:
+        for defined in [statement.name] if hasattr(statement, "name") else stored:
             definitions.setdefault(defined, []).append(definition)
+        if not isinstance(statement, DEFINING) or not (stored or hasattr(statement, "name")):
+            loose.append(({node.id for node in named}, definition))
+    for names, definition in loose:
+        for defined in names & definitions.keys():
+            if definition not in definitions[defined]:
+                definitions[defined].append(definition)
     return definitions, _bindings(body)
 
 
@@ -110,7 +119,7 @@ def _bindings(nodes: Iterable[ast.AST]) -> Names:
 
 
 class _WithoutNotes(ast.NodeTransformer):
-    """Drops docstrings, the text of raised errors, and imports."""
+    """Drops docstrings, the text of raised errors, defaults and texts of options, and imports."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -118,6 +127,10 @@ class _WithoutNotes(ast.NodeTransformer):
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise(exc=node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        bare = getattr(node.func, "id", None) == options.option.__name__
+        return ast.Call(node.func, [], []) if bare else self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         return None

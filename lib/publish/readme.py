@@ -32,18 +32,17 @@ NOTES = (
 def write_results(folder: Path = FOLDER, readme: Path = README) -> None:
     """Write the results of the profile in `folder` between README's marks.
 
-    Its figure is drawn where there is none. README without its marks, or a profile without its
-    tables, is a `StudyError`.
+    Its figure is drawn anew. README without its marks, or a profile without its tables, is a
+    `StudyError`.
     """
     text, block = readme.read_text(encoding="utf-8"), results_block(folder)
     if not MARKS.search(text):
         raise StudyError(f"{readme} has lost <!-- results --> and <!-- /results -->: put them back")
     path = folder / "figures" / f"{FIGURE}.png"
-    if not path.is_file():
-        _, main, _ = _answer(folder)
-        figure = set_figure(_table(folder, "06_versus_real"), main["engine"], main["method"])
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
+    _, main, _ = _answer(folder)
+    figure = set_figure(_table(folder, "06_versus_real"), main["engine"], main["method"])
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
     write_text(readme, MARKS.sub(lambda _: f"{block}\n", text, count=1))
 
 

@@ -155,7 +155,8 @@ def _hashes(
     folders |= {f"calibration {name}": folder for name, folder in calibration.items()}
     hashes = {name: sha256_json(hash_tree(folder)) for name, folder in folders.items()}
     versions = {name: version(name) for name in ("openvino", "nncf")}
-    hashes["tools"] = sha256_json([code_fingerprint(run_cells), versions, cpu_flags()])
+    code = [code_fingerprint(maker) for maker in (run_cells, run_reference)]
+    hashes["tools"] = sha256_json([code, versions, cpu_flags()])
     for name in names:
         xml = models / f"{name}.xml"
         if not xml.is_file():

@@ -294,6 +294,9 @@ PARTS: list[tuple[str, type]] = [
 GROUPS = {prefix: kind for prefix, kind in PARTS if prefix}
 
 
+PROFILES = ROOT / "params"
+
+
 class _Params(BaseModel):
     """All parameters; `python -m lib parameters` explains each one."""
 
@@ -369,19 +372,13 @@ def read_profile(path: Path | str) -> dict[str, Any]:
 
     `base: digits` is `digits.yaml` beside the file or in `params/`. The values are not validated.
     """
-    return with_base(read_yaml(Path(path)), Path(path).parent)
-
-
-def with_base(values: dict[str, Any], folder: Path = ROOT / "params") -> dict[str, Any]:
-    """Return values with those of their `base`, a profile in `folder` or `params/`, below them."""
-    seen = set()
-    while base := values.pop("base", None):
+    values, seen = read_yaml(Path(path)), set()
+    while base := str(values.pop("base", "") or ""):
         if base in seen:
             raise StudyError(f"profile {base} is its own base: name another one, or none")
         seen.add(base)
-        beside = folder / f"{base}.yaml"
-        path = beside if beside.is_file() else ROOT / "params" / f"{base}.yaml"
-        values = read_yaml(path) | values
+        beside = Path(path).with_name(f"{base}.yaml")
+        values = read_yaml(beside if beside.is_file() else PROFILES / f"{base}.yaml") | values
     return values
 
 

@@ -37,7 +37,7 @@ from lib.figures.captions import caption_of, describe
 from lib.study.manifest import Manifest, changed_parameter
 from lib.study.notebooks import assigned_literals, declared_parameters
 from lib.study.output_folder import check_writable, file_error, output_folder
-from lib.study.params import HOW, Params, validate, with_base
+from lib.study.params import HOW, Params, validate
 
 SECONDS_TO_WAIT = 30
 References = str | list[str] | dict[str, str]
@@ -65,7 +65,11 @@ class Study:
         Parameters that only other notebooks declare may be absent; a name that is no parameter,
         a wrong type or a value out of range is a `StudyError`.
         """
-        given = with_base(_plain_values(namespace))
+        given = _plain_values(namespace)
+        if (base := given.pop("base", "digits")) != "digits":
+            raise StudyError(
+                f"a notebook by itself cannot take base: {base}: run python -m lib run with --only"
+            )
         study = cls(validate(given, set(given)), notebook, set(given))
         check_writable(study.folder)
         study.manifest.begin(notebook)

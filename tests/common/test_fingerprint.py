@@ -52,6 +52,9 @@ def test_notes_places_and_what_is_not_used_do_not_count(fingerprint_of, changed)
         ("lib.a", "x = 1", "x = 2"),
         ("lib.a", "    return v\n", "    return -v\n"),
         ("lib.a", "unused = 3", "x += 3"),
+        ("lib.a", "unused = 3", "x[0] = 3"),
+        ("lib.a", "unused = 3", "register(w)"),
+        ("lib.a", "unused = 3", "for n in x:\n    y.n = n"),
     ],
 )
 def test_what_is_used_counts_wherever_it_lies(fingerprint_of, module, old, new):
@@ -105,3 +108,17 @@ def test_all_builders_of_the_study_have_one():
 
     prints = {fingerprint.code_fingerprint(f) for f in (run_cells, distill, train_teacher)}
     assert len(prints) == 3
+
+
+def test_which_name_of_an_assignment_is_used_counts(fingerprint_of):
+    sources = {"lib.a": "p, q = 1, 2\n"}
+    text = "from lib.a import {}\n\n\ndef build():\n    return p\n"
+    one = fingerprint_of(sources | {"lib.b": text.format("p")})
+    assert fingerprint_of(sources | {"lib.b": text.format("q as p")}) != one
+
+
+def test_defaults_and_texts_of_options_do_not_count(fingerprint_of):
+    text = "from lib.common.options import option\n\n\nclass build:\n    n: int = {}\n"
+    one = fingerprint_of({"lib.b": text.format("option(1, 'length of a latent')")})
+    assert fingerprint_of({"lib.b": text.format("option(2, 'length')")}) == one
+    assert fingerprint_of({"lib.b": text.format("3")}) != one

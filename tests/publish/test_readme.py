@@ -59,7 +59,9 @@ def test_every_row_is_that_of_the_tables(profile):
     means = means.groupby("calibration_set")[["drop_pp", "agreement"]].mean()
     assert len(lines) == len(means) and "real" in means.index
     for line in lines:
-        name, networks, loss, against, agreement, serves = map(str.strip, line[2:-2].split(" | "))
+        name, networks, loss, against, agreement, serves, _ = (
+            part.strip() for part in line[2:-2].split(" | ")
+        )
         assert float(loss) == pytest.approx(means.loc[name, "drop_pp"], abs=0.0051)
         share = 100 * means.loc[name, "agreement"]
         assert float(agreement.removesuffix(" %")) == pytest.approx(share, abs=0.0051)

@@ -377,6 +377,13 @@ def test_values_of_other_notebooks_are_not_guessed(tmp_path, values):
     assert study.params.model_dump().items() >= values.items()
 
 
+def test_a_notebook_by_itself_takes_the_default_base_alone(tmp_path):
+    given = {"profile": "mine", "output_dir": str(tmp_path)}
+    assert Study.open("01_teacher_sampling", given | {"base": "digits"}).params.profile == "mine"
+    with pytest.raises(StudyError, match="cannot take base: tiny"):
+        Study.open("01_teacher_sampling", given | {"base": "tiny"})
+
+
 def test_values_of_one_notebook_must_fit_together(tmp_path):
     given = {"profile": "mine", "output_dir": str(tmp_path), "device": "cuda"}
     with pytest.raises(StudyError, match="choose torch for cuda"):
