@@ -1,5 +1,7 @@
 """Figures of notebooks 06 and A2: linear axes, every network a dot, one colour a set."""
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -39,9 +41,9 @@ def set_figure(versus: pd.DataFrame, engine: str, method: str, *, agreement: boo
         _rows(axis, part, single)
     good = ", ".join(name for name in means["set"] if worst[name] >= -margin)
     what = "agreement with FP32" if agreement else "top-1 accuracy"
-    loss = f"more than {margin:g} points of {what} against real images"
+    loss = f"over {margin:g} points against real images"
     title = f"No network loses {loss} with: {good}" if good else f"Each set costs a network {loss}"
-    figure.suptitle(title)
+    figure.suptitle(fill(title, 80))
     axes[-1, 0].set_xlabel(
         f"{what[0].upper() + what[1:]}, less that with real images (percentage points)"
     )
@@ -89,7 +91,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, *, by: str = "calibratio
     kinds = [KINDS[name] for name in table["calibration_set"].unique()]
     lines = [Line2D([], [], marker="o", color=kind.colour, label=kind.name) for kind in kinds]
     figure.legend(handles=lines, loc="outside right upper", title="calibration set")
-    figure.suptitle(title)
+    figure.suptitle(fill(title, 80))
     plt.close(figure)
     return figure
 
