@@ -5,9 +5,11 @@ import getpass
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -44,9 +46,9 @@ SHOWN = """() => Object.fromEntries([...document.querySelectorAll("section.ig-cl
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, networks):
+def server(networks):
     """The app with random networks; yields its port and its process."""
-    folder = tmp_path_factory.mktemp("app")
+    folder = Path(tempfile.mkdtemp(prefix="app-"))  # short: kernels' sockets lie below it
     notebook = serve.prepare(folder / "served" / "page", networks, 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -63,6 +65,7 @@ def server(tmp_path_factory, networks):
         process.terminate()
         process.wait(30)
     assert not (folder / "served").exists()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
