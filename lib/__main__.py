@@ -134,6 +134,9 @@ def export(options: argparse.Namespace) -> None:
 
     folder = options.student.parent if options.student else _folder(options)
     student = options.student or folder / "artifacts" / "student" / "student.safetensors"
+    if not student.is_file():
+        made = f"python -m lib run {options.profile} makes it"
+        raise StudyError(f"{student} is missing: {made}, or name one by --student")
     table = export_student(options.out or folder / "export", student=student)
     print(table.to_string(index=False, float_format="{:.3g}".format))
 

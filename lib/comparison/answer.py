@@ -94,6 +94,8 @@ def sentence(row: pd.Series, *, confidence: float = 0.95) -> str:
 
 
 def _higher(points: float) -> str:
+    if abs(points) < 0.005:
+        return "the same"
     return f"{abs(points):.2f} points {'lower' if points < 0 else 'higher'}"
 
 

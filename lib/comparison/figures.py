@@ -61,7 +61,8 @@ def _rows(axis: Axes, means: pd.DataFrame, single: pd.DataFrame) -> None:
         axis.errorbar(row.mean, y, xerr=error, fmt="|", color="black", capsize=3, ms=11)
         axis.plot(own["mean"], np.full(len(own), y), "o", color=KINDS[row.set].colour, alpha=0.75)
         place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-        axis.annotate(own["model"].iloc[-1], (own["mean"].iloc[-1], y), size="x-small", **place)
+        if own["mean"].iloc[-1] < 0:
+            axis.annotate(own["model"].iloc[-1], (own["mean"].iloc[-1], y), size="x-small", **place)
     axis.set_yticks(range(len(means)), means["set"])
     axis.set(ylim=(len(means) - 0.5, -0.7), ylabel="calibration set", xmargin=0.1)
     axis.grid(axis="x", alpha=0.3)

@@ -47,10 +47,9 @@ def run_study(params: Params, first: str | None = None, only: str | None = None)
     started = time.monotonic()
     for path in notebooks:
         execute(path, params.model_dump(), folder / "notebooks")
-    print(f"\nDone in {_minutes(time.monotonic() - started)}. Read the results in")
-    print(f"  {folder}/notebooks/   the executed notebooks; 06 is the comparison")
-    print(f"  {folder}/tables/      every number, verdict.md in words")
-    print(f"  {folder}/figures/     every figure")
+    print(f"\nDone in {_minutes(time.monotonic() - started)}. Read the results in {folder}:")
+    print("  notebooks/   the executed notebooks; 06 is the comparison")
+    print("  figures/, and tables/ with every number and, after 06, verdict.md in words")
 
 
 def chosen(first: str | None, only: str | None) -> list[Path]:

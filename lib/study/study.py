@@ -148,7 +148,8 @@ class Study:
         entry = self.manifest.entry(name)
         if entry is None:
             raise StudyError(
-                f"artifact {name} is missing in {self.folder}: run the notebooks before"
+                f"artifact {name} is missing in {self.folder}: run the notebooks before, or python "
+                "-m lib run with the whole profile"
             )
         fault = self.manifest.damage(name)
         if not fault and entry["notebook"] != self.notebook:

@@ -71,7 +71,7 @@ def test_the_sentence_counts_networks_and_names_the_worst():
     assert "most 0.5 points against real images (largest loss 0.40 points, vgg11_bn)" in text
     assert "on average their accuracy is 0.13 points lower (95 % interval: 0." in text
     assert text.endswith(" lower): equivalent.")
-    assert "(none loses); on average their accuracy is 0.00 points higher" in said(study(EQUAL))
+    assert "(none loses); on average their accuracy is the same" in said(study(EQUAL))
     assert said(study(EQUAL), "noise").startswith("Calibrated with the set *noise*, 2 of 2 INT8")
 
 
