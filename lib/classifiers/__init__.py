@@ -5,7 +5,8 @@ import lazy_loader
 EXPORTS = {
     "build": ["NormalizedClassifier", "build_classifier"],
     "options": ["ClassifierOptions"],
-    "published": ["adopt_published", "classifier_maker", "published_file"],
+    "names": ["weights_source"],
+    "source": ["classifier_maker", "published_file"],
     "training": [
         "accuracy",
         "load_classifier",

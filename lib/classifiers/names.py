@@ -22,6 +22,7 @@ NAME = re.compile(
     r"|(?:mobilenetv2|shufflenetv2)(?=_x))(?:_x(?P<width>\d+_\d+))?"
 )
 MAX_WIDTH = 4.0
+SUFFIX = ".safetensors"
 UNFUSED = "_unfused"
 """Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
 
@@ -55,3 +56,17 @@ def is_classifier(name: str) -> bool:
         return bool(family(name))
     except StudyError:
         return False
+
+
+def weights_source(weights: str | dict[str, str], name: str) -> str:
+    """Return what `classifiers_weights` says of a classifier: train, published, or a file."""
+    return weights if isinstance(weights, str) else weights.get(name, "train")
+
+
+def check_weights(weights: str, name: str) -> None:
+    """Raise `StudyError` unless `weights` is a source that the classifier `name` can have."""
+    if weights not in ("train", "published") and not weights.endswith(SUFFIX):
+        raise StudyError(f"weights of {name}: choose train, published or a {SUFFIX} file")
+    if weights == "published" and name not in PUBLISHED:
+        known = ", ".join(PUBLISHED)
+        raise StudyError(f"no weights of {name} are published, only of {known}: choose train")

@@ -14,6 +14,9 @@ class ClassifierOptions:
     epochs: Count = option(6, "passes over the real training images")
     batch_size: Annotated[int, Field(ge=2)] = option(32, "images per update")
     learning_rate: Positive = option(0.05, "largest learning rate of SGD")
+    learning_rates: dict[str, Positive] = option(
+        {}, "the same of classifiers that want another, by name, such as {vgg11_bn: 0.03}"
+    )
     weight_decay: NotNegative = option(0.0005, "weight decay of SGD")
     augment_shift: Annotated[int, Field(ge=0, le=16)] = option(2, "largest random shift in pixels")
     horizontal_flip: bool = option(False, "mirror at random; digits must not be")

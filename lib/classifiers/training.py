@@ -75,12 +75,17 @@ def load_classifier(path: Path | str, device: str = "cpu") -> NormalizedClassifi
 
     `path` may also be the folder of that file.
     """
+    return read_classifier(path)[0].to(device)
+
+
+def read_classifier(path: Path | str) -> tuple[NormalizedClassifier, dict]:
+    """Return what `load_classifier` does, and the record of the file beside it."""
     path = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
     state, config = load_tensors(path)
     if not {"name", "num_classes", "mean", "std"} <= set(config):
         raise StudyError(f"{path} holds no classifier: give a file that train_classifier wrote")
     model = fill_module(build_classifier(config["name"], config["num_classes"]), state, path)
-    return NormalizedClassifier(model, config["mean"], config["std"]).to(device).eval()
+    return NormalizedClassifier(model, config["mean"], config["std"]).eval(), config
 
 
 def predict(model: nn.Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:

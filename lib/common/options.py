@@ -61,7 +61,7 @@ options = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid",
 def option(default: Any, text: str, *, how: bool = False, **bounds: Any) -> Any:
     """Declare one option; `how`: it says how the work is done, not what comes out."""
     field = partial(Field, description=text, json_schema_extra={"how": how}, **bounds)
-    if isinstance(default, list):
+    if isinstance(default, list | dict):
         return field(default_factory=default.copy)
     return field(default=default)
 

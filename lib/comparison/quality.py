@@ -9,7 +9,7 @@ from lib.common.files import write_text
 from lib.common.seeds import numpy_generator
 from lib.data.samples import RECORD, SampleSet
 from lib.evaluation.distances import frechet_distance
-from lib.evaluation.features import classifier_extractor, extract
+from lib.evaluation.extractors import classifier_extractor, extract
 
 QUALITY = "quality.csv"
 

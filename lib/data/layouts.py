@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from lib.common.errors import StudyError
 from lib.common.files import replace_folder
 from lib.common.progress import progress
-from lib.data.real import read_image
+from lib.data.images import read_image
 from lib.data.samples import SampleSet
 
 LATENTS = "latents.safetensors"

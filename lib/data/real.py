@@ -1,37 +1,22 @@
 """The real data: handwritten digits, CIFAR-10, or any tree of images, as SampleSets.
 
-A tree is a folder or a tar archive, of which nothing is unpacked to the disk.
-scikit-learn and torchvision take seconds to import and are imported where they are needed.
+scikit-learn takes seconds to import and is imported where it is needed.
 """
 
-import bz2
-import gzip
-import hashlib
-import io
-import lzma
-import tarfile
-import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from PIL.Image import DecompressionBombError
 
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file
-from lib.common.progress import progress
 from lib.common.seeds import derive_seed
+from lib.data.cifar10 import load_cifar10
+from lib.data.images import SIDE
 from lib.data.samples import SampleSet
+from lib.data.trees import list_tree
 
 MUCH = 0.3  # share of the training images held out for validation beyond which to say so
 SPLITS = ("train", "validation", "test")
-SIDE = 32
-TREE = "train/<class>/<image> and test/<class>/<image>"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-LARGEST = 512 * 1024 * 1024  # bytes of an archive, decompressed: 300,000 images and more
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-FAULTS = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def prepare_real(
@@ -57,7 +42,6 @@ def prepare_real(
         train, test = load_digits_32(test_images)
     else:
         train, test = (load_cifar10 if data == "cifar10" else load_image_tree)(data_dir)
-    _check_classes(train, test)
     rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
     if len(held_out) > MUCH * len(train):
         held = f"{len(held_out)} of {len(train)} training images are held out for validation"
@@ -90,178 +74,64 @@ def load_digits_32(test_images: int = 600) -> tuple[SampleSet, SampleSet]:
     return stratified_split(samples, test_images, seed=0)
 
 
-def load_cifar10(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
-    """Return CIFAR-10's train and test sets, read or downloaded by torchvision.
-
-    torchvision compares each file with a known MD5 sum before it opens it. Offline, an error says
-    where the files belong.
-    """
-    from torchvision.datasets import CIFAR10
-
-    try:
-        splits = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        raise StudyError(
-            f"CIFAR-10 could not be had ({error}): put the folder cifar-10-batches-py into "
-            f"{Path(data_dir).resolve()}, or name an image tree (data: imagefolder)"
-        ) from error
-    train, test = (
-        SampleSet(
-            np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)),
-            np.array(split.targets, dtype=np.int64),
-            info={"data": "CIFAR-10", "class_names": list(split.classes)},
-        )
-        for split in splits
-    )
-    return train, test
-
-
 def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
-    """Return the sets `train/<class>/<image>` and `test/…` of a folder or a tar archive.
+    """Return the sets `train/<class>/<image>` and `test/…` of a folder or an archive.
 
-    Classes and images come in sorted order; each image must be a PNG, JPEG or the like of 32×32
-    pixels. An archive is read in memory: nothing of it is unpacked to the disk.
+    Classes and images come in sorted order; each image must be 32×32 pixels (`read_image`).
     """
     tree = list_tree(Path(data_dir))
-    train, test = (_read_split(tree, split, Path(data_dir)) for split in ("train", "test"))
-    if alone := sorted(set(train.class_names) ^ set(test.class_names)):
-        lacks = f"class folders that train/ or test/ lacks ({', '.join(alone)})"
-        raise StudyError(f"{data_dir}: {lacks}: add them")
+    tree.check()
+    if note := tree.note():
+        print(f"note: {note}")
+    train, test = (tree.read(split) for split in ("train", "test"))
     return train, test
-
-
-def list_tree(source: Path) -> dict[tuple[str, str], list[tuple[str, Path | bytes]]]:
-    """Return, by (split, class), the files of an image tree: (name, path or content), sorted."""
-    if source.is_file():
-        return read_archive(source)
-    tree = {}
-    for split in ("train", "test"):
-        if not (source / split).is_dir():
-            raise StudyError(f"{source / split} is missing: data_dir needs {TREE}")
-        for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
-            files = sorted(path for path in folder.rglob("*") if _is_image(path.name))
-            tree[split, folder.name] = [(path.name, path) for path in files]
-    return tree
-
-
-def _is_image(name: str) -> bool:
-    """Return whether a file of this name is taken for an image; hidden ones are not."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def read_archive(path: Path) -> dict[tuple[str, str], list[tuple[str, bytes]]]:
-    """Return the images `<split>/<class>/<name>` of a tar archive, plain, gzip, bzip2 or xz.
-
-    Keys are (split, class), values lists of (name, content), both sorted; of two files of one name
-    the later counts. Only regular files at that depth are read; names never become paths. Raises
-    `StudyError` for what is no tar archive, is damaged or cut off, holds no such file, or takes
-    more than 512 MiB.
-    """
-    tree: dict[tuple[str, str], dict[str, bytes]] = {}
-    try:
-        content = _decompressed(path)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            for member in archive:
-                parts = [part for part in PurePosixPath(member.name).parts if part != "."]
-                inside = len(parts) == 3 and parts[0] in ("train", "test") and ".." not in parts
-                if inside and member.isreg() and _is_image(parts[2]):
-                    images = tree.setdefault((parts[0], parts[1]), {})
-                    images[parts[2]] = archive.extractfile(member).read()
-            # tarfile stops without a word at a header that is damaged or cut off
-            if content[archive.offset : archive.offset + 512] != bytes(512):
-                raise tarfile.ReadError(f"damaged at byte {archive.offset:,}")
-    except FAULTS as error:
-        reason = f"cannot be read as a tar archive ({error})"
-        raise StudyError(f"{path} {reason}: get it again") from error
-    if not tree:
-        raise StudyError(f"{path} has no files {TREE}")
-    return {key: sorted(tree[key].items()) for key in sorted(tree)}
-
-
-def _decompressed(path: Path) -> bytes:
-    """Return the content of a file, decompressed, up to the 512 MiB; check sums are compared."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), open)
-    with opener(path, "rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        size = f"more than {LARGEST // 2**20} MiB"
-        raise StudyError(f"{path} holds {size}: if you trust it, unpack it and name the folder")
-    return content
-
-
-def _read_split(tree: dict, split: str, source: Path) -> SampleSet:
-    """Read the images of one split of what `list_tree` returns."""
-    classes = [label for part, label in tree if part == split]
-    if not classes:
-        raise StudyError(f"{source}: {split}/ has no class folders: data_dir needs {TREE}")
-    images, labels = [], []
-    for number, label in enumerate(progress(classes, f"reading {split}")):
-        files = tree[split, label]
-        if not files:
-            raise StudyError(f"{source}: {split}/{label} has no images: add some or remove it")
-        images += [read_image(content, f"{split}/{label}/{name}") for name, content in files]
-        labels += [number] * len(files)
-    info = {"data": source.name.split(".")[0], "class_names": classes}
-    return SampleSet(np.stack(images), np.array(labels, dtype=np.int64), info=info)
-
-
-def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
-    """Read one image, a file or its content, as `(3, 32, 32) uint8`.
-
-    Another size or damage is a `StudyError`, which calls the image `name`.
-    """
-    name = name or str(source)
-    try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=FORMATS) as image:
-            if image.size != (SIDE, SIDE):
-                size = f"{image.width}×{image.height} pixels, the study takes 32×32"
-                raise StudyError(f"{name} is {size}: resize the images first")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
-        raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
-
-
-def _check_classes(train: SampleSet, test: SampleSet) -> None:
-    """Raise `StudyError` unless there are two classes or more, each with train and test images."""
-    names = train.class_names
-    if len(names) < 2:
-        raise StudyError(f"the data set has one class ({', '.join(names)}): it takes two or more")
-    for split, samples in (("training", train), ("test", test)):
-        counts = np.bincount(samples.labels, minlength=len(names))
-        if counts.min() == 0:
-            raise StudyError(f"class {names[counts.argmin()]} has no {split} images: add some")
 
 
 def stratified_split(samples: SampleSet, n: int, seed: int) -> tuple[SampleSet, SampleSet]:
     """Split off `n` samples with the same share of each class; return (rest, split off)."""
+    rest, held_out = split_labels(samples.labels, n, seed)
+    return samples.subset(rest), samples.subset(held_out)
+
+
+def split_labels(labels: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of `stratified_split`, sorted."""
     from sklearn.model_selection import train_test_split
 
-    options = {"test_size": n, "stratify": samples.labels, "random_state": seed % 2**32}
+    options = {"test_size": n, "stratify": labels, "random_state": seed % 2**32}
     try:
-        rest, held_out = train_test_split(np.arange(len(samples)), **options)
+        rest, held_out = train_test_split(np.arange(len(labels)), **options)
     except ValueError as error:
-        raise StudyError(f"cannot hold out {n} of {len(samples)} images: {error}") from error
-    return samples.subset(np.sort(rest)), samples.subset(np.sort(held_out))
+        raise StudyError(f"cannot hold out {n} of {len(labels)} images: {error}") from error
+    return np.sort(rest), np.sort(held_out)
+
+
+def check_counts(counts: dict[str, int], validation: int, per_class: int, seed: int) -> None:
+    """Raise `StudyError` unless the training images of each class, `counts`, suffice.
+
+    `validation` of them all are held out, and the calibration sets take `per_class` of each class
+    from the rest; `seed` is the study's.
+    """
+    if few := sorted(name for name, n in counts.items() if n < 2):
+        raise StudyError(f"class {few[0]} has one training image: add some or remove the class")
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    most = len(labels) - len(counts)
+    if not len(counts) <= validation <= most:
+        between = f"between {len(counts)} (an image a class) and {most}"
+        raise StudyError(f"validation_images: {validation} cannot be held out: choose {between}")
+    rest, _ = split_labels(labels, validation, derive_seed(seed, "validation"))
+    left = dict(zip(counts, np.bincount(labels[rest], minlength=len(counts)), strict=True))
+    name = min(left, key=left.get)
+    if left[name] < per_class:
+        raise StudyError(
+            f"class {name} has {left[name]} training images beside those held out for validation, "
+            f"calibration_per_class asks for {per_class}: choose {left[name]} or fewer, or lower "
+            "validation_images"
+        )
 
 
 def source_fingerprint(data: str, data_dir: Path | str) -> str:
-    """Return a hash of the files that the data set is read from; empty for the embedded one.
+    """Return a hash of the images that an image tree holds; "" where they are known beforehand.
 
-    CIFAR-10 is downloaded first, where it is missing.
+    The digits are embedded, and CIFAR-10's files are compared with its author's when they are read.
     """
-    if data == "digits":
-        return ""
-    if data == "cifar10":
-        load_cifar10(data_dir)
-    folder, digest = Path(data_dir), hashlib.sha256()
-    if folder.is_file():
-        return sha256_file(folder)
-    parts = ("cifar-10-batches-py",) if data == "cifar10" else ("train", "test")
-    files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
-    for path in sorted(files):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return list_tree(Path(data_dir)).fingerprint() if data == "imagefolder" else ""

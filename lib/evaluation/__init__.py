@@ -6,15 +6,14 @@ EXPORTS = {
     "ablation": ["ablation_table", "chosen_variants", "load_ablation", "run_ablation"],
     "diagnosis": ["examine", "load_findings"],
     "distances": ["frechet_distance", "frechet_estimate", "kernel_estimate"],
-    "features": [
+    "extractors": [
         "Extractor",
-        "FeatureSet",
         "classifier_extractor",
+        "efficientnet_extractor",
         "extract",
-        "extract_features",
-        "first_per_class",
         "inception_extractor",
     ],
+    "features": ["FeatureSet", "extract_features", "first_per_class"],
     "measures": ["evaluate", "fidelity", "inception_score"],
     "neighbours": [
         "copy_ratios",

@@ -110,8 +110,9 @@ class Evaluation:
     """03 Evaluation."""
 
     evaluator: Classifier = option(
-        "resnet20", "independent classifier that judges the classes; the default features are its"
+        "resnet20", "independent classifier that judges the classes and gives features"
     )
+    evaluator_weights: str = option("train", "train, published or a file, as classifiers_weights")
     evaluator_epochs: Count = option(8, "its training in passes over the real images")
     evaluation_per_class: Count = option(
         100, "images per class of each synthetic set that are measured"
@@ -121,8 +122,12 @@ class Evaluation:
     )
     evaluation_kid_subsets: Annotated[int, Field(ge=2)] = option(20, "subsets for KID")
     evaluation_neighbours: Count = option(3, "neighbours for precision and recall")
-    evaluation_extractor: Literal["classifier", "inception-v3-compat"] = option(
-        "classifier", "whose features: classifier (the evaluator) or inception-v3-compat (download)"
+    evaluation_extractor: Literal["efficientnet-lite0", "inception-v3-compat", "classifier"] = (
+        option(
+            "efficientnet-lite0",
+            "whose features beside the evaluator's: efficientnet-lite0, inception-v3-compat (a "
+            "download) or, for none, classifier",
+        )
     )
     evaluation_groups: Annotated[int, Field(ge=2)] = option(
         20, "groups of images that intervals leave out in turn"
@@ -146,8 +151,10 @@ class Networks:
         ["resnet20", "vgg11_bn_x0_5", "mobilenetv2_x0_25", "repvgg_a0_x0_25", "shufflenetv2_x0_5"],
         "names as published, or with _x<width>",
     )
-    classifiers_weights: Literal["train", "published"] = option(
-        "train", "train (by the study), or published: chenyaofo's for CIFAR-10, a download"
+    classifiers_weights: str | dict[str, str] = option(
+        "train",
+        "train, published (chenyaofo's for CIFAR-10, a download) or a .safetensors file of the "
+        "study's; for all, or name by name, such as {resnet20: published}, which trains the rest",
     )
     own_models: Annotated[list[OwnModel], checked(check_own)] = option(
         [], "networks of your own beside them: {name, path, mean, std, …}, see docs/own.md"

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import torch
 
-from lib.classifiers.published import CIFAR10_CLASSES, check_classes, published_file
+from lib.classifiers.names import weights_source
+from lib.classifiers.source import find_weights
 from lib.common.errors import StudyError
 from lib.common.files import read_json, resolve
-from lib.data.real import SPLITS, list_tree, read_image
+from lib.data.cifar10 import CLASSES, check_cifar10
+from lib.data.images import read_image
+from lib.data.real import check_counts
+from lib.data.trees import list_tree
 from lib.evaluation.ablation import chosen_variants
-from lib.evaluation.features import inception_weights
 from lib.study.manifest import changed_parameter
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.output_folder import check_writable, output_folder
@@ -29,9 +32,12 @@ def check(params: Params, notebooks: list[Path]) -> None:
     if params.device == "cuda" and not torch.cuda.is_available():
         raise StudyError("parameter device: cuda is not available here, choose cpu")
     check_earlier(params, folder, notebooks[0].stem)
-    evaluates = any(path.stem == "03_evaluation" for path in notebooks)
-    if evaluates and params.evaluation_extractor != "classifier":
-        inception_weights()
+    if any(path.stem == "03_evaluation" for path in notebooks):
+        find_weights(params.evaluator_weights, params.evaluator, class_folders(params))
+        if params.evaluation_extractor == "inception-v3-compat":
+            from lib.evaluation.extractors import inception_weights  # OpenVINO, slow to import
+
+            inception_weights()
     if notebooks[0] == notebook_paths()[0]:
         check_data(params)
         if params.teacher == "train":
@@ -80,41 +86,35 @@ def check_disk(params: Params, folder: Path) -> None:
 def check_networks(params: Params) -> None:
     """Networks from elsewhere must be there and fit the data: published weights, own files."""
     names = class_folders(params)
-    if params.classifiers_weights == "published":
-        check_classes(names or CIFAR10_CLASSES)
-        for name in params.classifiers:
-            published_file(name)
+    for name in params.classifiers:
+        find_weights(weights_source(params.classifiers_weights, name), name, names)
     for model in params.own_models:
         from lib.quantization.own.imports import check_network  # OpenVINO, which is slow to import
 
-        check_network(model, len(names) or None)
+        check_network(model, len(names))
 
 
 def class_folders(params: Params) -> list[str]:
     """Return the class folders of an image tree; those of digits or CIFAR-10, which are known."""
     if params.data == "cifar10":
-        return CIFAR10_CLASSES
+        return CLASSES
     if params.data == "digits":
         return [str(k) for k in range(10)]
-    return [label for split, label in list_tree(resolve(params.data_dir)) if split == SPLITS[0]]
+    return list_tree(resolve(params.data_dir)).classes("train")
 
 
 def check_data(params: Params) -> None:
-    """An image tree must have train/ and test/ with two classes or more of 32×32 images."""
-    if params.data != "imagefolder":
-        return
+    """The files of the data must be right, and each class have images enough."""
     source = resolve(params.data_dir)
-    tree = list_tree(source)
-    for wanted in (SPLITS[0], SPLITS[2]):
-        classes = [label for split, label in tree if split == wanted]
-        if len(classes) < 2:
-            raise StudyError(
-                f"{source}: {wanted}/ has {len(classes)} class folders: it takes two or more"
-            )
-        for label in classes:
-            if not tree[wanted, label]:
-                raise StudyError(
-                    f"{source}: {wanted}/{label} has no images: add some or remove the folder"
-                )
-            name, content = tree[wanted, label][0]
-            read_image(content, f"{wanted}/{label}/{name}")
+    if params.data == "cifar10":
+        check_cifar10(source)
+        counts = dict.fromkeys(CLASSES, 5000)
+    elif params.data == "imagefolder":
+        tree = list_tree(source)
+        tree.check()
+        for (split, label), ((name, content), *_) in tree.images.items():
+            read_image(content, f"{split}/{label}/{name}")
+        counts = tree.counts("train")
+    else:
+        return  # `lib.study.rules` knows their number
+    check_counts(counts, params.validation_images, params.calibration_per_class, params.seed)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from lib.classifiers.names import PUBLISHED, family
+from lib.classifiers.names import check_weights, family, weights_source
+from lib.common.errors import StudyError
 
 DIGITS = 1797  # images in scikit-learn's set
 Values = Any  # of `lib.study.params.Params`
@@ -53,18 +54,45 @@ def precision_fits_the_device(p: Values) -> None:
 
 
 @reads("classifiers", "classifiers_weights")
-def published_exist(p: Values) -> None:
+def weights_can_be_had(p: Values) -> None:
     """Weights are published for some sizes."""
-    others = sorted(set(p.classifiers) - PUBLISHED.keys())
-    if p.classifiers_weights == "published" and others:
-        raise ValueError(f"classifiers: no weights of {', '.join(others)} are published")
+    if isinstance(p.classifiers_weights, dict):
+        for name in p.classifiers_weights.keys() - set(p.classifiers):
+            raise ValueError(f"classifiers_weights: {name} is not among classifiers")
+    for name in p.classifiers:
+        _check_weights("classifiers_weights", weights_source(p.classifiers_weights, name), name)
 
 
-@reads("classifiers_weights", "data")
-def published_fit_the_data(p: Values) -> None:
-    """They were trained on CIFAR-10."""
-    if p.classifiers_weights == "published" and p.data == "digits":
-        raise ValueError("classifiers_weights: published are for CIFAR-10, not digits")
+@reads("classifiers", "classifier_learning_rates")
+def rates_are_of_classifiers(p: Values) -> None:
+    """A name that is misspelt would be passed over without a word."""
+    for name in p.classifier_learning_rates.keys() - set(p.classifiers):
+        raise ValueError(f"classifier_learning_rates: {name} is not among classifiers")
+
+
+@reads("evaluator", "evaluator_weights")
+def evaluator_can_be_had(p: Values) -> None:
+    """The same holds for the evaluator."""
+    _check_weights("evaluator_weights", p.evaluator_weights, p.evaluator)
+
+
+def _check_weights(key: str, weights: str, name: str) -> None:
+    try:
+        check_weights(weights, name)
+    except StudyError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+for taken in ("classifiers_weights", "evaluator_weights"):
+
+    @reads(taken, "data")
+    def published_fit_the_data(p: Values, key: str = taken) -> None:
+        """They were trained on CIFAR-10."""
+        value = getattr(p, key)
+        if p.data == "digits" and "published" in (
+            value.values() if isinstance(value, dict) else [value]
+        ):
+            raise ValueError(f"{key}: published are for CIFAR-10, not digits")
 
 
 @reads("quantization_unfused", "classifiers")

@@ -11,7 +11,7 @@ from torch import nn
 from lib.comparison import quality as set_quality
 from lib.comparison.quality import measure_quality
 from lib.data.samples import SampleSet
-from lib.evaluation.features import Extractor
+from lib.evaluation.extractors import Extractor
 
 
 class Colours(nn.Module):
@@ -25,7 +25,7 @@ class Colours(nn.Module):
 
 @pytest.fixture(autouse=True)
 def colours(monkeypatch):
-    extractor = Extractor("colours", "none", Colours().eval())
+    extractor = Extractor("colours", "colours", "none", Colours().eval())
     monkeypatch.setattr(set_quality, "classifier_extractor", lambda folder: extractor)
 
 

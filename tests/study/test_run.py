@@ -30,7 +30,7 @@ def call(*arguments, capsys):
         ([TINY, "--only", "42"], "no notebook 42: there are 00, 01"),
         (
             [TINY, "-p", "data", "imagefolder", "-p", "data_dir", "/nowhere"],
-            "/nowhere/train is missing",
+            "/nowhere is missing: data_dir needs train",
         ),
         ([TINY, "-p", "teacher", "/nowhere/teacher.safetensors"], "/nowhere/teacher.safetensors"),
         ([TINY, "-p", "output_dir", "/proc/nowhere"], "choose another output_dir"),
@@ -152,5 +152,5 @@ def test_image_folder_with_one_class_is_refused_before_work(tmp_path):
     for split in ("train", "test"):
         (tmp_path / split / "only").mkdir(parents=True)
     values = read_profile(TINY) | {"data": "imagefolder", "data_dir": str(tmp_path)}
-    with pytest.raises(StudyError, match="1 class folders: it takes two or more"):
+    with pytest.raises(StudyError, match=r"one class \(only\): it takes two or more"):
         preflight.check_data(validate(values))

@@ -1,4 +1,4 @@
-"""Published weights: verified, adopted; clear errors without them."""
+"""Weights that are not trained here: verified, adopted; clear errors without them."""
 
 import hashlib
 from pathlib import Path
@@ -7,19 +7,28 @@ import numpy as np
 import pytest
 import torch
 
-from lib.classifiers import published
-from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
-from lib.classifiers.names import PUBLISHED
-from lib.classifiers.published import (
-    CIFAR10_CLASSES,
+from lib.classifiers import source
+from lib.classifiers.build import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    NormalizedClassifier,
+    build_classifier,
+)
+from lib.classifiers.names import PUBLISHED, weights_source
+from lib.classifiers.options import ClassifierOptions
+from lib.classifiers.source import (
     adopt_published,
+    adopt_trained,
     classifier_maker,
+    find_weights,
     published_file,
 )
 from lib.classifiers.training import load_classifier, train_classifier
 from lib.common.download import cache_folder
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
+from lib.common.tensors import save_tensors
+from lib.data.cifar10 import CLASSES
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
 from lib.study.preflight import check_networks
@@ -29,7 +38,7 @@ from lib.study.preflight import check_networks
 def offline(tmp_path, monkeypatch):
     """Nothing answers where the releases are; the cache is empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(published, "RELEASES", "http://127.0.0.1:1")
+    monkeypatch.setattr(source, "RELEASES", "http://127.0.0.1:1")
 
 
 def put_in_cache(monkeypatch, content: dict) -> Path:
@@ -42,7 +51,7 @@ def put_in_cache(monkeypatch, content: dict) -> Path:
     return path.rename(path.with_name(f"cifar10_resnet20-{start}.pt"))
 
 
-def real(folder: Path, class_names: list[str] = CIFAR10_CLASSES) -> Path:
+def real(folder: Path, class_names: list[str] = CLASSES) -> Path:
     images = np.zeros((len(class_names), 3, 32, 32), np.uint8)
     labels = np.arange(len(class_names))
     SampleSet(images, labels, info={"class_names": class_names}).save(folder / "real")
@@ -62,7 +71,7 @@ def test_weights_are_adopted_with_their_normalisation(tmp_path, monkeypatch):
 
 def test_files_are_named_as_they_are_published(monkeypatch):
     asked = []
-    monkeypatch.setattr(published, "download", lambda *given: asked.append(given))
+    monkeypatch.setattr(source, "download", lambda *given: asked.append(given))
     path = published_file("mobilenetv2_x1_4")
     assert path == cache_folder() / "cifar10_mobilenetv2_x1_4-3bbbd6e2.pt"
     assert asked == [(f"http://127.0.0.1:1/mobilenetv2/{path.name}", path, "3bbbd6e2")]
@@ -100,7 +109,7 @@ def test_preflight_fetches_before_anything_runs_or_says_where_the_file_belongs(t
         check_networks(validate(read_profile(ROOT / "params/cifar10.yaml")))
 
 
-@pytest.mark.parametrize("names", [CIFAR10_CLASSES[:9], CIFAR10_CLASSES[::-1]])
+@pytest.mark.parametrize("names", [CLASSES[:9], CLASSES[::-1]])
 def test_other_classes_are_refused(tmp_path, names):
     with pytest.raises(StudyError, match="published are for CIFAR-10's classes"):
         adopt_published(tmp_path, real=real(tmp_path, names), name="resnet20")
@@ -113,7 +122,9 @@ def test_other_classes_are_refused(tmp_path, names):
         ({"data": "digits", "test_images": 600}, "published are for CIFAR-10, not digits"),
         ({"quantization_unfused": ["resnet20"]}, "resnet20 is no RepVGG among classifiers"),
         ({"quantization_unfused": ["repvgg_a0"]}, "repvgg_a0 is no RepVGG among classifiers"),
-        ({"classifiers_weights": "mine"}, "classifiers_weights.*'train' or 'published'"),
+        ({"classifiers_weights": "mine"}, "resnet20: choose train, published or a .safetensors"),
+        ({"classifiers_weights": {"resnet56": "train"}}, "resnet56 is not among classifiers"),
+        ({"evaluator": "resnet20_x0_5", "evaluator_weights": "published"}, "evaluator_weights: no"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(change, message):
@@ -124,6 +135,32 @@ def test_parameters_that_do_not_fit_are_refused(change, message):
         validate(values | (small if "data" in change else {}) | change)
 
 
-def test_the_parameter_chooses_the_builder():
-    assert classifier_maker("train", {"seed": 1}) == (train_classifier, {"seed": 1})
-    assert classifier_maker("published", {"seed": 1}) == (adopt_published, {})
+def test_weights_come_name_by_name(tmp_path, monkeypatch):
+    weights = {"resnet20": "published", "resnet20_x0_5": str(tmp_path / "mine.safetensors")}
+    values = read_profile(ROOT / "params/cifar10.yaml") | {"classifiers_weights": weights}
+    names = ["resnet20", "resnet20_x0_5", "vgg11_bn"]
+    values |= {"classifiers": names, "quantization_unfused": []}
+    p = validate(values | {"sensitivity_classifiers": ["resnet20"]})
+    network = NormalizedClassifier(build_classifier("resnet20_x0_5"))
+    record = {"name": "resnet20_x0_5", "num_classes": 10, "mean": [0.5] * 3, "std": [0.5] * 3}
+    file = tmp_path / "mine.safetensors"
+    save_tensors(file, network.model, record | {"class_names": CLASSES})
+    sources = [weights_source(p.classifiers_weights, name) for name in names]
+    given = {"options": ClassifierOptions(learning_rates={"vgg11_bn": 0.25}), "seed": 1}
+    pairs = zip(names, sources, strict=True)
+    makers = [classifier_maker(*pair, **given) for pair in pairs]
+    assert makers[2]["options"]["options"] == ClassifierOptions(learning_rate=0.25)
+    assert [maker["build"] for maker in makers] == [
+        adopt_published,
+        adopt_trained,
+        train_classifier,
+    ]
+    options = makers[1]["options"] | makers[1]["run_options"]
+    adopt_trained(tmp_path / "out", real=real(tmp_path), **options)
+    found = load_classifier(tmp_path / "out").model.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in network.model.state_dict().items())
+    for name, classes in (("resnet20", CLASSES), ("resnet20_x0_5", ["cat", "dog"])):
+        with pytest.raises(StudyError, match="mine.safetensors holds resnet20_x0_5 of the classes"):
+            find_weights(str(file), name, classes)
+    with pytest.raises(StudyError, match="gone.safetensors"):
+        find_weights(str(tmp_path / "gone.safetensors"), "resnet20", CLASSES)

@@ -1,0 +1,62 @@
+"""One image of a file: its pixels as they are, or a reason why not."""
+
+import io
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.Image import DecompressionBombError
+
+from lib.common.errors import StudyError
+
+SIDE = 32
+SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp"}
+SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
+BACKGROUND = "white"  # of transparent images
+EIGHT_BITS = ("1", "L", "P", "RGB", "YCbCr", "CMYK")
+TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name is taken for an image; hidden ones are not."""
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
+    """Read one image, a file or its content, as `(3, 32, 32) uint8`.
+
+    Grey, palette, YCbCr and CMYK become RGB, 16-bit grey its upper 8 bits; what is transparent
+    lies on white; a rotation that the file's EXIF data ask for is carried out. Another size,
+    several frames, pixels whose range nothing states (32-bit integers, floating-point numbers)
+    and damage are `StudyError`s, which call the image `name`.
+    """
+    name = name or str(source)
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
+            if image.size != (SIDE, SIDE):
+                size = f"{image.width}×{image.height} pixels, the study takes 32×32"
+                raise StudyError(f"{name} is {size}: resize the images first")
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise StudyError(f"{name} has {frames} frames: keep the one that you mean")
+            return np.asarray(_upright_rgb(image, name)).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
+        raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Convert an image of any kind to 8-bit RGB."""
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    image = ImageOps.exif_transpose(image)
+    if sixteen_bits:
+        values = np.asarray(image).astype(np.int64)
+        upper = np.where(values == image.info.get("transparency"), 255, values >> 8)
+        image = Image.fromarray(upper.astype(np.uint8))  # Pillow itself would clip at 255
+    if image.mode in TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
+    elif image.mode not in EIGHT_BITS:
+        kind = {"I": "32-bit integers", "F": "floating-point numbers"}.get(image.mode, image.mode)
+        raise StudyError(f"{name} has pixels of {kind}: save it as an 8-bit RGB or grey image")
+    return image.convert("RGB")

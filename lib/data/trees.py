@@ -1,0 +1,152 @@
+"""Trees of images, `train/<class>/…` and `test/<class>/…`, in a folder or an archive.
+
+One walk serves reading and hashing. Hidden files and what systems leave behind are passed over.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.common.errors import StudyError
+from lib.common.files import sha256_file
+from lib.common.progress import progress
+from lib.data.archives import Files, Parts, read_archive
+from lib.data.images import is_image, read_image
+from lib.data.samples import SampleSet
+
+SPLITS = ("train", "test")
+TREE = "train/<class>/<image> and test/<class>/<image>"
+LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """The images of a tree: by (split, class), (name, path or content), all sorted.
+
+    `unread` names the other files, which are passed over.
+    """
+
+    source: Path
+    images: dict[tuple[str, str], list[tuple[str, Path | bytes]]]
+    unread: list[str]
+
+    def classes(self, split: str) -> list[str]:
+        """Return the class folders of `train` or `test`."""
+        return [label for part, label in self.images if part == split]
+
+    def counts(self, split: str) -> dict[str, int]:
+        """Return the number of images of each class."""
+        return {label: len(self.images[split, label]) for label in self.classes(split)}
+
+    def note(self) -> str:
+        """Return a sentence on the files that are not read, "" for none."""
+        if not self.unread:
+            return ""
+        some = ", ".join(self.unread[:3]) + (" …" if len(self.unread) > 3 else "")
+        count = f"{len(self.unread)} files that are no images of a class"
+        return f"{self.source} holds {count}: {some} (not read)"
+
+    def check(self) -> None:
+        """Raise `StudyError` unless both splits have the same classes, none of them empty."""
+        for split in SPLITS:
+            if not (classes := self.classes(split)):
+                fault = f"{split}/ has no class folders: data_dir needs {TREE}"
+                raise StudyError(f"{self.source}: {fault}")
+            if len(classes) < 2:
+                fault = f"{split}/ has one class ({classes[0]}): it takes two or more"
+                raise StudyError(f"{self.source}: {fault}")
+            for label in classes:
+                if not self.images[split, label]:
+                    remedy = "add some or remove it"
+                    raise StudyError(f"{self.source}: {split}/{label} has no images: {remedy}")
+        if alone := sorted(set(self.classes("train")) ^ set(self.classes("test"))):
+            lacks = f"class folders that train/ or test/ lacks ({', '.join(alone)})"
+            raise StudyError(f"{self.source}: {lacks}: add them")
+
+    def read(self, split: str) -> SampleSet:
+        """Read the images of one split."""
+        images, labels = [], []
+        for number, label in enumerate(progress(self.classes(split), f"reading {split}")):
+            files = self.images[split, label]
+            images += [read_image(content, f"{split}/{label}/{name}") for name, content in files]
+            labels += [number] * len(files)
+        info = {"data": self.source.name.split(".")[0], "class_names": self.classes(split)}
+        return SampleSet(np.stack(images), np.array(labels, dtype=np.int64), info=info)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that is read."""
+        if self.source.is_file():
+            return sha256_file(self.source)
+        digest = hashlib.sha256()
+        for (split, label), files in self.images.items():
+            for name, path in files:
+                digest.update(f"{split}/{label}/{name}".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def list_tree(source: Path) -> ImageTree:
+    """Return what a folder or an archive (`read_archive`) holds, below any folder around it."""
+    if not source.exists():
+        raise StudyError(f"{source} is missing: data_dir needs {TREE}")
+    found = read_archive(source) if source.is_file() else _walk(source)
+    files = {parts: content for parts, content in found.files.items() if not _litter(parts)}
+    folders = {parts for parts in found.folders if not _litter(parts)}
+    depth = _depth(source, folders | {parts[:-1] for parts in files})
+    images = {parts[depth:]: [] for parts in folders if len(parts) == depth + 2}
+    unread = sorted(found.unread)
+    for parts in sorted(files):
+        key, name = parts[depth : depth + 2], parts[depth + 2 :]
+        if name and key[0] in SPLITS and is_image(name[-1]):
+            images.setdefault(key, []).append(("/".join(name), files[parts]))
+        else:
+            unread.append("/".join(parts))
+    return ImageTree(source, {k: images[k] for k in sorted(images) if k[0] in SPLITS}, unread)
+
+
+def _litter(parts: Parts) -> bool:
+    return any(part.startswith(".") or part in LITTER for part in parts)
+
+
+def _depth(source: Path, folders: set[Parts]) -> int:
+    """Return how many folders, each alone at its level, lie around `train/` and `test/`."""
+    depth, tops = 0, {parts[0] for parts in folders if parts}
+    while len(tops) == 1 and not tops & set(SPLITS):
+        depth += 1
+        tops = {parts[depth] for parts in folders if len(parts) > depth}
+    if missing := set(SPLITS) - tops:
+        holds = ", ".join(sorted(tops)[:6]) or "no folders"
+        fault = f"{min(missing, key=SPLITS.index)}/ is missing: data_dir needs {TREE}"
+        raise StudyError(f"{source}: {fault}; here are {holds}")
+    return depth
+
+
+def _walk(source: Path) -> Files:
+    """Return the files of a folder; links are followed, but not into a folder around them.
+
+    Outside `train/` and `test/`, it enters only what may lead there.
+    """
+    found, pending = Files(), [source]
+    while pending:
+        folder = pending.pop()
+        here = folder.relative_to(source).parts
+        inside = [path for path in folder.iterdir() if not _litter((path.name,))]
+        folders = [path for path in inside if path.is_dir() and not _leads_up(path, len(here) + 1)]
+        enter = folders
+        if not set(here) & set(SPLITS):
+            enter = [path for path in folders if path.name in SPLITS]
+            enter = enter or (folders if len(folders) == 1 else [])
+        pending += enter
+        found.folders |= {(*here, path.name) for path in folders}
+        for path in set(inside) - set(enter):
+            if path.is_file():
+                found.files[*here, path.name] = path
+            else:
+                found.unread.append("/".join((*here, path.name)))
+    return found
+
+
+def _leads_up(path: Path, levels: int) -> bool:
+    return path.is_symlink() and any(path.samefile(above) for above in path.parents[:levels])

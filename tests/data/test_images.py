@@ -1,0 +1,100 @@
+"""Pixels arrive as they are or not at all."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.common.errors import StudyError
+from lib.data.images import is_image, read_image
+
+GREY = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64  # 0 … 65472
+SIZE = (32, 32)
+
+
+def stored(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_of_grey_keep_the_upper_eight(kind):
+    image = read_image(stored(Image.fromarray(GREY), kind))
+    np.testing.assert_array_equal(image, np.repeat((GREY >> 8)[None], 3, 0))
+    assert (image.min(), image.max()) == (0, 255)
+
+
+def test_sixteen_bits_of_a_portable_grey_map_keep_the_upper_eight():
+    content = b"P5 32 32 65535\n" + GREY.astype(">u2").tobytes()
+    np.testing.assert_array_equal(read_image(content)[0], GREY >> 8)
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32"])
+def test_pixels_of_unknown_range_are_refused(kind):
+    content = stored(Image.fromarray(GREY.astype(kind)), "TIFF")
+    with pytest.raises(StudyError, match="x.tif has pixels of .*: save it as an 8-bit RGB or grey"):
+        read_image(content, "x.tif")
+
+
+def test_what_is_transparent_lies_on_white():
+    clear, half = (200, 0, 0, 0), (200, 0, 0, 128)
+    for pixel, seen in ((clear, (255, 255, 255)), (half, (227, 127, 127))):
+        image = read_image(stored(Image.new("RGBA", SIZE, pixel)))
+        np.testing.assert_allclose(image[:, 0, 0], seen, atol=1)
+    image = read_image(stored(Image.new("LA", SIZE, (10, 0))))
+    assert (image == 255).all()
+    palette = Image.new("P", SIZE, 1)
+    palette.putpalette([0, 0, 0, 9, 8, 7])
+    np.testing.assert_array_equal(read_image(stored(palette))[:, 0, 0], [9, 8, 7])
+    assert (read_image(stored(palette, transparency=1)) == 255).all()
+    sixteen = Image.fromarray(np.full(SIZE, 4660, np.uint16))
+    assert (read_image(stored(sixteen, transparency=4660)) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "kind", "seen"),
+    [
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("L", 77, "BMP", (77, 77, 77)),
+        ("RGB", (1, 2, 3), "WEBP", (1, 2, 3)),
+        ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), "JPEG", (255, 0, 0)),
+        ("L", 77, "JPEG", (77, 77, 77)),
+    ],
+)
+def test_other_kinds_become_rgb(mode, pixel, kind, seen):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    image = read_image(stored(Image.new(mode, SIZE, pixel), kind, **options))
+    np.testing.assert_allclose(image[:, 5, 5], seen, atol=2)
+
+
+def test_rotation_that_the_camera_noted_is_carried_out():
+    image = Image.new("RGB", SIZE)
+    image.putpixel((0, 0), (255, 255, 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    assert read_image(stored(image, exif=exif))[0, 0, 31] == 255
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animated_images_are_refused(kind):
+    frames = [Image.new("RGB", SIZE, colour) for colour in ("red", "blue", "green")]
+    content = stored(frames[0], kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(StudyError, match="film has 3 frames: keep the one that you mean"):
+        read_image(content, "film")
+
+
+def test_endings_of_images():
+    taken = ["a.JPG", "a.jfif", "a.Png", "a.TIFF", "a.webp", "a.pgm", "a.jpe"]
+    assert all(is_image(name) for name in taken)
+    assert not any(is_image(name) for name in (".a.png", "png", "a.txt", "a.npy", "a.svg"))
+
+
+def test_images_that_do_harm_are_refused():
+    rows = b"P6 60000 60000 255\n"
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n"
+    for content in (rows, b"P6 32 x", eps, b""):
+        with pytest.raises(StudyError, match="photo.png"):
+            read_image(content, "photo.png")
