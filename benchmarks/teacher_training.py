@@ -1,6 +1,6 @@
 """Images per second of a teacher's training: float32 against bfloat16 feature maps.
 
-Two trainings with the settings of params/cifar10-local.yaml, on random images, take turns of as
+Two trainings with the settings of params/cifar10-cpu.yaml, on random images, take turns of as
 many steps as lie between two R1 penalties; each figure is a median over the turns. Writes
 outputs/bench/teacher_training.csv.
 """
@@ -28,8 +28,8 @@ REFERENCE, PRECISIONS = "float32", ("float32", "bfloat16")
 
 
 def settings() -> TeacherOptions:
-    """Return the settings of a training by params/cifar10-local.yaml."""
-    params = validate(read_profile(ROOT / "params" / "cifar10-local.yaml"))
+    """Return the settings of a training by params/cifar10-cpu.yaml."""
+    params = validate(read_profile(ROOT / "params" / "cifar10-cpu.yaml"))
     return params.options("teacher")
 
 

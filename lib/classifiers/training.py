@@ -52,7 +52,7 @@ def train_classifier(
     classes or labels without a name, or the loss is no longer finite.
     """
     checkpoint = out / "checkpoint.safetensors"
-    run = _Run(real, name, seed, options, device)
+    run = ClassifierTrainer(real, name, seed, options, device)
     parts = {"model": run.model}, {"sgd": run.optimizer}
     if checkpoint.exists() and load_tensors(checkpoint)[1]["state"]["options"] == run.made_from:
         run.rows = load_checkpoint(checkpoint, *parts)["rows"]
@@ -122,7 +122,7 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
-class _Run:
+class ClassifierTrainer:
     """A training run: network, optimizer and a row of the log for each epoch that is done."""
 
     def __init__(
@@ -155,14 +155,14 @@ class _Run:
         """Train for the 0-based `epoch` (whole batches only) and add a row to the log."""
         size = min(self.options.batch_size, len(self.labels))
         steps = len(self.labels) // size
-        draws = [drawn[: steps * size].split(size) for drawn in self._draw(epoch)]
+        draws = [drawn[: steps * size].split(size) for drawn in self.draw(epoch)]
         self.classifier.train()
         done = []
         with self._seeded("dropout", epoch):
             for step, batch in enumerate(zip(*draws, strict=True), epoch * steps):
                 rate = self._learning_rate(step, steps * self.options.epochs)
                 self.optimizer.param_groups[0]["lr"] = rate
-                done.append(self._step(*batch))
+                done.append(self.step(*batch))
         losses, hits = (torch.stack(values) for values in zip(*done, strict=True))
         row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "learning_rate": rate}
         row |= {"loss": losses.mean().item(), "accuracy": hits.sum().item() / (steps * size)}
@@ -173,7 +173,7 @@ class _Run:
             )
         self.rows.append(row)
 
-    def _step(
+    def step(
         self, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Update the weights by one batch; return its loss and how many were right."""
@@ -194,7 +194,7 @@ class _Run:
         falling = (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))) / 2
         return self.options.learning_rate * (done / WARMUP if done < WARMUP else falling)
 
-    def _draw(self, epoch: int) -> list[Tensor]:
+    def draw(self, epoch: int) -> list[Tensor]:
         """Draw an epoch's arguments of `augment`, `(n,)` each."""
         n, positions = len(self.labels), 2 * self.options.augment_shift + 1
         generator = torch_generator(self.seed, "classifier", self.name, "epoch", epoch)

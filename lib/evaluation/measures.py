@@ -131,7 +131,7 @@ def compare(
         pair = [part.subset(np.flatnonzero(part.labels == label)) for part in pair]
     measured, (n, m) = pair[0], map(len, pair)
     row |= {"n": n, "n_against": m}
-    row |= {key: measured.info[key] for key in ("extractor", "resizing")}
+    row |= {key: measured.info[key] for key in ("extractor", "distance", "resizing")}
     if label is None or min(n, m) > max(FEW, neighbours):
         matrices = [part.features.astype(np.float64) for part in pair]
         options |= {"neighbours": neighbours, "confidence": confidence}

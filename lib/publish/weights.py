@@ -171,20 +171,14 @@ def classifier_measures(test: SampleSet, source: Path, target: Path) -> list[str
 
 def generator_measures(study: Study, name: str) -> list[str]:
     """Return what the notebooks have measured of a generator's images and exported files."""
-    lines = ["Not evaluated: run notebook 03"]
-    if study.manifest.entry("evaluation") is not None:
-        folder = study.path("evaluation")
-        whole = pd.read_csv(folder / "metrics.csv")
-        whole = whole.query("set == @name and against == 'real test'")
+    lines = []
+    for artifact in ("evaluation", "evaluator-evaluation"):  # the latter on its own features
+        if study.manifest.entry(artifact) is not None:
+            folder = study.path(artifact)
+            lines += measured_lines(name, pd.read_csv(folder / "metrics.csv"))
+    if lines:
         classes = pd.read_csv(folder / "per_class.csv", dtype={"class": str})
         classes = classes.query("set == @name and against == 'real train'")
-        lines = [
-            f"FID {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to {row.n_against:,} "
-            f"real test images, from {row.n:,}, in the features of {row.extractor}; label "
-            f"agreement {row.label_agreement:.1%}, precision {row.precision:.1%}, recall "
-            f"{row.recall:.1%}"
-            for row in whole.itertuples()
-        ]
         by_class = shares(classes["class"], classes["label_agreement"])
         lines.append(f"Label agreement by class: {by_class}")
     if name == "student" and study.manifest.entry("image_generator") is not None:
@@ -195,7 +189,20 @@ def generator_measures(study: Study, name: str) -> list[str]:
             f"levels on average, by {int8.quantile_difference:.0f} or more in one pixel of 1,000, "
             f"by {int8.largest_difference:.0f} at most"
         )
-    return lines
+    return lines or ["Not evaluated: run notebook 03"]
+
+
+def measured_lines(name: str, metrics: pd.DataFrame) -> list[str]:
+    """Return what `metrics.csv` says of the images of a generator."""
+    (floor,) = metrics.query("set == 'real test'")["fid"]
+    whole = metrics.query("set == @name and against == 'real test'")
+    return [
+        f"{row.distance} {row.fid:.3f} ({row.fid_low:.3f} to {row.fid_high:.3f}) to "
+        f"{row.n_against:,} real test images, from {row.n:,} (between these and the real training "
+        f"images: {floor:.3f}), in the features of {row.extractor}; label agreement "
+        f"{row.label_agreement:.1%}, precision {row.precision:.1%}, recall {row.recall:.1%}"
+        for row in whole.itertuples()
+    ]
 
 
 def shares(names, values) -> str:

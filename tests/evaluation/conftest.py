@@ -26,7 +26,8 @@ def samples(n=40, seed=0):
 def feature_set(n, seed, extractor="a"):
     features = draw(n, 5, seed=seed).astype(np.float32)
     labels = np.arange(n) % 2
-    info = {"extractor": extractor, "resizing": "none", "class_names": ["cat", "dog"]}
+    info = {"extractor": extractor, "distance": "Fréchet distance (a)", "resizing": "none"}
+    info |= {"class_names": ["cat", "dog"]}
     return FeatureSet(features, features[:, :2], labels, labels, info)
 
 

@@ -117,15 +117,20 @@ def test_cards_tell_what_was_measured_of_a_generator(tmp_path):
     measured = {"set": "student", "n": 100, "n_against": 50, "extractor": "resnet20"}
     measured |= dict.fromkeys(["fid", "fid_low", "fid_high", "precision", "recall"], 0.5)
     measured |= {"label_agreement": 0.75, "against": "real test"}
-    pd.DataFrame([measured]).to_csv(tmp_path / "metrics.csv", index=False)
+    measured["distance"] = "Fréchet distance (resnet20)"
+    floor = measured | {"set": "real test", "against": "real train", "fid": 0.125}
+    pd.DataFrame([floor, measured]).to_csv(tmp_path / "metrics.csv", index=False)
     parts = [measured | {"against": "real train", "class": name} for name in ("cat", "7")]
     pd.DataFrame(parts).to_csv(tmp_path / "per_class.csv", index=False)
     int8 = {"format": "int8", "mean_difference": 0.74, "quantile_difference": 6.1}
     pd.DataFrame([int8 | {"largest_difference": 10.0}]).to_csv(tmp_path / "check.csv", index=False)
-    manifest = SimpleNamespace(entry=lambda name: {"notebook": "03_evaluation"})
+    manifest = SimpleNamespace(
+        entry=lambda name: None if "evaluator" in name else {"notebook": "03"}
+    )
     study = SimpleNamespace(manifest=manifest, path=lambda name: tmp_path)
     lines = generator_measures(study, "student")
-    assert "FID 0.500 (0.500 to 0.500) to 50 real test images, from 100" in lines[0]
+    wanted = "Fréchet distance (resnet20) 0.500 (0.500 to 0.500) to 50 real test images, from 100 "
+    assert wanted + "(between these and the real training images: 0.125)" in lines[0]
     assert lines[1] == "Label agreement by class: cat 75.0%, 7 75.0%"
     assert "float32's by 0.7 of 255 grey levels on average, by 6 or more in one" in lines[2]
 
