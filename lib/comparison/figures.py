@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from lib.calibration.kinds import KINDS
 from lib.comparison.tables import ALL_MODELS
+from lib.figures.style import shortened
 from lib.quantization.nncf import VARIANTS
 
 FAR = 10  # margins: sets with a network farther off have a panel of their own, as have controls
@@ -62,7 +63,9 @@ def _rows(axis: Axes, means: pd.DataFrame, single: pd.DataFrame) -> None:
         axis.plot(own["mean"], np.full(len(own), y), "o", color=KINDS[row.set].colour, alpha=0.75)
         place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
         if own["mean"].iloc[-1] < 0:
-            axis.annotate(own["model"].iloc[-1], (own["mean"].iloc[-1], y), size="x-small", **place)
+            axis.annotate(
+                shortened(own["model"].iloc[-1]), (own["mean"].iloc[-1], y), size="x-small", **place
+            )
     axis.set_yticks(range(len(means)), means["set"])
     axis.set(ylim=(len(means) - 0.5, -0.7), ylabel="calibration set", xmargin=0.1)
     axis.grid(axis="x", alpha=0.3)
@@ -87,7 +90,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, *, by: str = "calibratio
     for (row, column), axis in np.ndenumerate(axes):
         part = columns[column]
         _lines(axis, part[part["model"] == models[row]], list(table["x"].unique()))
-        axis.set(title=models[row], ylabel="agreement with FP32 (%)")
+        axis.set(title=shortened(models[row]), ylabel="agreement with FP32 (%)")
         axis.set_xlabel("images read" if by != "method" else "bits of the activations")
     kinds = [KINDS[name] for name in table["calibration_set"].unique()]
     lines = [Line2D([], [], marker="o", color=kind.colour, label=kind.name) for kind in kinds]

@@ -28,15 +28,15 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
     `with_latents` adds `latents.safetensors`: `latents (n, z_dim) float32` and `labels (n,)
     int64`, row NNNNN for image NNNNN. The folder appears when it is complete, in the place of an
     earlier export; any other file in it is a `StudyError`. `ImageFolder` numbers the classes by
-    the sorted names.
+    the sorted names. What cannot stand in a folder's name becomes `_` (`folder_names`).
     """
     folder = Path(folder)
     if with_latents and samples.latents is None:
         raise StudyError(f"the samples for {folder} have no latents: export the images alone")
-    names = samples.class_names
-    for name in names:
-        if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-            raise StudyError(f"class name {name!r} cannot name a folder: rename the class")
+    names = folder_names(samples.class_names)
+    for name, class_name in zip(names, samples.class_names, strict=True):
+        if name != class_name:
+            print(f"note: class {class_name!r} lies in {folder / name}")
     paths = [folder / names[label] / f"{i:05d}.png" for i, label in enumerate(samples.labels)]
     allowed = {*paths, folder / LATENTS} if with_latents else set(paths)
     strays = sorted(path for path in folder.rglob("*") if path.is_file() and path not in allowed)
@@ -52,6 +52,17 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
         arrays = {"latents": samples.latents, "labels": samples.labels}
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, work / LATENTS)
     replace_folder(work, folder)
+
+
+def folder_names(names: list[str]) -> list[str]:
+    """Return folder names for classes that any system takes: all different, at most 60 letters."""
+    found: list[str] = []
+    for label, name in enumerate(names):
+        plain = re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:60].strip(" ").rstrip(".")
+        plain = f"_{plain}" if not plain or plain.startswith(".") else plain
+        taken = plain.casefold() in {other.casefold() for other in found}
+        found.append(f"{plain}_{label}" if taken else plain)
+    return found
 
 
 def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSet:

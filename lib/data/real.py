@@ -3,6 +3,7 @@
 scikit-learn takes seconds to import and is imported where it is needed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def prepare_real(
     seed: int,
     test_images: int,
     validation_images: int,
+    class_order: Sequence[str] = (),
 ) -> None:
     """Write the real data as three SampleSets: `out/train`, `out/validation`, `out/test`.
 
@@ -36,12 +38,15 @@ def prepare_real(
     call the data (empty: the loader's own name); the sets' record keeps both. The validation
     images are held out of the training split, stratified by class; accuracy-aware quantization
     judges its drop on them. `test_images` is the size of the digits' test split and 0 for data
-    that come with one.
+    that come with one. `class_order` names the classes of an image tree in the order of their
+    labels; without it they are sorted.
     """
     if data == "digits":
         train, test = load_digits_32(test_images)
+    elif data == "cifar10":
+        train, test = load_cifar10(data_dir)
     else:
-        train, test = (load_cifar10 if data == "cifar10" else load_image_tree)(data_dir)
+        train, test = load_image_tree(data_dir, class_order)
     rest, held_out = stratified_split(train, validation_images, derive_seed(seed, "validation"))
     if len(held_out) > MUCH * len(train):
         held = f"{len(held_out)} of {len(train)} training images are held out for validation"
@@ -74,12 +79,14 @@ def load_digits_32(test_images: int = 600) -> tuple[SampleSet, SampleSet]:
     return stratified_split(samples, test_images, seed=0)
 
 
-def load_image_tree(data_dir: Path | str) -> tuple[SampleSet, SampleSet]:
+def load_image_tree(
+    data_dir: Path | str, class_order: Sequence[str] = ()
+) -> tuple[SampleSet, SampleSet]:
     """Return the sets `train/<class>/<image>` and `test/…` of a folder or an archive.
 
-    Classes and images come in sorted order; each image must be 32×32 pixels (`read_image`).
+    Images are sorted by name, classes as `list_tree` says; `read_image` tells what it takes.
     """
-    tree = list_tree(Path(data_dir))
+    tree = list_tree(Path(data_dir), class_order)
     tree.check()
     if note := tree.note():
         print(f"note: {note}")

@@ -4,6 +4,7 @@ One walk serves reading and hashing. Hidden files and what systems leave behind 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +88,11 @@ class ImageTree:
         return digest.hexdigest()
 
 
-def list_tree(source: Path) -> ImageTree:
-    """Return what a folder or an archive (`read_archive`) holds, below any folder around it."""
+def list_tree(source: Path, order: Sequence[str] = ()) -> ImageTree:
+    """Return what a folder or an archive (`read_archive`) holds, below any folder around it.
+
+    Classes come in the `order` of their names, if it is given, else sorted as text: 1, 10, 2.
+    """
     if not source.exists():
         raise StudyError(f"{source} is missing: data_dir needs {TREE}")
     found = read_archive(source) if source.is_file() else _walk(source)
@@ -103,7 +107,13 @@ def list_tree(source: Path) -> ImageTree:
             images.setdefault(key, []).append(("/".join(name), files[parts]))
         else:
             unread.append("/".join(parts))
-    return ImageTree(source, {k: images[k] for k in sorted(images) if k[0] in SPLITS}, unread)
+    labels = {label for split, label in images if split in SPLITS}
+    if order and labels != set(order):
+        differ = ", ".join(sorted(labels ^ set(order)))
+        fault = f"class_order and the class folders of {source} differ in {differ}"
+        raise StudyError(f"{fault}: name each folder once")
+    keys = [(split, label) for split in sorted(SPLITS) for label in order or sorted(labels)]
+    return ImageTree(source, {key: images[key] for key in keys if key in images}, unread)
 
 
 def _litter(parts: Parts) -> bool:

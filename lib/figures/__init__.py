@@ -15,6 +15,6 @@ EXPORTS = {
         "panels",
     ],
     "images": ["class_comparison", "class_grid", "coloured_map", "image_rows"],
-    "tables": ["show"],
+    "tables": ["escaped", "show"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -9,6 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lib.figures.style import shortened
+
 WIDE_LABELS = 45  # letters on a horizontal axis beyond which its labels are slanted
 LEGEND_ROWS = 25
 
@@ -72,7 +74,9 @@ def bars(
             if abs(height := bar.get_height()) > limit:
                 place = (bar.get_center()[0], np.copysign(0.95 * limit, height))
                 axis.annotate(f"{height:.0f}", place, ha="center", va="center", color="white")
-    if sum(len(str(name)) for name in table[x].unique()) > WIDE_LABELS:
+    names = [shortened(label.get_text()) for label in axis.get_xticklabels()]
+    axis.set_xticks(axis.get_xticks(), names)
+    if sum(map(len, names)) > WIDE_LABELS:
         axis.tick_params(axis="x", rotation=30)
     if hue is not None:
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1.01, 1), frameon=False)
@@ -91,7 +95,8 @@ def confusion_matrices(
         share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         texts = np.where(share >= 0.5, np.round(share).astype(int).astype(str), "")
         look = {"cmap": "Blues", "vmin": 0, "vmax": 100, "cbar": False, "square": True}
-        look |= {"xticklabels": names, "yticklabels": names}
+        short = [shortened(text) for text in names]
+        look |= {"xticklabels": short, "yticklabels": short}
         sns.heatmap(share, ax=axis, annot=texts, fmt="", **look)
         axis.set(title=f"{name}: {np.mean(wanted == predicted):.1%} as wanted")
         axis.set(xlabel="predicted class", ylabel="wanted class")
@@ -174,7 +179,7 @@ def colours(n: int) -> np.ndarray:
 def class_legend(figure: Figure, names: Sequence[str], title: str, marker: str) -> None:
     """Say beside a figure which of `colours` stands for which name."""
     handles = [
-        Line2D([], [], marker=marker, ls="", color=colour, label=name)
+        Line2D([], [], marker=marker, ls="", color=colour, label=shortened(name))
         for colour, name in zip(colours(len(names)), names, strict=True)
     ]
     place = {"loc": "outside right upper", "ncols": -(-len(handles) // LEGEND_ROWS)}

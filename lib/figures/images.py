@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from lib.data.samples import SampleSet
 from lib.figures.charts import class_legend, colours, panels
+from lib.figures.style import shortened
 
 BORDER, GAP = 4, 2  # pixels around an image of a map, and between two images
 
@@ -50,7 +51,7 @@ def _blocks(
         axis.set_title(name, fontsize="medium")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    axes[0].set_yticks([height * (row + 0.5) for row in range(len(names))], names)
+    axes[0].set_yticks([height * (row + 0.5) for row in range(len(names))], map(shortened, names))
     axes[0].tick_params(axis="y", length=0)
     return figure
 

@@ -1,5 +1,6 @@
 """Tables as a reader sees them: plain words for columns, no row numbers, few digits."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from tabulate import tabulate
 
 from lib.common.errors import StudyError
 
+NO_MATHEMATICS = "tex2jax_ignore mathjax_ignore"  # in it, notebooks typeset no `$`
 DIGITS = 3  # of the largest number in a column
 
 
@@ -61,6 +63,7 @@ def show(
         tabulate(cells, "keys", kind, colalign=align, disable_numparse=True)
         for kind in ("simple", "html")
     )
+    html = html.replace("<table>", f'<table class="{NO_MATHEMATICS}">', 1)
     for tag in ("th", "td"):  # notebooks align all cells right that do not say otherwise
         html = html.replace(f"<{tag}>", f'<{tag} style="text-align: left;">')
     return Shown({"text/plain": plain, "text/html": html})
@@ -78,3 +81,8 @@ def _usual_form(column: pd.Series, decimals: int | None) -> str | Callable:
     if decimals is None:
         decimals = max(DIGITS - 1 - int(np.floor(np.log10(np.abs(numbers).max()))), 0)
     return f"{{:,.{decimals}f}}"
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, whatever marks and formulas it holds."""
+    return re.sub(r"([\\`*_{}\[\]<>$&#|~])", r"\\\1", text)

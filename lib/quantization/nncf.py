@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -251,8 +250,7 @@ def _parameters(nncf: ModuleType, images: CalibrationImages, options: Quantizati
 
 @contextlib.contextmanager
 def quiet_nncf() -> Iterator[ModuleType]:
-    """Give NNCF without telemetry, progress bars and messages below errors."""
-    os.environ.setdefault("NNCF_CI", "1")  # its switch for telemetry
+    """Give NNCF without progress bars and messages below errors."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # in a notebook its bars would bypass stdout
     no_widgets = mock.patch("rich.console._is_jupyter", return_value=False)

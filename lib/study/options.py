@@ -83,6 +83,11 @@ class Data:
         "data", "where cifar10 lies, or the tree train/ and test/: a folder or a tar archive"
     )
     data_name: str = option("", 'what tables and figures call the data; "" for their own name')
+    class_order: Annotated[list[str], no_repeats] = option(
+        [],
+        "an image tree's classes in the order of your networks' outputs; [] sorts them as text, "
+        "10 before 2",
+    )
     test_images: NonNegative = option(
         600, "size of the digits' test split; 0 where the data come split"
     )

@@ -100,7 +100,7 @@ def class_folders(params: Params) -> list[str]:
         return CLASSES
     if params.data == "digits":
         return [str(k) for k in range(10)]
-    return list_tree(resolve(params.data_dir)).classes("train")
+    return list_tree(resolve(params.data_dir), params.class_order).classes("train")
 
 
 def check_data(params: Params) -> None:
@@ -110,7 +110,7 @@ def check_data(params: Params) -> None:
         check_cifar10(source)
         counts = dict.fromkeys(CLASSES, 5000)
     elif params.data == "imagefolder":
-        tree = list_tree(source)
+        tree = list_tree(source, params.class_order)
         tree.check()
         for (split, label), ((name, content), *_) in tree.images.items():
             read_image(content, f"{split}/{label}/{name}")

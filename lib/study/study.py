@@ -34,6 +34,7 @@ from lib.common.options import outcome
 from lib.data.samples import RECORD
 from lib.figures.animation import write_gif
 from lib.figures.captions import caption_of, describe
+from lib.figures.style import noted_glyphs
 from lib.study.manifest import Manifest, changed_parameter
 from lib.study.notebooks import assigned_literals, declared_parameters
 from lib.study.output_folder import check_writable, file_error, output_folder
@@ -310,6 +311,6 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 def _write_png(path: Path, figure: Figure, data: str) -> None:
     note = figure.text(1, 0, data, ha="right", va="top", fontsize=7, color="grey")
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, noted_glyphs(path.name):
         figure.savefig(temporary, dpi=110, metadata={"Software": None}, bbox_inches="tight")
     note.remove()

@@ -15,7 +15,7 @@ from torchvision.datasets import ImageFolder
 
 from lib.common.errors import StudyError
 from lib.common.files import hash_tree
-from lib.data.layouts import export_image_folder, import_sample_folder
+from lib.data.layouts import export_image_folder, folder_names, import_sample_folder
 from lib.data.samples import SampleSet
 
 NAMES = ["cat", "dog"]
@@ -61,11 +61,22 @@ def test_export_keeps_files_that_are_not_its_own(samples, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_what_cannot_be_exported_is_named(samples, tmp_path):
-    for name in ("../up", "", ".", "a/b", "a\\b"):
-        samples.info["class_names"] = [name, "dog"]
-        with pytest.raises(StudyError, match="cannot name a folder"):
-            export_image_folder(samples, tmp_path / "out")
+def test_names_that_no_folder_can_have_are_changed_and_said(samples, tmp_path, capsys):
+    samples.info["class_names"] = ["4 deer & <b>bold</b>", "../up"]
+    export_image_folder(samples, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "4 deer & _b_bold__b_",
+        "_.._up",
+    }
+    assert "note: class '../up' lies in" in capsys.readouterr().out
+    names = ["", ".", "a/b", "a\\b", "A_b", "ä" * 300, "x. ", "con\n"]
+    found = folder_names(names)
+    assert len({name.casefold() for name in found}) == len(names)
+    assert all(0 < len(name.encode()) < 200 and name not in (".", "..") for name in found)
+    assert not any(set(name) & set("/\\\n") or name != name.strip() for name in found)
+
+
+def test_latents_that_are_not_there_are_named(samples, tmp_path):
     samples.latents = None
     with pytest.raises(StudyError, match="no latents"):
         export_image_folder(samples, tmp_path / "out", with_latents=True)

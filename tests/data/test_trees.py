@@ -129,6 +129,16 @@ def test_litter_is_passed_over_and_the_rest_is_said(tmp_path, capsys):
         )
 
 
+def test_classes_come_in_the_order_that_is_given(tmp_path):
+    tree = write_tree(tmp_path / "numbers", ["1", "2", "10"])
+    assert list_tree(tree).classes("train") == ["1", "10", "2"]
+    train, test = load_image_tree(tree, ["1", "2", "10"])
+    assert train.class_names == test.class_names == ["1", "2", "10"]
+    assert set(train.images[train.labels == 2][:, 0, 0, 0]) == {20}
+    with pytest.raises(StudyError, match="class_order and the class folders of .* differ in 10, 3"):
+        load_image_tree(tree, ["1", "2", "3"])
+
+
 def test_faults_of_a_tree_are_named(tmp_path):
     with pytest.raises(StudyError, match="nowhere is missing: data_dir needs train/<class>"):
         load_image_tree(tmp_path / "nowhere")

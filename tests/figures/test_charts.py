@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.charts import bars, heatmap
+from lib.figures.charts import bars, confusion_matrices, heatmap
+from lib.figures.style import noted_glyphs, shortened
 
 
 @pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # seaborn's
@@ -37,3 +38,20 @@ def test_long_names_below_bars_do_not_overlap():
     assert {label.get_rotation() for label in labels} == {30}
     short = bars(table.assign(**{"class": list("abcdefghij")}), "class", "fid", "Title", "c", "FID")
     assert {label.get_rotation() for label in short.axes[0].get_xticklabels()} == {0}
+
+
+def test_names_are_text_in_figures(tmp_path, capsys):
+    names = ["a $b^$ c", "$5 {bill$", "very long " * 30]
+    pairs = {"$x_{1": (np.arange(3), np.arange(3))}
+    figure = confusion_matrices(pairs, names)
+    figure.savefig(tmp_path / "figure.png")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
+        *names[:2],
+        "very long very long ver…",
+    ]
+    table = pd.DataFrame({"class": names, "fid": np.arange(3.0)})
+    bars(table, "class", "fid", "Of $data", "class", "FID").savefig(tmp_path / "figure.png")
+    assert shortened("one\ntwo") == "one two"
+    with noted_glyphs("figure.png"):
+        figure.suptitle("\U00012000").figure.savefig(tmp_path / "figure.png")
+    assert "no font here has the letters \U00012000 of figure.png" in capsys.readouterr().out

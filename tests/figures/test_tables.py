@@ -2,10 +2,12 @@
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.formatters import DisplayFormatter
+from nbconvert.filters import markdown2html
 
 from lib.common.errors import StudyError
-from lib.figures.tables import show
+from lib.figures.tables import escaped, show
 
 TABLE = pd.DataFrame(
     {
@@ -45,6 +47,13 @@ def test_outputs_of_a_notebook():
     assert data == DisplayFormatter().format(show(TABLE))[0]
     assert set(data) == {"text/html", "text/plain"} and data["text/plain"] == str(show(TABLE))
     assert "&lt;b&gt;grey" in data["text/html"] and "<td>" not in data["text/html"]
+    assert "mathjax_ignore" in data["text/html"]
+
+
+def test_marks_of_markdown_and_formulas_are_text():
+    text = "4 deer & <b>bold</b> $x$ *y* [z](u) 1_2 #3 `4` 5|6"
+    assert BeautifulSoup(markdown2html(escaped(text)), "html.parser").get_text().strip() == text
+    assert "\\$" in escaped(text)
 
 
 def test_empty_tables_and_unknown_columns():
