@@ -43,7 +43,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
         if params.teacher == "train":
             check_start(params.teacher_start)
         else:
-            check_source(find_teacher(params.teacher, folder / "manifest.json"))
+            source = find_teacher(params.teacher, folder / "manifest.json")
+            check_source(source, len(class_folders(params)))
     if any(path.stem in ("04_calibration_sets", "05_quantization") for path in notebooks):
         check_networks(params)
     if any(path.stem == "A1_distillation_ablation" for path in notebooks):

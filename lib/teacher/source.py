@@ -14,7 +14,8 @@ from lib.common.errors import StudyError
 from lib.common.files import hash_tree, read_json, resolve, sha256_file, sha256_json
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.layouts import import_sample_folder, sample_pairs
-from lib.data.samples import RECORD, SampleSet
+from lib.data.samples import IMAGE_SHAPE, RECORD, SampleSet
+from lib.gan.generator import Generator
 from lib.teacher.official.reader import OFFICIAL_CIFAR10
 from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import load_teacher, open_teacher, sample_teacher
@@ -48,9 +49,22 @@ def source_record(teacher: str, source: Path) -> dict[str, str]:
     return {"origin": teacher if teacher == "official" else source.name, "sha256": sha256}
 
 
-def check_source(source: Path) -> None:
-    """Raise `StudyError` unless `source` is a teacher's file or a folder of samples."""
-    sample_pairs(source) if source.is_dir() else load_teacher(source)
+def check_source(source: Path, classes: int) -> None:
+    """Raise `StudyError` unless `source` is a teacher or samples of so many classes."""
+    if source.is_dir():
+        sample_pairs(source, classes)
+    else:
+        _check_fit(source, load_teacher(source), classes)
+
+
+def _check_fit(source: Path, generator: Generator, classes: int) -> None:
+    size = generator.config["img_resolution"]
+    if (size, generator.config["img_channels"]) != (IMAGE_SHAPE[1], IMAGE_SHAPE[0]):
+        fault = f"makes {size}×{size} images of {generator.config['img_channels']} channels"
+        raise StudyError(f"{source} {fault}, the study takes 32×32 of 3: choose another teacher")
+    if generator.c_dim != classes:
+        fault = f"was trained for {generator.c_dim} classes, the data have {classes}"
+        raise StudyError(f"{source} {fault}: choose a teacher of the same data")
 
 
 def adopt_teacher(
@@ -69,9 +83,7 @@ def adopt_teacher(
         return samples.save(out)
     generator, record = open_teacher(source)
     about["class_names"] = record["class_names"] or class_names
-    if len(about["class_names"]) != len(class_names) or generator.c_dim != len(class_names):
-        fault = f"trained for {generator.c_dim} classes, the data have {len(class_names)}"
-        raise StudyError(f"{source} was {fault}: choose a teacher of the same data")
+    _check_fit(source, generator, len(class_names))
     about["data"] = record["data"] or data
     save_tensors(out / WEIGHTS, generator, record | about)
 

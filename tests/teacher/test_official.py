@@ -1,7 +1,9 @@
 """Network pickles: official layouts load, hostile and damaged files are refused by name."""
 
+import bz2
 import collections
 import contextlib
+import gzip
 import io
 import os
 import pickle
@@ -460,9 +462,32 @@ def test_misused_opcodes_are_named(load, body, message):
 
 
 def test_files_that_are_no_pickle(load):
-    for data in (b"", b"\x80", b"\x80\x01N.", b"\x80\x06N.", b"N.", b"PK\x03\x04"):
+    for data in (b"", b"\x80", b"\x80\x01N.", b"\x80\x06N.", b"N."):
         with pytest.raises(StudyError, match="no pickle of protocol 2 to 5"):
             load(data)
+
+
+def saved(legacy: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save({"G_ema": torch.zeros(2)}, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\n<!DOCTYPE html><html>404</html>", "is a web page: download the file again"),
+        (gzip.compress(b"network"), "compressed by gzip: unpack it"),
+        (bz2.compress(b"network"), "compressed by bzip2: unpack it"),
+        (saved(legacy=False), "zip archive: unpack it; if torch.save wrote it, pickle the dict"),
+        (saved(legacy=True), "torch.save wrote it: pickle the dictionary of networks"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
+        (b"\x80\x03cdnnlib.tflib.network\nNetwork\n.", "TensorFlow's networks: convert it by leg"),
+    ],
+)
+def test_other_formats_are_told_what_to_do(load, data, message):
+    with pytest.raises(StudyError, match=message):
+        load(data)
 
 
 def test_missing_file_and_network(tmp_path):
@@ -523,6 +548,8 @@ def shared_storage(network):
     ("change", "message"),
     [
         (set_argument("mapping_kwargs", "surprise", value=1), "surprise"),
+        (set_argument("magnitude_ema_beta", value=0.9), "StyleGAN3.*stylegan2-ada-pytorch"),
+        (set_argument("synthesis_kwargs", "fused_modconv_default", value="x"), "StyleGAN3 repo"),
         (set_argument("img_resolution", value=12), "img_resolution = 12"),
         (set_argument("img_resolution", value=16), "tensor 'synthesis.b16"),
         (set_argument("z_dim", value=5), "mapping.fc0.weight' has shape"),

@@ -9,7 +9,9 @@ from PIL import Image
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, sha256_file, write_json
+from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
+from lib.gan.generator import Generator
 from lib.teacher.options import SamplingOptions
 from lib.teacher.sampling import load_teacher, open_teacher
 from lib.teacher.source import (
@@ -48,7 +50,7 @@ def adopt(out, source, origin, names=NAMES):
 
 
 def test_a_folder_of_samples_stands_in_for_a_teacher(samples_folder, tmp_path):
-    check_source(samples_folder)
+    check_source(samples_folder, 3)
     adopt(tmp_path / "teacher", samples_folder, "published")
     assert count_parameters(tmp_path / "teacher") is None
     assert "folder published" in licence_note(tmp_path / "teacher")
@@ -74,9 +76,9 @@ def test_unfit_folders_of_samples_are_named(samples_folder, tmp_path):
         adopt(tmp_path / "x", samples_folder, "published")
     (samples_folder / "class_1" / "noise_2.pt").unlink()
     with pytest.raises(StudyError, match="class_1/image_2.png has no noise file"):
-        check_source(samples_folder)
-    with pytest.raises(StudyError, match="no folder of samples"):
-        check_source(tmp_path)
+        check_source(samples_folder, 3)
+    with pytest.raises(StudyError, match="class_0 is missing"):
+        check_source(tmp_path, 3)
     assert not (tmp_path / "x").exists()
 
 
@@ -113,6 +115,17 @@ def test_official_pickle_becomes_a_teacher_of_named_classes(tmp_path):
     assert "NVIDIA Source Code License" in licence_note(tmp_path)
     with pytest.raises(StudyError, match="trained for 10 classes, the data have 3"):
         adopt(tmp_path, OFFICIAL_LAYOUT, "official")
+    with pytest.raises(StudyError, match="trained for 10 classes, the data have 3"):
+        check_source(OFFICIAL_LAYOUT, 3)
+
+
+def test_a_teacher_of_another_size_is_refused_before_work(tmp_path):
+    sizes = {"mapping_kwargs": {"num_layers": 1}, "synthesis_kwargs": {"channel_max": 4}}
+    generator = Generator(8, 3, 8, 64, 3, *sizes.values())
+    record = {"generator": generator.config, "class_names": NAMES, "data": "photographs"}
+    save_tensors(tmp_path / "large.safetensors", generator, record)
+    with pytest.raises(StudyError, match="makes 64×64 images of 3 channels, the study takes 32×32"):
+        check_source(tmp_path / "large.safetensors", 3)
 
 
 def test_licence_of_other_teachers(tmp_path):

@@ -33,6 +33,26 @@ MAX_DEPTH, MAX_MODULES, MAX_TENSORS, MAX_NAME = 16, 1_000, 10_000, 64
 SHARED_ELEMENTS = 2**20  # tensors may share this much, such as small filters
 
 
+REPICKLE = "pickle the dictionary of networks by the official code instead"
+OTHER_FORMATS = {  # how files begin that are mistaken for a network pickle, and what to do
+    b"\x1f\x8b": "it is compressed by gzip: unpack it (gunzip)",
+    b"BZh": "it is compressed by bzip2: unpack it",
+    b"\xfd7zXZ": "it is compressed by xz: unpack it",
+    b"PK": f"it is a zip archive: unpack it; if torch.save wrote it, {REPICKLE}",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": f"torch.save wrote it: {REPICKLE}",
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file itself (git lfs pull)",
+    b"<": "it is a web page: download the file again, and look at the address",
+}
+TENSORFLOW = b"dnnlib.tflib"
+OTHER_ARGUMENTS = {
+    "fused_modconv_default",
+    "magnitude_ema_beta",
+    "conv_kernel",
+    "use_radial_filters",
+}
+"""Constructor's arguments that only networks of the StyleGAN3 repository have."""
+
+
 @dataclass
 class StoredNetwork:
     """A network as the file describes it: its class's name and the module's attributes."""
@@ -66,8 +86,10 @@ def read_network_pickle(path: Path | str) -> dict[str, Any]:
     Networks are `StoredNetwork`s, tensors `StoredTensor`s, `EasyDict`s and `OrderedDict`s plain
     dictionaries, numpy's numbers Python's.
     """
-    file = io.BytesIO(_read(Path(path)))
+    stored = _read(Path(path))
+    file = io.BytesIO(stored)
     try:
+        _check_format(stored)
         content = SafeUnpickler(file, NETWORK_STAND_INS).load()
         if type(content) is not dict:
             raise StudyError(f"it holds a {type(content).__name__}, not a dictionary of networks")
@@ -77,6 +99,16 @@ def read_network_pickle(path: Path | str) -> dict[str, Any]:
         message = f"{path} is no official network pickle, or was damaged or changed: {error}"
         raise StudyError(message) from None
     return content
+
+
+def _check_format(stored: bytes) -> None:
+    """Raise `StudyError` with the remedy for the formats that people mistake for this one."""
+    for start, remedy in OTHER_FORMATS.items():
+        if stored[:64].lstrip().startswith(start):
+            raise StudyError(remedy)
+    if TENSORFLOW in stored[:4096]:
+        converter = "convert it by legacy.py of NVIDIA's stylegan2-ada-pytorch"
+        raise StudyError(f"it holds TensorFlow's networks: {converter}")
 
 
 def rebuild(stored: StoredNetwork) -> nn.Module:
@@ -109,6 +141,12 @@ def _shell(stored: StoredNetwork) -> nn.Module:
     positional, named = stored.state.get("_init_args", ()), stored.state.get("_init_kwargs")
     if type(positional) not in (list, tuple) or type(named) is not dict:
         raise StudyError("the constructor's arguments (_init_args, _init_kwargs) are missing")
+    kinds = [part for part in (named, *named.values()) if type(part) is dict]
+    if others := sorted(OTHER_ARGUMENTS & {key for part in kinds for key in part}):
+        raise StudyError(
+            f"it was saved by the StyleGAN3 repository (argument {others[0]}): take a network of "
+            "stylegan2-ada-pytorch"
+        )
     names = list(inspect.signature(CLASSES[stored.class_name]).parameters)[:MAX_POSITIONAL]
     if len(positional) > len(names) or named.keys() & set(names[: len(positional)]):
         raise StudyError("positional arguments (_init_args) are too many or given twice")
