@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     command = add(app)
     command.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1")
     command.add_argument("--visitors", type=int, default=5, help="most visitors at once")
+    command.add_argument("--base-url", default="/", help="path of the page behind a web server")
     command.add_argument("--publish", action="store_true", help="copy the networks, serve nothing")
     command = add(export)
     command.add_argument("--student", type=Path, help="this student.safetensors, not the profile's")
@@ -122,7 +123,7 @@ def app(options: argparse.Namespace) -> None:
     from lib.app.serve import ARTIFACT, PUBLISHED, serve_app
 
     if not options.publish:
-        serve_app(_params(options), options.port, options.visitors)
+        serve_app(_params(options), options.port, options.visitors, options.base_url)
     folder = _folder(options)
     for path in publish_generator(folder / ARTIFACT, folder / PUBLISHED):
         print(f"{path}: {path.stat().st_size:,} bytes")

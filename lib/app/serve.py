@@ -5,6 +5,7 @@ server and its kernels need to read.
 """
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -32,23 +33,28 @@ from lib.app.widgets import generator_widgets
 generator_widgets(ImageGenerator("networks"), {seed})"""
 
 
-def serve_app(params: Params, port: int = 8866, visitors: int = 5) -> None:
+def serve_app(params: Params, port: int = 8866, visitors: int = 5, base_url: str = "/") -> None:
     """Become the server of the profile's networks, for `visitors` at once (1 to 100).
+
+    The page lies at the path `base_url`, below which all is that it loads.
 
     Never returns: this process turns into the server, which needs none of the libraries that are
     loaded here. Raises `StudyError` where there is no student or the port is taken.
     """
-    check_options(port, visitors)
+    check_options(port, visitors, base_url)
     networks, notice = find_networks(params)
     folder = Path(tempfile.mkdtemp(prefix="generator-"))
     path = prepare(folder / "page", networks, params.seed, notice)
     print(f"{notice}\n" if notice else "", end="", flush=True)
     command = [sys.executable, "-m", "lib.app.server", str(path), str(port), str(visitors)]
+    command.append(f"/{base_url.strip('/')}/".replace("//", "/"))
     os.execve(sys.executable, command, server_environment(folder))
 
 
-def check_options(port: int, visitors: int) -> None:
-    """Raise `StudyError` for a port that is taken or a number of visitors out of range."""
+def check_options(port: int, visitors: int, base_url: str = "/") -> None:
+    """Raise `StudyError` for a port that is taken, or other options that cannot be."""
+    if not re.fullmatch(r"/?([\w-]+/)*[\w-]*", base_url, re.ASCII):
+        raise StudyError(f"--base-url {base_url}: give a path of plain words, such as /generator/")
     if not 1 <= visitors <= 100:
         raise StudyError(f"--visitors {visitors}: give 1 to 100; each takes about 190 MB")
     if not 1 <= port <= 65535:

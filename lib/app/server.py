@@ -2,7 +2,7 @@
 
 Jupyter lets a browser execute code in its kernel; here it may only move widgets. Of Voilà's routes
 those that the page needs are kept, everything else is not found. `lib.app.serve` prepares the
-notebook and the environment and starts `python -m lib.app.server NOTEBOOK PORT VISITORS`.
+notebook and the environment and starts `python -m lib.app.server NOTEBOOK PORT VISITORS PATH`.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ KERNEL_INFO = {  # what the page asks for, without the versions
 }
 MAX_MESSAGE_BYTES = 200_000
 MIN_OFFSETS, MAX_OFFSETS = 6, 32  # channel, header, parent, metadata, content, buffers, end
-KEPT_ROUTES = ("/voila/static/", "/voila/labextensions/")
+KEPT_ROUTES = ("voila/static/", "voila/labextensions/")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; "
     "script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -137,16 +137,16 @@ class GeneratorServer(Voila):
 
     def init_handlers(self) -> list:
         """Return the page, what it loads, the filtered way to its kernel, and nothing else."""
-        found = super().init_handlers()
-        templates = next(route for route in found if route[0].startswith("/voila/templates/"))
+        found, base = super().init_handlers(), self.base_url
+        templates = next(route for route in found if "/voila/templates/" in route[0])
         page = next(route for route in found if route[1] is TornadoVoilaHandler)
         return [
-            (r"/", PageHandler, page[2]),
-            (r"/api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
-            (r"/api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
-            (r"/voila/api/shutdown/([\w-]+)", LeaveHandler),
-            (rf"/voila/templates/((?:{TEMPLATE}|lab|base)/static/\w[\w.-]*)", *templates[1:]),
-            *(route for route in found if route[0].startswith(KEPT_ROUTES)),
+            (base, PageHandler, page[2]),
+            (rf"{base}api/kernels/(?P<kernel_id>[\w-]+)/channels", WidgetChannels),
+            (rf"{base}api/kernels/(?P<kernel_id>[\w-]+)", StateHandler),
+            (rf"{base}voila/api/shutdown/([\w-]+)", LeaveHandler),
+            (rf"{base}voila/templates/((?:{TEMPLATE}|lab|base)/static/\w[\w.-]*)", *templates[1:]),
+            *(route for route in found if route[0].removeprefix(base).startswith(KEPT_ROUTES)),
             (r".*", NotFoundHandler),
         ]
 
@@ -157,7 +157,7 @@ class PageHandler(TornadoVoilaHandler):
     async def get(self) -> None:
         """Give the visitor a warm kernel, or say that there is none."""
         if self.request.query:  # Voilà would take a template or a theme from it
-            return self.redirect("/")
+            return self.redirect(self.settings["base_url"])
         while not self.kernel_manager.notebook_data:  # the first kernel is starting
             await asyncio.sleep(0.1)
         if not self.kernel_manager.take_seat():
@@ -248,11 +248,12 @@ def write_page(handler: RequestHandler, code: int, title: str, text: str, again=
     handler.set_status(code)
     for name, value in HEADERS.items():
         handler.set_header(name, value)
-    handler.finish(page.render(title=title, text=text, again=again, base_url="/"))
+    base_url = handler.settings["base_url"]
+    handler.finish(page.render(title=title, text=text, again=again, base_url=base_url))
 
 
-def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
-    """Return the server, ready to start."""
+def make_server(notebook: Path, port: int, visitors: int, base_url: str) -> GeneratorServer:
+    """Return the server of a page at `base_url`, which begins and ends with `/`; ready to start."""
     page = {
         "template": TEMPLATE,
         "allow_template_override": "NO",
@@ -271,6 +272,7 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
         "MappingKernelManager": {"cull_interval": 10, "cull_idle_timeout": 1},  # see the seats
         "KernelManager": {"autorestart": False, "transport": "ipc"},
     }
+    config["GeneratorServer"] |= {"base_url": base_url}
     config["GeneratorServer"] |= {"ip": "127.0.0.1", "open_browser": False, "log_level": "WARN"}
     server = GeneratorServer(config=Config(config))
     server.root_dir = str(notebook.parent)
@@ -279,10 +281,13 @@ def make_server(notebook: Path, port: int, visitors: int) -> GeneratorServer:
 
 
 if __name__ == "__main__":
-    notebook, port, visitors = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    notebook, (port, visitors), base = Path(sys.argv[1]), map(int, sys.argv[2:4]), sys.argv[4]
     try:
-        server = make_server(notebook, port, visitors)
-        print(f"http://127.0.0.1:{port}/, visitors at once: {visitors}; Ctrl-C ends it", flush=True)
+        server = make_server(notebook, port, visitors, base)
+        print(
+            f"http://127.0.0.1:{port}{base}, visitors at once: {visitors}; Ctrl-C ends it",
+            flush=True,
+        )
         server.start()
     finally:  # a signal ended it
         shutil.rmtree(notebook.parents[1], ignore_errors=True)

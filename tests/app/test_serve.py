@@ -1,6 +1,8 @@
 """The web app as a visitor sees it, and as one who means harm tries it; one server for all."""
 
+import asyncio
 import base64
+import contextlib
 import getpass
 import json
 import os
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -45,15 +48,15 @@ SHOWN = """() => Object.fromEntries([...document.querySelectorAll("section.ig-cl
                 [...part.querySelectorAll("img")].map(image => image.src)]))"""
 
 
-@pytest.fixture(scope="module")
-def server(networks):
-    """The app with random networks; yields its port and its process."""
+@contextlib.contextmanager
+def serving(networks, base="/"):
+    """Serve random networks at the path `base`; yield the port and the process."""
     folder = Path(tempfile.mkdtemp(prefix="app-"))  # short: kernels' sockets lie below it
     notebook = serve.prepare(folder / "served" / "page", networks, 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "lib.app.server", notebook, str(port), str(VISITORS)]
+    command = [sys.executable, "-m", "lib.app.server", notebook, str(port), str(VISITORS), base]
     environment = serve.server_environment(folder / "served")
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -66,6 +69,48 @@ def server(networks):
         process.wait(30)
     assert not (folder / "served").exists()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(networks):
+    """The app with random networks; yields its port and its process."""
+    with serving(networks) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def proxy(target, address):
+    """Pass connections on to a port, as a web server that is asked for as `address` would.
+
+    It sets the headers that docs/image-generator.md names, and closes after each answer.
+    """
+
+    async def pump(reader, writer):
+        while data := await reader.read(2**16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def handle(reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        own = f"127.0.0.1:{target}"
+        head = re.sub(r"(?im)^Host: .*$", f"Host: {own}\r", head.replace(address, own))
+        if "upgrade: websocket" not in head.lower():
+            head = re.sub(r"(?im)^Connection: .*$", "Connection: close\r", head)
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", target)
+        inner_writer.write(head.encode())
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    async def listen():
+        async with await asyncio.start_server(handle, "127.0.0.1", int(address.split(":")[1])):
+            ready.set()
+            await asyncio.sleep(300)
+
+    ready = threading.Event()
+    threading.Thread(target=lambda: asyncio.run(listen()), daemon=True).start()
+    assert ready.wait(10)
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +186,23 @@ def test_a_page_shows_images_and_gives_its_seat_back(server):
     with opened.open(left, timeout=60) as response:
         assert response.status == 204
     assert status(server[0], f"/api/kernels/{kernel}") == 404
+
+
+def test_the_page_lies_below_a_path_of_a_web_server(networks, browser):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    with serving(networks, "/tools/generator/") as (port, _), proxy(port, address):
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"http://{address}/tools/generator/?x=1")
+        page.wait_for_selector(".ig-image img", timeout=60_000)
+        assert generate(page, Images_a_class="2")
+        below = f"http://{address}/tools/generator/"
+        assert all(url.startswith((below, "data:", "blob:")) for url in asked), asked
+        page.goto("about:blank")
+        page.close()
+        assert status(port, "/") == status(port, "/voila/static/voila.js") == 404
 
 
 def test_classes_number_and_seed_decide_what_is_shown(visitor):
