@@ -76,6 +76,11 @@ class ImageTree:
         info = {"data": self.source.name.split(".")[0], "class_names": self.classes(split)}
         return SampleSet(np.stack(images), np.array(labels, dtype=np.int64), info=info)
 
+    def first(self, per_class: int) -> "ImageTree":
+        """Return the tree with at most so many images a class."""
+        images = {key: files[:per_class] for key, files in self.images.items()}
+        return ImageTree(self.source, images, [])
+
     def fingerprint(self) -> str:
         """Return a hash of all that is read."""
         if self.source.is_file():

@@ -9,9 +9,10 @@ from lib.classifiers.names import weights_source
 from lib.classifiers.source import find_weights
 from lib.common.errors import StudyError
 from lib.common.files import read_json, resolve
-from lib.data.cifar10 import CLASSES, check_cifar10
+from lib.data.cifar10 import CLASSES, check_cifar10, load_cifar10
 from lib.data.images import read_image
-from lib.data.real import check_counts
+from lib.data.real import check_counts, load_digits_32, stratified_split
+from lib.data.samples import SampleSet
 from lib.data.trees import list_tree
 from lib.evaluation.ablation import chosen_variants
 from lib.study.manifest import changed_parameter
@@ -21,6 +22,7 @@ from lib.study.params import Params
 from lib.teacher.source import check_source, check_start, find_teacher
 
 BASE_BYTES = 200_000_000
+SOME = 300  # images that networks of one's own are tried on
 
 
 def check(params: Params, notebooks: list[Path]) -> None:
@@ -89,10 +91,25 @@ def check_networks(params: Params) -> None:
     names = class_folders(params)
     for name in params.classifiers:
         find_weights(weights_source(params.classifiers_weights, name), name, names)
-    for model in params.own_models:
-        from lib.quantization.own.imports import check_network  # OpenVINO, which is slow to import
+    if params.own_models:
+        from lib.quantization.own.imports import better_description, check_network  # slow to import
 
-        check_network(model, len(names))
+        for model in params.own_models:
+            check_network(model, len(names))
+        samples = some_images(params)
+        for model in params.own_models:
+            if note := better_description(model, samples):
+                print(f"note: {note}", flush=True)
+
+
+def some_images(params: Params) -> SampleSet:
+    """Return a few hundred test images, each class as often as the others."""
+    source = resolve(params.data_dir)
+    if params.data == "imagefolder":
+        tree = list_tree(source, params.class_order)
+        return tree.first(-(-SOME // len(tree.classes("test")))).read("test")
+    whole = load_cifar10(source) if params.data == "cifar10" else load_digits_32(params.test_images)
+    return stratified_split(whole[1], min(SOME, len(whole[1]) // 2), seed=0)[1]
 
 
 def class_folders(params: Params) -> list[str]:

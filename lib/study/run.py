@@ -84,7 +84,8 @@ def execute(path: Path, values: dict, folder: Path) -> None:
             cwd=NOTEBOOKS,
             progress_bar=sys.stderr.isatty(),
             stdout_file=sys.stdout,
-            extra_arguments=["--log-level=ERROR"],
+            # a kernel is stopped by an interrupt first; one that is not at rest calls it an error
+            extra_arguments=["--log-level=CRITICAL"],
         )
         fold_parameters(running)
         os.replace(running, folder / path.name)

@@ -8,6 +8,7 @@ import openvino as ov
 import pytest
 import torch
 from onnx import TensorProto
+from onnx.external_data_helper import set_external_data
 from scipy.special import softmax
 
 from lib.common.errors import StudyError
@@ -19,8 +20,20 @@ from lib.quantization.grid import load_results, run_grid
 from lib.quantization.models import measure_speeds, predict_ir
 from lib.quantization.nncf import quantize_default, restore_accuracy
 from lib.quantization.options import QuantizationOptions
-from lib.quantization.own.imports import check_network, export_models, import_network, own_table
-from lib.quantization.own.parameters import content_hash, own_files, own_records, read_input
+from lib.quantization.own.imports import (
+    better_description,
+    check_network,
+    export_models,
+    import_network,
+    own_table,
+)
+from lib.quantization.own.parameters import (
+    content_hash,
+    external_files,
+    own_files,
+    own_records,
+    read_input,
+)
 from lib.study.params import read_profile, validate
 from lib.study.preflight import check_networks
 from tests.quantization.conftest import (
@@ -90,11 +103,77 @@ def test_tflite_becomes_a_network_of_pixels(tmp_path):
     )
 
 
+def test_weights_beside_the_network_are_part_of_it(tmp_path):
+    (tmp_path / "split").mkdir()
+    split = tmp_path / "split" / "theirs.ONNX"
+    network = onnx.load(write_onnx(tmp_path / "theirs.onnx", batch="n"))
+    onnx.save(network, split, save_as_external_data=True, location="w.data", size_threshold=0)
+    import_network(tmp_path / "out", own(split), IMAGES, 10)
+    expected = logits(IMAGES)
+    found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    alone = onnx.load(tmp_path / "out/mine.onnx", load_external_data=False)
+    assert not external_files(alone)
+    before = content_hash(split)
+    weights = bytearray((split.parent / "w.data").read_bytes())
+    weights[0] ^= 1
+    (split.parent / "w.data").write_bytes(weights)
+    assert content_hash(split) != before
+    (split.parent / "w.data").unlink()
+    with pytest.raises(StudyError, match="w.data is missing"):
+        check_network(own(split), 10)
+
+
+def test_one_of_several_outputs_is_taken_by_name(tmp_path):
+    path = write_onnx(tmp_path / "two.onnx", outputs=2)
+    names = [output.name for output in onnx.load(path).graph.output]
+    import_network(tmp_path / "out", own(path, output=names[0]), IMAGES, 10)
+    found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
+    np.testing.assert_allclose(found, logits(IMAGES), rtol=0, atol=1e-4)
+    with pytest.raises(StudyError, match=f"no output x: it has {', '.join(names)}"):
+        check_network(own(path, output="x"), 10)
+    assert "output" not in own_records([own(path)])[0]
+
+
+def test_pixels_of_eight_bits_are_taken_as_they_are(tmp_path):
+    path = write_onnx(tmp_path / "bytes.onnx", kind=TensorProto.UINT8)
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3, "input_max": 255}
+    import_network(tmp_path / "out", own(path, **plain), IMAGES, 10)
+    found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
+    np.testing.assert_allclose(found, logits(IMAGES, **plain), rtol=0, atol=1e-2)
+    assert not (tmp_path / "out/mine.onnx").exists()  # POT takes floats
+
+
+def test_a_wrong_description_is_told_of_a_better_one(tmp_path):
+    random = np.random.default_rng(1)
+    images = 255 * random.random((200, 3, 1, 1)) * random.random((200, 3, 32, 32))
+    images = images.astype(np.uint8)
+    path = write_onnx(tmp_path / "theirs.onnx")
+    true = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    labels = logits(images, **true).argmax(axis=1).astype(np.int64)
+    samples = SampleSet(images, labels, info={"class_names": NAMES})
+    assert better_description(own(path, **true), samples) == ""
+    for wrong, words in (
+        (true | {"colours": "BGR"}, "100% with colours: RGB: is that what it takes"),
+        ({"mean": [0.0] * 3, "std": [1.0] * 3}, "100% with ImageNet's mean and std"),
+        (true | {"input_max": 255}, "100% with input_max: 1"),
+    ):
+        assert words in better_description(own(path, **wrong), samples)
+
+
 def faulty(folder):
     """Write files that cannot be taken, each with the words that its error must hold."""
     good = write_onnx(folder / "good.onnx")
-    outside = folder / "outside.onnx"
-    onnx.save(onnx.load(good), outside, save_as_external_data=True, size_threshold=0)
+    outside = onnx.load(good)
+    for tensor in outside.graph.initializer:
+        set_external_data(tensor, "../weights")
+        tensor.ClearField("raw_data")
+    onnx.save(outside, folder / "outside.onnx")
+    trained = onnx.load(good)
+    trained.graph.node.append(
+        onnx.helper.make_node("BatchNormalization", list("abcde"), ["f"], training_mode=1)
+    )
+    onnx.save(trained, folder / "trains.onnx")
     (folder / "cut.onnx").write_bytes(good.read_bytes()[:500])
     (folder / "cut.tflite").write_bytes(TFLITE.read_bytes()[:2000])
     (folder / "junk.tflite").write_bytes(b"junk" * 100)
@@ -113,17 +192,20 @@ def faulty(folder):
     onnx.save(small, folder / "large.onnx")
     write_onnx(folder / "two.onnx", outputs=2)
     write_onnx(folder / "bytes.onnx", kind=TensorProto.UINT8)
+    write_onnx(folder / "whole.bytes.onnx", kind=TensorProto.INT32)
     return {
         "missing.onnx": "missing.onnx is missing: put it there or mend the path in own_models",
         "alone.xml": "alone.bin is missing",
-        "outside.onnx": "outside.onnx keeps weights in other files: save it as one",
+        "outside.onnx": "outside.onnx keeps weights outside of its folder",
+        "trains.onnx": "trains.onnx was exported in training mode: call eval",
         "cut.onnx": "cut.onnx is damaged",
         "cut.tflite": "cut.tflite cannot be read",
         "junk.tflite": "junk.tflite is no .tflite file",
         "junk.xml": "junk.xml cannot be read",
         "cut.xml": "cut.xml cannot be read",
-        "two.onnx": "1 inputs, 2 outputs: export one of each",
-        "bytes.onnx": "takes u8 numbers: export it with a floating-point input",
+        "two.onnx": r"has 2 outputs \(.*\): say which in own_models, such as output: ",
+        "bytes.onnx": r"takes pixels of 8 bits as they are: describe it by mean: \[0, 0, 0\]",
+        "whole.bytes.onnx": "takes i32 numbers: export it with a floating-point or 8-bit input",
         "large.onnx": "large.onnx takes .*64,32., the study feeds NCHW images",
         "int8.xml": "int8.xml is quantized already",
     }

@@ -4,7 +4,6 @@ Whatever layout, scale, normalisation and order of colours they want goes into t
 all that follows sees a network of pixels. Files are read by OpenVINO's own readers alone.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,8 @@ import onnx
 import openvino as ov
 import openvino.opset13 as opset
 import pandas as pd
-from google.protobuf.message import DecodeError
-from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
+from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, write_json
 from lib.common.openvino import save_ir
@@ -30,9 +28,22 @@ from lib.quantization.models import (
     is_probabilities,
     predict_ir,
 )
-from lib.quantization.own.parameters import Input, OwnModel, content_hash, source_files
+from lib.quantization.own.parameters import (
+    Input,
+    OwnModel,
+    content_hash,
+    read_onnx,
+    source_files,
+)
 
 FLOATS, BYTES = (ov.Type.f32, ov.Type.f16), (ov.Type.i8, ov.Type.u8)
+BETTER, SURE = 0.02, 2.5  # more images right, and standard deviations, that are worth a note
+NORMALISATIONS = {
+    "values 0 … 1 as they are": ([0.0] * 3, [1.0] * 3),
+    "values -1 … 1": ([0.5] * 3, [0.5] * 3),
+    "ImageNet's mean and std": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "CIFAR-10's mean and std": (list(CIFAR10_MEAN), list(CIFAR10_STD)),
+}
 NEAR_CHANCE = 2.0  # times the accuracy of guessing
 REMARK = "near chance: check its mean, std, input_max, layout, colours, order of classes"
 
@@ -69,9 +80,9 @@ def import_network(out: Path, model: OwnModel, images: np.ndarray, classes: int)
     takes, `out/<name>.json`. Raises `StudyError` where the file does not fit.
     """
     network = read_network(model, images, classes)
-    if model.file.suffix == ".onnx" and network.is_dynamic():
+    if model.file.suffix.lower() == ".onnx" and network.is_dynamic() and _takes_floats(model.file):
         with atomic_path(out / f"{model.name}.onnx") as temporary:
-            shutil.copyfile(model.file, temporary)
+            onnx.save(onnx.load(model.file), temporary)
         write_json(out / f"{model.name}.json", model.model_dump(include=set(Input.model_fields)))
     save_ir(out / f"{model.name}.xml", network)
 
@@ -85,14 +96,49 @@ def check_network(model: OwnModel, classes: int | None = None) -> None:
     read_network(model, images, classes)
 
 
+def better_description(model: OwnModel, samples: SampleSet) -> str:
+    """Return a note if the network is right more often on `samples` under a likely other input.
+
+    "" if it is not. Other orders of colours, ranges of values and usual normalisations are tried;
+    one counts as better if it is right on more images than chance explains.
+    """
+    own = _right(model, samples)
+    others = {words: _right(model.model_copy(update=new), samples) for words, new in likely(model)}
+    words = max(others, key=lambda name: others[name].sum())
+    won, lost = (others[words] & ~own).sum(), (own & ~others[words]).sum()
+    if won - lost < max(BETTER * len(samples), SURE * np.sqrt(won + lost)):
+        return ""
+    return (
+        f"{model.name} is right on {own.mean():.0%} of {len(samples)} images as own_models "
+        f"describes it, on {others[words].mean():.0%} with {words}: is that what it takes?"
+    )
+
+
+def likely(model: OwnModel) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield other descriptions that people mistake for this one: in words, and what changes."""
+    yield from [
+        (f"colours: {kind}", {"colours": kind}) for kind in {"RGB", "BGR"} - {model.colours}
+    ]
+    yield from [(f"input_max: {top}", {"input_max": top}) for top in {1, 255} - {model.input_max}]
+    for name, (mean, std) in NORMALISATIONS.items():
+        yield name, {"mean": mean, "std": std, "input_max": 1}
+
+
+def _right(model: OwnModel, samples: SampleSet) -> np.ndarray:
+    network = read_network(model, samples.images[:8], len(samples.class_names))
+    return predict_ir(network, samples.images).argmax(axis=1) == samples.labels
+
+
 def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov.Model:
     """Return a network of pixels `(n, 3, 32, 32)` float32 in [0, 255], its weights float32.
 
     Its batch is free if that changes no output for `images`; it runs and gives finite numbers.
     """
     file = model.file
-    network = read_source(file)
+    network = _one_output(read_source(file), model)
     _check_form(network, model)
+    if network.input(0).get_element_type() == ov.Type.u8:  # of its preprocessing, inside
+        network.input(0).get_node().set_element_type(ov.Type.f32)
     with _named(file, "does not take 32×32 images"):
         network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
         widen_constants(network)
@@ -112,23 +158,30 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
 
 
 def read_source(file: Path) -> ov.Model:
-    """Read an .onnx, .xml or .tflite file; a missing, damaged or split one is a `StudyError`."""
+    """Read an .onnx, .xml or .tflite file; a missing or damaged one is a `StudyError`."""
     source_files(file)
-    start = file.read_bytes()[:8]
-    if file.suffix == ".onnx":
-        try:
-            model = onnx.load(file, load_external_data=False)
-        except (DecodeError, ValueError) as error:
-            raise StudyError(f"{file} is damaged ({error}): export the network again") from error
-        if any(map(uses_external_data, _get_all_tensors(model))):
-            raise StudyError(
-                f"{file} keeps weights in other files: save it as one, "
-                "onnx.save(onnx.load(path), path, save_as_external_data=False)"
-            )
-    elif not (start[4:] == b"TFL3" if file.suffix == ".tflite" else start.lstrip()[:1] == b"<"):
-        raise StudyError(f"{file} is no {file.suffix} file: export the network again")
+    start, suffix = file.read_bytes()[:8], file.suffix.lower()
+    if suffix == ".onnx":
+        if any(map(_trains, read_onnx(file).graph.node)):
+            raise StudyError(f"{file} was exported in training mode: call eval() and export again")
+    elif not (start[4:] == b"TFL3" if suffix == ".tflite" else start.lstrip()[:1] == b"<"):
+        raise StudyError(f"{file} is no {suffix} file: export the network again")
     with _named(file, "cannot be read"):
         return ov.Core().read_model(file)
+
+
+def _trains(node: onnx.NodeProto) -> bool:
+    """Tell whether a batch normalisation takes its statistics from the batch."""
+    return node.op_type == "BatchNormalization" and any(
+        attribute.name == "training_mode" and attribute.i for attribute in node.attribute
+    )
+
+
+def _takes_floats(file: Path) -> bool:
+    """Tell whether POT can take an .onnx file: one input of floats, one output."""
+    network = ov.Core().read_model(file)
+    one = len(network.inputs) == len(network.outputs) == 1
+    return one and network.input(0).get_element_type() == ov.Type.f32
 
 
 def widen_constants(network: ov.Model) -> None:
@@ -162,19 +215,43 @@ def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _one_output(network: ov.Model, model: OwnModel) -> ov.Model:
+    """Return the network with the output that `model` names, or its only one."""
+    names = [min(output.names, default="") for output in network.outputs]
+    if model.output:
+        chosen = [output for output in network.outputs if model.output in output.names]
+        if not chosen:
+            known = f"it has {', '.join(names)}"
+            raise StudyError(f"{model.file} has no output {model.output}: {known}")
+        return ov.Model([chosen[0].get_node()], network.get_parameters())
+    if len(names) > 1:
+        forms = [str(output.get_partial_shape()) for output in network.outputs]
+        listed = ", ".join(map(" ".join, zip(names, forms, strict=True)))
+        raise StudyError(
+            f"{model.file} has {len(names)} outputs ({listed}): say which in own_models, such as "
+            f"output: {names[-1]}"
+        )
+    return network
+
+
 def _check_form(network: ov.Model, model: OwnModel) -> None:
-    """One floating-point input of 32×32 images in the layout, one output, not quantized yet."""
-    file, n_in, n_out = model.file, len(network.inputs), len(network.outputs)
-    if (n_in, n_out) != (1, 1):
-        raise StudyError(f"{file} has {n_in} inputs, {n_out} outputs: export one of each")
+    """One input of 32×32 images in the layout, floats or pixels, not quantized yet."""
+    file = model.file
+    if len(network.inputs) != 1:
+        raise StudyError(f"{file} has {len(network.inputs)} inputs: export it with one")
     for op in network.get_ops():
         small = op.get_type_name() == "Constant" and op.get_element_type() in BYTES
         if small or op.get_type_name() == "FakeQuantize":
             raise StudyError(f"{file} is quantized already: give the network in floating point")
     entry = network.input(0)
-    if entry.get_element_type() not in FLOATS:
-        kind = entry.get_element_type().get_type_name()
-        raise StudyError(f"{file} takes {kind} numbers: export it with a floating-point input")
+    kind = entry.get_element_type()
+    if kind == ov.Type.u8:
+        if model.for_model_optimizer()["scale_values"] != [1] * 3 or any(model.mean):
+            plain = "mean: [0, 0, 0], std: [1, 1, 1], input_max: 255"
+            raise StudyError(f"{file} takes pixels of 8 bits as they are: describe it by {plain}")
+    elif kind not in FLOATS:
+        taken = f"{file} takes {kind.get_type_name()} numbers"
+        raise StudyError(f"{taken}: export it with a floating-point or 8-bit input")
     shape = entry.get_partial_shape()
     if not shape.compatible(ov.PartialShape([-1, *model.shape])):
         raise StudyError(

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lib.common.errors import StudyError
@@ -55,16 +58,18 @@ class Input(BaseModel):
 class OwnModel(Input):
     """A network of one's own: its `name` in the tables, its file, and what it takes.
 
-    Fixed or dynamic batch is read from the file.
+    Fixed or dynamic batch is read from the file. `output` names the output that is meant, where
+    there are several.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     path: Annotated[str, Field(min_length=1)]
+    output: str = ""
 
     @field_validator("path")
     @classmethod
     def _known_format(cls, path: str) -> str:
-        if Path(path).suffix not in SUFFIXES:
+        if Path(path).suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path}: give a file that ends in {', '.join(SUFFIXES)}")
         return path
 
@@ -75,12 +80,35 @@ class OwnModel(Input):
 
 
 def source_files(file: Path) -> list[Path]:
-    """Return the files of a network, the .bin of an .xml too; a missing one is a `StudyError`."""
-    files = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+    """Return the files of a network: an .xml has a .bin, an .onnx may keep weights beside it.
+
+    A missing one, or one outside of the network's folder, is a `StudyError`.
+    """
+    files = [file]
+    if file.suffix.lower() == ".xml":
+        files.append(file.with_suffix(".bin"))
+    if file.suffix.lower() == ".onnx" and file.is_file():
+        files += [file.parent / name for name in external_files(read_onnx(file))]
     for path in files:
+        if not path.resolve().is_relative_to(file.parent.resolve()) and path != file:
+            raise StudyError(f"{file} keeps weights outside of its folder: export it again")
         if not path.is_file():
             raise StudyError(f"{path} is missing: put it there or mend the path in own_models")
     return files
+
+
+def read_onnx(file: Path) -> onnx.ModelProto:
+    """Read an .onnx file without the weights that it keeps in others."""
+    try:
+        return onnx.load(file, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise StudyError(f"{file} is damaged ({error}): export the network again") from error
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the files, sorted, in which a network keeps weights."""
+    tensors = filter(uses_external_data, _get_all_tensors(model))
+    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
 
 
 def content_hash(file: Path) -> str:
@@ -91,7 +119,8 @@ def content_hash(file: Path) -> str:
 def own_records(models: list[OwnModel]) -> list[dict[str, Any]]:
     """Return what decides how networks come out: the content of their files, not where they lie."""
     return [
-        model.model_dump(exclude={"path"}) | {"sha256": content_hash(model.file)}
+        model.model_dump(exclude={"path"} if model.output else {"path", "output"})
+        | {"sha256": content_hash(model.file)}
         for model in models
     ]
 
