@@ -135,7 +135,7 @@ def test_a_training_that_went_on_resumes_to_the_same_bytes(real, begun, tmp_path
 
 def test_the_published_state_is_one_to_go_on_from():
     state = ROOT / "outputs" / "cifar10-cpu" / "weights" / "teacher-start.safetensors"
-    assert read_record(state).step * read_record(state).options.batch_size == 1_800_000
+    assert read_record(state).step * read_record(state).options.batch_size == 2_800_000
 
 
 def test_a_rounded_state_goes_on_with_this_trainings_settings(real, begun, tmp_path):

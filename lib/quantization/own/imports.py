@@ -181,7 +181,7 @@ def _takes_floats(file: Path) -> bool:
     """Tell whether POT can take an .onnx file: one input of floats, one output."""
     network = ov.Core().read_model(file)
     one = len(network.inputs) == len(network.outputs) == 1
-    return one and network.input(0).get_element_type() == ov.Type.f32
+    return one and network.input(0).get_element_type() in FLOATS
 
 
 def widen_constants(network: ov.Model) -> None:
