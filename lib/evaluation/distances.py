@@ -62,11 +62,9 @@ class Moments:
     def distance(self, other: "Moments") -> float:
         """Return the Fréchet distance of two normal distributions with these moments."""
         a, b = (part.factor / np.sqrt(part.n - 1) for part in (self, other))
-        left, _, right = np.linalg.svd(a @ b.T)
-        a, b = left.T @ a, right @ b
-        rows = min(len(a), len(b))
-        apart = np.sum((a[:rows] - b[:rows]) ** 2) + np.sum(a[rows:] ** 2) + np.sum(b[rows:] ** 2)
-        return float(np.sum((self.mean - other.mean) ** 2) + apart)
+        shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()  # the trace of (Σ₁ Σ₂)^½
+        apart = np.sum((self.mean - other.mean) ** 2) + np.sum(a**2) + np.sum(b**2)
+        return float(max(apart - 2 * shared, 0.0))
 
 
 def _reduced(rows: list[np.ndarray]) -> np.ndarray:
