@@ -15,7 +15,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
@@ -23,23 +22,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.report import report
 from benchmarks.teacher import measure
+from benchmarks.teacher_training import random_images
 from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
 from lib.classifiers.options import ClassifierOptions
 from lib.classifiers.training import ClassifierTrainer
-from lib.common.files import ROOT, write_text
-from lib.common.machine import describe_environment
 from lib.data.samples import SampleSet
 
 PLAIN = "plain loop"
 SHIFT, RATE, DECAY = 4, 0.1, 5e-4
-
-
-def random_images(n: int) -> SampleSet:
-    """Return `n` images of noise of ten classes."""
-    images = np.random.default_rng(0).integers(0, 256, (n, 3, 32, 32), np.uint8)
-    info = {"class_names": [str(k) for k in range(10)], "data": "noise"}
-    return SampleSet(images, np.arange(n) % 10, info=info)
 
 
 class Pictures(Dataset):
@@ -126,14 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--network", default="resnet20", help="a classifier's name (resnet20)")
     options = parser.parse_args([] if arguments is None else arguments)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    table, about = compare(options.turns, options.network, 128, 8), describe_environment()
-    facts = {"cpu": about["cpu"], "cpu_flags": " ".join(about["cpu_flags"])}
-    facts |= {"threads": torch.get_num_threads(), "torch": about["versions"]["torch"]}
-    facts |= {"wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"), "turns": options.turns}
-    print(table.to_string(index=False, float_format="{:.3g}".format))
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    target = ROOT / "outputs/bench/classifier_training.csv"
-    write_text(target, table.assign(**facts).to_csv(index=False))
+    table = compare(options.turns, options.network, 128, 8)
+    report(table, "classifier_training", options.turns)
 
 
 if __name__ == "__main__":

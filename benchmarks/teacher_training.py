@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.report import report
 from benchmarks.teacher import measure
-from lib.common.files import ROOT, write_text
-from lib.common.machine import describe_environment
+from lib.common.files import ROOT
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
 from lib.teacher.options import TeacherOptions
@@ -74,14 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=5, help="turns; medians are kept (5)")
     options = parser.parse_args([] if arguments is None else arguments)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    table, about = compare(options.turns, settings()), describe_environment()
-    facts = {"cpu": about["cpu"], "cpu_flags": " ".join(about["cpu_flags"])}
-    facts |= {"threads": torch.get_num_threads(), "torch": about["versions"]["torch"]}
-    facts |= {"wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"), "turns": options.turns}
-    print(table.to_string(index=False, float_format="{:.3g}".format))
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    target = ROOT / "outputs/bench/teacher_training.csv"
-    write_text(target, table.assign(**facts).to_csv(index=False))
+    report(compare(options.turns, settings()), "teacher_training", options.turns)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,21 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import evaluation, fractals, teacher, teacher_training
+from benchmarks import (
+    classifier_training,
+    evaluation,
+    fractals,
+    report,
+    teacher,
+    teacher_training,
+)
 from benchmarks.grouped_generator import grouped_images
-from lib.classifiers.build import NormalizedClassifier, build_classifier
+from lib.classifiers.build import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    NormalizedClassifier,
+    build_classifier,
+)
 from lib.common.errors import StudyError
 from lib.common.openvino import read_ir, save_ir
 from lib.gan.generator import Generator
@@ -107,7 +119,7 @@ def test_the_ratios_are_medians_over_the_turns():
 def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
     sizes = {"channel_max": 8, "batch_size": 4, "r1_interval": 2}
     small = dataclasses.replace(teacher_training.settings(), **sizes)
-    monkeypatch.setattr(teacher_training, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(teacher_training, "settings", lambda: small)
     steps, step = [], teacher_training.TeacherTrainer.step
 
@@ -123,3 +135,18 @@ def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
     table = pd.read_csv(tmp_path / "outputs" / "bench" / "teacher_training.csv")
     assert table["precision"].tolist() == ["float32", "bfloat16"]
     assert table["times_float32"][0] == 1 and (table["images_per_s"] > 0).all()
+
+
+def test_the_plain_loop_of_a_classifier_sees_the_same_images(monkeypatch):
+    table = classifier_training.compare(1, "resnet20_x0_25", 4, 2)
+    assert table["loop"].tolist() == ["plain loop", "study, float32", "study, bfloat16"]
+    assert table["times_plain"][0] == 1 and (table["images_per_s"] > 0).all()
+    samples = teacher_training.random_images(4)
+    shifted, label = classifier_training.Pictures(samples)[3]
+    assert label == samples.labels[3] and shifted.shape == (3, 32, 32)
+    monkeypatch.setattr(classifier_training, "SHIFT", 0)
+    whole, _ = classifier_training.Pictures(samples)[3]
+    std = torch.tensor(CIFAR10_STD).view(3, 1, 1)
+    pixels = (whole * std + torch.tensor(CIFAR10_MEAN).view(3, 1, 1)) * 255
+    expected = torch.from_numpy(samples.images[3]).float()
+    assert any(torch.allclose(pixels, x, atol=1e-2) for x in (expected, expected.flip(2)))

@@ -1,5 +1,6 @@
 """What can be set of the classifiers' training."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -34,3 +35,8 @@ class ClassifierOptions:
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = option(
         [0.5, 0.5, 0.5], "channel deviations that it divides by"
     )
+
+    def of(self, name: str) -> "ClassifierOptions":
+        """Return the options of the classifier `name` alone, with its learning rate."""
+        rate = self.learning_rates.get(name, self.learning_rate)
+        return replace(self, learning_rate=rate, learning_rates={})

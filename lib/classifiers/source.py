@@ -4,7 +4,6 @@ chenyaofo/pytorch-cifar-models publishes weights for CIFAR-10 (BSD-3-Clause).
 """
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ def classifier_maker(
     the training, and its seed, count in the first case alone.
     """
     if weights == "train":
-        own = options.learning_rates.get(name, options.learning_rate)
-        about = {"options": replace(options, learning_rate=own, learning_rates={})}
-        about |= {"name": name, "seed": seed}
+        about = {"options": options.of(name), "name": name, "seed": seed}
         return {"build": train_classifier, "options": about, "run_options": {"device": device}}
     if weights == "published":
         return {"build": adopt_published, "options": {"name": name}}

@@ -128,7 +128,7 @@ class ClassifierTrainer:
     def __init__(
         self, real: Path, name: str, seed: int, options: ClassifierOptions, device: str
     ) -> None:
-        samples = SampleSet.load(real)
+        samples, options = SampleSet.load(real), options.of(name)
         self.class_names = list(samples.class_names)
         if len(np.unique(samples.labels)) < 2:
             raise StudyError(f"{real} holds no images of two classes: a classifier needs them")

@@ -127,15 +127,18 @@ def _read_zip(path: Path) -> Files:
     return _follow(found, links, path)
 
 
-def _inside(name: str, base: Parts = ()) -> Parts | None:
-    """Return the parts of a name, relative to `base`; None where it leads out of the archive."""
+def _inside(name: str, base: Parts | None = None) -> Parts | None:
+    """Return the parts of a name; None where it leads out of the archive.
+
+    A link's target is relative to its folder `base`, and may lead up; other names may not.
+    """
     if PurePosixPath(name).is_absolute():
         return None
-    parts = list(base)
+    parts = list(base or ())
     for part in PurePosixPath(name).parts:
         if part != "..":
             parts.append(part)
-        elif parts and base:
+        elif parts and base is not None:
             parts.pop()
         else:
             return None

@@ -86,15 +86,10 @@ def import_sample_folder(folder: Path | str, class_names: list[str]) -> SampleSe
     return SampleSet(np.stack(images), labels, np.stack(latents), info)
 
 
-def sample_pairs(folder: Path, classes: int | None = None) -> list[list[tuple[Path, Path]]]:
-    """Return the (image, noise) files of each class of a folder in the original's layout.
-
-    Without a number of classes there are as many as folders `class_<k>`, two at least.
-    """
+def sample_pairs(folder: Path, classes: int) -> list[list[tuple[Path, Path]]]:
+    """Return the (image, noise) files of each class of a folder in the original's layout."""
     names = {path.name for path in folder.glob("class_*") if path.is_dir()}
-    if classes is None and len(names) < 2:
-        raise StudyError(f"{folder} has no folders class_0, class_1 …: it is no folder of samples")
-    wanted = [f"class_{k}" for k in range(len(names) if classes is None else classes)]
+    wanted = [f"class_{k}" for k in range(classes)]
     pairs = [_class_pairs(folder / name) for name in wanted]
     if strays := names - set(wanted):
         raise StudyError(f"{folder / min(strays)} belongs to none of {len(wanted)} classes")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lib.common.errors import StudyError
+from lib.common.files import sha256_file
 from lib.common.seeds import derive_seed
 from lib.data.cifar10 import load_cifar10
 from lib.data.images import SIDE
@@ -141,4 +142,7 @@ def source_fingerprint(data: str, data_dir: Path | str) -> str:
 
     The digits are embedded, and CIFAR-10's files are compared with its author's when they are read.
     """
-    return list_tree(Path(data_dir)).fingerprint() if data == "imagefolder" else ""
+    if data != "imagefolder":
+        return ""
+    source = Path(data_dir)
+    return sha256_file(source) if source.is_file() else list_tree(source).fingerprint()

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file
 from lib.common.progress import progress
 from lib.data.archives import Files, Parts, read_archive
 from lib.data.images import is_image, read_image
@@ -82,9 +81,7 @@ class ImageTree:
         return ImageTree(self.source, images, [])
 
     def fingerprint(self) -> str:
-        """Return a hash of all that is read."""
-        if self.source.is_file():
-            return sha256_file(self.source)
+        """Return a hash of all that is read from a folder."""
         digest = hashlib.sha256()
         for (split, label), files in self.images.items():
             for name, path in files:

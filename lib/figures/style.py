@@ -31,7 +31,14 @@ def noted_glyphs(name: str) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    missing = [re.match(r"Glyph (\d+) .* missing from", str(w.message)) for w in caught]
-    if letters := sorted({chr(int(found[1])) for found in missing if found}):
+    letters = set()
+    for warning in caught:
+        if found := re.match(r"Glyph (\d+) .* missing from", str(warning.message)):
+            letters.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if letters:
         remedy = "they are boxes; install one, such as Noto Sans CJK"
-        print(f"note: no font here has the letters {' '.join(letters)} of {name}: {remedy}")
+        print(f"note: no font here has the letters {' '.join(sorted(letters))} of {name}: {remedy}")

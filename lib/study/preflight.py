@@ -35,7 +35,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
         raise StudyError("parameter device: cuda is not available here, choose cpu")
     check_earlier(params, folder, notebooks[0].stem)
     if any(path.stem == "03_evaluation" for path in notebooks):
-        find_weights(params.evaluator_weights, params.evaluator, class_folders(params))
+        if params.evaluator_weights != "train":
+            find_weights(params.evaluator_weights, params.evaluator, class_folders(params))
         if params.evaluation_extractor == "inception-v3-compat":
             from lib.evaluation.extractors import inception_weights  # OpenVINO, slow to import
 
@@ -88,9 +89,14 @@ def check_disk(params: Params, folder: Path) -> None:
 
 def check_networks(params: Params) -> None:
     """Networks from elsewhere must be there and fit the data: published weights, own files."""
+    sources = {
+        name: weights_source(params.classifiers_weights, name) for name in params.classifiers
+    }
+    if not params.own_models and set(sources.values()) <= {"train"}:
+        return  # the data need not be read
     names = class_folders(params)
-    for name in params.classifiers:
-        find_weights(weights_source(params.classifiers_weights, name), name, names)
+    for name, weights in sources.items():
+        find_weights(weights, name, names)
     if params.own_models:
         from lib.quantization.own.imports import better_description, check_network  # slow to import
 
@@ -107,6 +113,7 @@ def some_images(params: Params) -> SampleSet:
     source = resolve(params.data_dir)
     if params.data == "imagefolder":
         tree = list_tree(source, params.class_order)
+        tree.check()
         return tree.first(-(-SOME // len(tree.classes("test")))).read("test")
     whole = load_cifar10(source) if params.data == "cifar10" else load_digits_32(params.test_images)
     return stratified_split(whole[1], min(SOME, len(whole[1]) // 2), seed=0)[1]

@@ -84,6 +84,9 @@ def adopt_teacher(
     generator, record = open_teacher(source)
     about["class_names"] = record["class_names"] or class_names
     _check_fit(source, generator, len(class_names))
+    if len(about["class_names"]) != len(class_names):
+        fault = f"names {len(about['class_names'])} classes, the data have {len(class_names)}"
+        raise StudyError(f"{source} {fault}: choose a teacher of the same data")
     about["data"] = record["data"] or data
     save_tensors(out / WEIGHTS, generator, record | about)
 

@@ -54,6 +54,32 @@ def test_training_learns_and_its_file_predicts(tmp_path, real):
     assert float(log[-1].split(",")[3]) < float(log[1].split(",")[3])
 
 
+def test_bfloat16_learns_at_a_rate_of_its_own(tmp_path, real):
+    name = "resnet20_x0_5"
+    how = {"precision": "bfloat16", "learning_rates": {name: 0.02}, "epochs": 6, "batch_size": 8}
+    train(tmp_path, real, name, **how)
+    samples = colours()
+    assert accuracy(predict(load_classifier(tmp_path), samples.images), samples.labels) > 0.9
+    rates = [float(line.split(",")[2]) for line in (tmp_path / "log.csv").read_text().split()[1:]]
+    assert 0.015 < max(rates) <= 0.02
+
+
+def test_strided_depthwise_convolutions_stay_in_float32(real):
+    options = replace(OPTIONS, precision="bfloat16")
+    trainer = training.ClassifierTrainer(real, "mobilenetv2_x0_1", 0, options, "cpu")
+    kinds = {}
+
+    def keep(conv, _, output):
+        kinds.setdefault((conv.groups > 1, conv.stride[0] > 1), set()).add(output.dtype)
+
+    for module in trainer.model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(keep)
+    trainer.step(*(drawn[:16] for drawn in trainer.draw(0)))
+    assert kinds.pop((True, True)) == {torch.float32}
+    assert set.union(*kinds.values()) == {torch.bfloat16}
+
+
 def test_resumed_training_ends_in_the_same_bytes(tmp_path, real, monkeypatch):
     train(tmp_path / "whole", real)
     save, saved = training.save_checkpoint, []

@@ -72,6 +72,15 @@ def test_links_are_followed_in_folders_and_archives(tmp_path):
     assert len(load_image_tree(tree)[0]) == 7
 
 
+def test_links_at_the_top_of_an_archive_are_followed(tmp_path):
+    tree = write_tree(tmp_path / "pets")
+    (tree / "data").mkdir()
+    (tree / "train").rename(tree / "data" / "training")
+    (tree / "train").symlink_to("test/../data/training")
+    found = list_tree(pack(tree, tmp_path / "pets.tar"))
+    assert found.counts("train") == {"cat": 3, "dog": 3}
+
+
 def test_links_out_of_an_archive_lead_nowhere(tmp_path):
     tree = write_tree(tmp_path / "pets")
     link = tree / "train" / "cat" / "passwd.png"

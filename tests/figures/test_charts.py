@@ -1,5 +1,7 @@
 """Charts: limits, intervals, labels that can be read."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,4 +56,6 @@ def test_names_are_text_in_figures(tmp_path, capsys):
     assert shortened("one\ntwo") == "one two"
     with noted_glyphs("figure.png"):
         figure.suptitle("\U00012000").figure.savefig(tmp_path / "figure.png")
+    with pytest.warns(UserWarning, match="of another kind"), noted_glyphs("figure.png"):
+        warnings.warn("of another kind", stacklevel=1)
     assert "no font here has the letters \U00012000 of figure.png" in capsys.readouterr().out

@@ -477,13 +477,14 @@ def saved(legacy: bool) -> bytes:
     ("data", "message"),
     [
         (b"\n<!DOCTYPE html><html>404</html>", "is a web page: download the file again"),
-        (gzip.compress(b"network"), "compressed by gzip: unpack it"),
+        (gzip.compress(b"network", mtime=0), "compressed by gzip: unpack it"),
         (bz2.compress(b"network"), "compressed by bzip2: unpack it"),
         (saved(legacy=False), "zip archive: unpack it; if torch.save wrote it, pickle the dict"),
         (saved(legacy=True), "torch.save wrote it: pickle the dictionary of networks"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
         (b"\x80\x03cdnnlib.tflib.network\nNetwork\n.", "TensorFlow's networks: convert it by leg"),
     ],
+    ids=["page", "gzip", "bzip2", "zip", "torch", "pointer", "tensorflow"],
 )
 def test_other_formats_are_told_what_to_do(load, data, message):
     with pytest.raises(StudyError, match=message):
