@@ -69,13 +69,23 @@ class Augment:
     contrast_std: float = 0.5
     saturation_std: float = 1.0
 
-    def __call__(self, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
-        """Transform `(n, 3, h, w)` in about [-1, 1], each transformation with probability `p`."""
+    def __call__(
+        self,
+        images: Tensor,
+        p: float,
+        generator: torch.Generator,
+        of: tuple[int, Tensor] | None = None,
+    ) -> Tensor:
+        """Transform `(n, 3, h, w)` in about [-1, 1], each transformation with probability `p`.
+
+        of: the size of a batch and the rows `(n,)` of it that these images are, if not the whole.
+        """
         if p <= 0:
             return images
-        draw = Draw(len(images), p, generator)
-        inverse = self.geometry(draw, images.shape[-1])
-        matrix, offset = (part.to(images.device) for part in self.colour(draw))
+        total, rows = of or (len(images), slice(None))
+        draw = Draw(total, p, generator)
+        inverse = self.geometry(draw, images.shape[-1])[rows]
+        matrix, offset = (part[rows].to(images.device) for part in self.colour(draw))
         grid = F.affine_grid(inverse[:, :2], list(images.shape), align_corners=ALIGN_CORNERS)
         images = grid_sample(images, grid.to(images.device))
         pixels = torch.baddbmm(offset[:, :, None], matrix, images.flatten(2))
@@ -128,10 +138,10 @@ class AdaptiveProbability:
     signs: float = 0.0
     count: int = 0
 
-    def observe(self, real_logits: Tensor) -> None:
-        """Add the signs of the logits of one batch of real images."""
-        self.signs += float(real_logits.sign().sum())
-        self.count += len(real_logits)
+    def observe(self, sign: float, n: int) -> None:
+        """Add the mean sign of the logits of a batch of `n` real images."""
+        self.signs += sign * n
+        self.count += n
 
     def update(self, step: int) -> None:
         """Adjust p every `interval` steps."""

@@ -133,9 +133,14 @@ class Discriminator(nn.Module):
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """Return logits `(n, 1)` of images `(n, img_channels, res, res)`; real is positive."""
+        return self.maps_and_logits(img, c)[1]
+
+    def maps_and_logits(self, img: Tensor, c: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Return the feature maps at res/2 … 4×4, from the finest on, and the logits."""
         img = img.contiguous(memory_format=torch.channels_last)
-        x = None
+        x, maps = None, []
         for resolution in self.block_resolutions:
             x, img = getattr(self, f"b{resolution}")(x, img)
+            maps.append(x)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
-        return self.b4(x, img, cmap)
+        return maps, self.b4(x, img, cmap)

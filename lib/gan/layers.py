@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
+from lib.common.processes import mean
 from lib.gan.resampling import FILTER, conv_resample, make_filter
 
 ACTIVATIONS = {
@@ -157,7 +158,8 @@ class MappingNetwork(nn.Module):
         for i in range(self.num_layers):
             w = getattr(self, f"fc{i}")(w)
         if self.training and hasattr(self, "w_avg"):
-            self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+            batch = mean(w.detach().mean(dim=0))
+            self.w_avg.copy_(batch.lerp(self.w_avg, self.w_avg_beta))
         if self.num_ws is not None:
             w = w.unsqueeze(1).repeat(1, self.num_ws, 1)
         if truncation_psi == 1:

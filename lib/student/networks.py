@@ -43,24 +43,6 @@ class UpsampleBlock(nn.Sequential):
         return x
 
 
-class ResidualBlock(nn.Module):
-    """x + BN(conv(GLU(BN(conv(x))))): keeps the shape `(n, c, h, w)`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * channels),
-            nn.GLU(1),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-        initialize(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.block(x)
-
-
 def dense_block(inputs: int, outputs: int) -> nn.Sequential:
     """Return linear, BatchNorm, GLU: `(n, inputs)` to `(n, outputs)`."""
     return nn.Sequential(
@@ -80,14 +62,9 @@ def initialize(module: nn.Module) -> None:
 
 
 class Generator(nn.Module):
-    """Latents `(n, z_dim)` and one-hot labels `(n, c_dim)` to images `(n, nc, 32, 32)`.
+    """Latents `(n, z_dim)` and one-hot labels `(n, c_dim)` to images `(n, nc, 32, 32)`."""
 
-    `residual` puts a residual block after each of the original's three up-blocks.
-    """
-
-    def __init__(
-        self, z_dim: int, c_dim: int, ngf: int, project_dim: int, nc: int, residual: bool = False
-    ) -> None:
+    def __init__(self, z_dim: int, c_dim: int, ngf: int, project_dim: int, nc: int) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.ngf = z_dim, c_dim, ngf
         self.project = dense_block(z_dim, project_dim)
@@ -97,9 +74,6 @@ class Generator(nn.Module):
         self.upsample3 = UpsampleBlock(ngf // 4, ngf // 8)
         self.img = nn.Sequential(nn.Conv2d(ngf // 8, nc, 3, padding=1, bias=False), nn.Tanh())
         initialize(self)
-        if residual:
-            for block in (self.upsample1, self.upsample2, self.upsample3):
-                block.append(ResidualBlock(block[1].out_channels // 2))
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         x = self.fc(torch.cat([self.project(z), c], dim=1))
@@ -110,15 +84,12 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images and one-hot labels to four feature maps and logits `(n, 1)`.
 
-    The original's label enters before the last linear layer only, so that its logit is
-    f(φ(x)) + b_c. With `projection` it is f(φ(x)) + ⟨V c, φ(x)⟩ (Miyato & Koyama 2018, arXiv
-    1802.05637), whose gradient with respect to the image depends on the class. Spectral
-    normalisation: Miyato et al. 2018, arXiv 1802.05957.
+    The label enters before the last linear layer only, so that the logit is f(φ(x)) + b_c, whose
+    gradient with respect to the image knows no class. Spectral normalisation: Miyato et al. 2018,
+    arXiv 1802.05957.
     """
 
-    def __init__(
-        self, ndf: int, c_dim: int, project_dim: int, nc: int, projection: bool = False
-    ) -> None:
+    def __init__(self, ndf: int, c_dim: int, project_dim: int, nc: int) -> None:
         super().__init__()
         self.netD = nn.ModuleList(
             nn.Sequential(
@@ -130,12 +101,7 @@ class Discriminator(nn.Module):
         self.project = nn.Sequential(
             spectral_norm(nn.Linear(4 * ndf * 4, 2 * project_dim, bias=False)), nn.GLU(1)
         )
-        self.embed: nn.Module | None = None
-        if projection:
-            self.output = spectral_norm(nn.Linear(project_dim, 1))
-            self.embed = spectral_norm(nn.Linear(c_dim, project_dim, bias=False))
-        else:
-            self.output = nn.Linear(project_dim + c_dim, 1, bias=False)
+        self.output = nn.Linear(project_dim + c_dim, 1, bias=False)
         initialize(self)
 
     def forward(self, x: torch.Tensor, c: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -143,8 +109,4 @@ class Discriminator(nn.Module):
         for block in self.netD:
             x = block(x)
             features.append(x)
-        projected = self.project(x.flatten(1))
-        if self.embed is None:
-            return features, self.output(torch.cat([projected, c], dim=1))
-        classed = (self.embed(c) * projected).sum(1, keepdim=True)
-        return features, self.output(projected) + classed
+        return features, self.output(torch.cat([self.project(x.flatten(1)), c], dim=1))

@@ -15,9 +15,9 @@ import torch
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, write_json
 from lib.common.tensors import fill_module, save_tensors
+from lib.student.build import SIZES
 from lib.student.networks import Discriminator, Generator
-from lib.student.sampling import SIZES
-from lib.student.steps import Networks
+from lib.student.original import Networks
 
 LAMBDAS = ("lambda_pixel", "lambda_ganG", "lambda_ganD")
 OPTIMIZERS = {"optimizerG": "generator", "optimizerD": "discriminator"}
@@ -89,7 +89,7 @@ def import_original_student(folder: Path, out: Path, class_names: list[str], dat
     if len(class_names) != config["c_dim"]:
         raise StudyError(f"{folder}: {config['c_dim']} classes, but {len(class_names)} names given")
     record = {name: config[name] for name in SIZES}
-    record |= {"residual": False, "recipe": "original", "latent_distribution": "normal"}
+    record |= {"recipe": "original", "latent_distribution": "normal"}
     save_tensors(out, generator, record | {"class_names": class_names, "data": data})
 
 

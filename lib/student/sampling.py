@@ -1,32 +1,20 @@
-"""Build, load and sample students."""
+"""Load and sample students."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lib.common.errors import StudyError
 from lib.common.files import sha256_file
 from lib.common.processes import launch
 from lib.common.seeds import torch_generator
 from lib.common.tensors import fill_module, load_tensors
 from lib.data.samples import to_uint8, write_shards
-from lib.student.networks import Generator
-
-SIZES = ("z_dim", "c_dim", "ngf", "project_dim", "nc")
+from lib.student.build import Student, build_student
 
 
-def build_student(config: dict[str, Any]) -> Generator:
-    """Build the untrained generator that `config` describes: its sizes and "residual"."""
-    if missing := [name for name in SIZES if name not in config]:
-        raise StudyError(f"student: the configuration lacks {', '.join(missing)}; train it again")
-    sizes = {name: config[name] for name in SIZES}
-    return Generator(**sizes, residual=config.get("residual", False))
-
-
-def load_student(path: Path, device: str = "cpu") -> Generator:
+def load_student(path: Path, device: str = "cpu") -> Student:
     """Load a trained student in eval mode; its configuration is its attribute `config`.
 
     Raises `StudyError` where the file is missing, damaged or holds no student.
@@ -39,7 +27,7 @@ def load_student(path: Path, device: str = "cpu") -> Generator:
 
 @torch.no_grad()
 def generate(
-    student: Generator,
+    student: Student,
     z: np.ndarray | torch.Tensor,
     labels: np.ndarray | torch.Tensor,
     batch_size: int = 256,

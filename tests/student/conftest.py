@@ -9,25 +9,27 @@ import torch
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.student.options import StudentOptions
-from lib.student.sampling import build_student
+from lib.student.build import build_student
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 CONFIG = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
 OPTIONS = StudentOptions(
-    recipe="default+adversarial",
-    epochs=3,
-    batch_size=4,
+    kimg=0.08,
+    batch_size=8,
+    w_dim=8,
+    channel_base=64,
+    channel_max=8,
+    discriminator_base=64,
+    discriminator_max=8,
+    learning_rate=1e-3,
+    r1_interval=2,
+    ema_kimg=0.1,
+    ada_kimg=0.1,
+    pairing_kimg=0.04,
     ngf=8,
     ndf=4,
     project_dim=8,
-    learning_rate=1e-3,
-    pixel_weight=0.2,
-    pixel_epochs=2,
-    adversarial_weight=0.1,
-    adversarial_interval=2,
-    ema_kimg=0.1,
-    augment="translation,cutout",
-    checkpoint_updates=2,
+    checkpoint_kimg=0.032,
 )
 
 

@@ -1,20 +1,26 @@
-"""One update of discriminator and generator, the study's own and the original's, and its losses.
+"""The original DiStyleGAN's training: its losses, its update of both networks, its schedule.
 
 Hinge: Lim & Ye 2017, arXiv 1705.02894. Distillation by features: Chang & Lu 2020, arXiv 2009.13829.
 Every loss is a scalar; logits are `(n, 1)`, feature lists run from the finest map on.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from lib.common.processes import average_gradients
-from lib.student.batches import Batch
+from lib.common.processes import average_gradients, divide, share_batch_norm
+from lib.common.seeds import derive_seed
+from lib.data.samples import SampleSet
+from lib.gan.training import Losses, Training
+from lib.student.batches import Batch, DistillationData, first_latents
+from lib.student.build import build_student, student_record
+from lib.student.networks import Discriminator
+from lib.student.options import StudentOptions
 
 FEATURE_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 RANDOM_WEIGHT = 0.2  # fresh latents against real images, relative to student against teacher
@@ -22,7 +28,6 @@ ORIGINAL_PIXEL_DECAY = 0.01  # the original takes this off the pixel weight afte
 ORIGINAL_RATE = 2e-4  # Adam's learning rate, of both networks
 ORIGINAL_RATE_DECAY = 350_000  # the update at which the original lets its learning rate fall
 BETAS = (0.5, 0.999)
-Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def discriminator_loss(
 
 
 class Networks:
-    """The two networks in training, Adam for each and the generator's running average.
+    """The two networks in training, and Adam for each.
 
     What the networks hold is kept, so that a training can start from given weights. On a GPU both
     compute in bfloat16 where autocast allows it; what comes out is float32.
@@ -115,12 +120,10 @@ class Networks:
         self, generator: nn.Module, discriminator: nn.Module, learning_rate: float = ORIGINAL_RATE
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
-        self.average = deepcopy(generator).eval().requires_grad_(False)
-        trained = {"generator": generator, "discriminator": discriminator}
-        self.modules = trained | {"average": self.average}
+        self.modules = {"generator": generator, "discriminator": discriminator}
         self.optimizers = {
             name: Adam(network.parameters(), learning_rate, BETAS)
-            for name, network in trained.items()
+            for name, network in self.modules.items()
         }
 
     def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -148,55 +151,21 @@ def mixed_precision(device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
 
-def one_pass_step(networks: Networks, batch: Batch, weights: Weights) -> Losses:
-    """Train both networks once on images that the generator makes once.
-
-    The teacher's and the student's features come from one state of the discriminator, which
-    sees a pair under the same augmentation. Images of fresh latents, which only the adversarial
-    loss sends gradients through, need none without it.
-    """
-    n, labels = len(batch.images) // 2, batch.labels
-    networks.generator.train()
-    student = networks.generate(batch.latents[:n], labels[:n])
-    with torch.set_grad_enabled(weights.adversarial > 0):
-        random = networks.generate(batch.latents[n : 2 * n], labels[n:])
-    images, fakes = batch.show(batch.images), batch.show(torch.cat([student, random]))
-    networks.discriminator.train().requires_grad_(True)
-    _, logits = networks.judge(torch.cat([images, fakes.detach()]), labels.repeat(2, 1))
-    on_teacher, on_real, on_student, on_random = logits.chunk(4)
-    losses = discriminator_loss(on_teacher, on_student, on_real, on_random, weights.random)
-    networks.descend("discriminator", losses["d_total"])
-
-    networks.discriminator.eval().requires_grad_(False)
-    used = 2 * n if weights.adversarial else n
-    target, _ = networks.judge(images[:n], labels[:n])
-    features, logits = networks.judge(fakes[:used], labels[:used])
-    adversarial = logits.split(n) if weights.adversarial else ()
-    pixels = F.l1_loss(student, batch.images[:n])
-    losses |= generator_loss(pixels, [f[:n] for f in features], target, weights, adversarial)
-    networks.descend("generator", losses["g_total"])
-    return losses
-
-
-def original_step(
-    networks: Networks, batch: Batch, weights: Weights, changes: frozenset[str] = frozenset()
-) -> Losses:
+def original_step(networks: Networks, batch: Batch, weights: Weights) -> Losses:
     """Train both networks once as the original did.
 
     Every image is made twice, in the generator's update from other fresh latents; at the start of
     a later epoch the generator is still in eval mode when the discriminator sees it; the teacher's
-    features are older than the student's by one update of the discriminator. `changes` may hold
-    "train_mode" and "one_state", which mend the latter two (see `lib.student.options`).
+    features are older than the student's by one update of the discriminator.
     """
     n = len(batch.images) // 2
     generate, judge = networks.generate, networks.judge
     networks.discriminator.train().requires_grad_(True)
-    networks.generator.train("train_mode" in changes or batch.position > 0 or batch.epoch == 0)
+    networks.generator.train(batch.position > 0 or batch.epoch == 0)
     (z, fresh, fresh_again), (labels, real_labels) = batch.latents.split(n), batch.labels.split(n)
-    teacher, real = batch.show(batch.images).split(n)
+    teacher, real = batch.images.split(n)
     with torch.no_grad():
-        fakes = torch.cat([generate(z, labels), generate(fresh, real_labels)])
-    student, random = batch.show(fakes).split(n)
+        student, random = generate(z, labels), generate(fresh, real_labels)
     target, on_teacher = judge(teacher, labels)
     _, on_student = judge(student, labels)
     _, on_real = judge(real, real_labels)
@@ -206,29 +175,57 @@ def original_step(
 
     networks.generator.train()
     networks.discriminator.requires_grad_(False)
-    if "one_state" in changes:
-        networks.discriminator.eval()
-        target, _ = judge(teacher, labels)
     student = generate(z, labels)
-    features, logits = judge(batch.show(student, slice(n)), labels)
+    features, logits = judge(student, labels)
     adversarial = ()
     if weights.adversarial:
-        random = batch.show(generate(fresh_again, real_labels), slice(n, None))
-        adversarial = logits, judge(random, real_labels)[1]
-    pixels = F.l1_loss(student, batch.images[:n])
+        adversarial = logits, judge(generate(fresh_again, real_labels), real_labels)[1]
+    pixels = F.l1_loss(student, teacher)
     losses |= generator_loss(pixels, features, target, weights, adversarial)
     networks.descend("generator", losses["g_total"])
-    return losses
+    auc = ((on_teacher > on_student.T).float() + (on_teacher == on_student.T) / 2).mean()
+    return losses | {"auc": auc}
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the running average towards the network: average ← decay·average + (1 - decay)·new.
+class OriginalTraining(Training):
+    """The original's whole training; its student is the generator as it is, not an average."""
 
-    BatchNorm's running statistics are averaged like weights (Karras et al. 2018, 1710.10196).
-    """
-    for mean, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(new, 1 - decay)
-        else:
-            mean.copy_(new)
+    columns = ("step", "kimg", "d_total", "d_teacher", "d_student", "d_real", "d_random")
+    columns += ("g_total", "g_pixels", "g_features", "g_student", "g_random", "auc")
+    keeps_moments = True
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        real: SampleSet,
+        seed: int,
+        options: StudentOptions,
+        device: str = "cpu",
+    ) -> None:
+        self.data = DistillationData(samples, real, seed, options.batch_size, device)
+        record = student_record(samples, options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "distillation weights"))
+            generator = share_batch_norm(build_student(record))
+            classes = len(samples.class_names)
+            discriminator = Discriminator(options.ndf, classes, options.project_dim, 3)
+        for network in (generator, discriminator):
+            network.to(device, memory_format=torch.channels_last)
+        self.pair = Networks(generator, discriminator)
+        super().__init__("student", seed, options, self.pair.modules, record, device)
+        self.optimizers = self.pair.optimizers
+        self.latents = first_latents(samples, self.snapshots.labels)
+
+    def step(self, step: int) -> Losses:
+        """Train on the batch of the 0-based `step`."""
+        rate = original_learning_rate(ORIGINAL_RATE, step, self.steps)
+        for optimizer in self.optimizers.values():
+            optimizer.param_groups[0]["lr"] = rate
+        batch = self.data.batch(step).share(divide(self.options.batch_size, "batch_size"))
+        weights = original_weights(step, self.data.updates_per_epoch)
+        return original_step(self.pair, batch, weights)
+
+    def take_snapshot(self, out: Path, step: int) -> None:
+        """Draw the generator's snapshot."""
+        self.average.load_state_dict(self.generator.state_dict())
+        super().take_snapshot(out, step)

@@ -1,4 +1,4 @@
-"""What a teacher in training is shown, a batch a step, and snapshots of what it makes."""
+"""What generator and discriminator are shown, a batch a step, and snapshots of what is made."""
 
 import numpy as np
 import torch
@@ -6,51 +6,55 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
+from lib.common.processes import count, rank
 from lib.common.seeds import numpy_generator, torch_generator
 from lib.data.samples import SampleSet, to_float
 
 GROUP = 4  # images over which the discriminator takes statistics
-MOMENTS, PER_CLASS, CLASSES = 10, 4, 10  # of snapshots
+MOMENTS, PER_CLASS, CLASSES = 16, 4, 10  # of snapshots
 
 
 class Batches:
-    """Real images and latents, all classes alike often; a batch depends on (seed, step) alone.
+    """Images and latents, all classes alike often; a batch depends on (seed, name, step) alone.
 
     The images lie on the device as uint8. Of a batch of n, the images at i, i + n/4, i + n/2 and
     i + 3n/4 share a class: they are the groups of the discriminator's minibatch statistics, which
-    so see the variety within a class.
+    so see the variety within a class. Several processes share a batch by whole groups.
     """
 
-    def __init__(self, real: SampleSet, seed: int, batch_size: int, z_dim: int, device: str):
-        if batch_size % GROUP:
-            raise StudyError(f"batch_size {batch_size} of the teacher is no multiple of {GROUP}")
-        self.images, self.labels = torch.from_numpy(real.images).to(device), real.labels
-        self.classes = len(real.class_names)
-        self.members = [np.flatnonzero(real.labels == k) for k in range(self.classes)]
+    def __init__(self, images: SampleSet, name: str, seed: int, batch_size: int, device: str):
+        if batch_size % (GROUP * count()):
+            processes = f" times the {count()} processes" if count() > 1 else ""
+            raise StudyError(f"batch_size {batch_size} is no multiple of {GROUP}{processes}")
+        self.images, self.labels = torch.from_numpy(images.images).to(device), images.labels
+        self.classes = len(images.class_names)
+        self.members = [np.flatnonzero(images.labels == k) for k in range(self.classes)]
         if not all(len(members) for members in self.members):
-            raise StudyError("the real images lack a class: the teacher needs images of each")
-        self.seed, self.batch_size, self.z_dim, self.device = seed, batch_size, z_dim, device
+            raise StudyError(f"the images for the {name} lack a class: it needs some of each")
+        self.name, self.seed, self.batch_size, self.device = name, seed, batch_size, device
+        groups = torch.arange(batch_size).view(GROUP, -1)
+        self.rows = groups[:, rank() :: count()].flatten()
+        """The rows of the batch that are this process's."""
 
-    def real(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images `(n, 3, h, w)` in [-1, 1] and one-hot labels `(n, classes)`.
-
-        Each class goes through its images in shuffled epochs.
-        """
+    def index(self, step: int) -> np.ndarray:
+        """Return which images are this process's; each class goes through its own in epochs."""
         groups = []
         for label, turn in self._slots(step):
             members = self.members[label]
             places = self._shuffled(f"class {label}", len(members), turn, GROUP)
             groups.append(members[[place for place, _ in places]])
-        index = np.stack(groups, axis=1).ravel()
+        return np.stack(groups, axis=1).ravel()[self.rows]
+
+    def real(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images `(n, 3, h, w)` in [-1, 1] and one-hot labels `(n, classes)`."""
+        index = self.index(step)
         images = to_float(self.images[torch.from_numpy(index).to(self.device)])
         return images, self.one_hot(torch.from_numpy(self.labels[index]))
 
-    def fake(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return latents `(n, z_dim)` and one-hot labels, those of the real batch."""
-        draws = torch_generator(self.seed, "teacher latents", step)
-        z = torch.randn(self.batch_size, self.z_dim, generator=draws)
-        labels = torch.tensor([label for label, _ in self._slots(step)] * GROUP)
-        return z.to(self.device), self.one_hot(labels)
+    def latents(self, step: int, z_dim: int) -> Tensor:
+        """Return normal latents `(n, z_dim)`."""
+        draws = torch_generator(self.seed, f"{self.name} latents", step)
+        return torch.randn(self.batch_size, z_dim, generator=draws)[self.rows].to(self.device)
 
     def one_hot(self, labels: Tensor) -> Tensor:
         """Return labels `(n,)` as `(n, classes) float32`."""
@@ -63,13 +67,13 @@ class Batches:
     def _shuffled(self, name: str, size: int, part: int, n: int) -> list[tuple[int, int]]:
         """Return part `part`, of `n`, of `range(size)` in shuffled epochs: numbers and epochs."""
         epochs, places = np.divmod(np.arange(part * n, (part + 1) * n), size)
-        draws = {e: numpy_generator(self.seed, "teacher", name, int(e)) for e in set(epochs)}
+        draws = {e: numpy_generator(self.seed, self.name, name, int(e)) for e in set(epochs)}
         orders = {epoch: draw.permutation(size) for epoch, draw in draws.items()}
         return [(int(orders[e][p]), int(e)) for e, p in zip(epochs, places, strict=True)]
 
 
 class Snapshots(nn.Module):
-    """Images of the same latents at ten moments from step `first` to `steps`.
+    """Images of the same latents at `MOMENTS` moments from step `first` to `steps`.
 
     The moments lie closer together at the start, where most changes.
     """
