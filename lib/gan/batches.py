@@ -9,8 +9,8 @@ from lib.common.errors import StudyError
 from lib.common.processes import count, rank
 from lib.common.seeds import numpy_generator, torch_generator
 from lib.data.samples import SampleSet, to_float
+from lib.gan.options import GROUP
 
-GROUP = 4  # images over which the discriminator takes statistics
 MOMENTS, PER_CLASS, CLASSES = 16, 4, 10  # of snapshots
 
 

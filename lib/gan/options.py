@@ -6,13 +6,16 @@ from pydantic import Field
 
 from lib.common.options import Count, NotNegative, Positive, Share, option, options
 
+GROUP = 4
+"""Images over which the discriminator takes its minibatch statistics."""
+
 
 @options
 class TrainingOptions:
     """Adversarial training as StyleGAN2-ADA's (Karras et al. 2020, arXiv 2006.06676)."""
 
     kimg: Positive = option(56.0, "length of the training in thousands of images shown")
-    batch_size: Annotated[int, Field(ge=4)] = option(32, "images per step")
+    batch_size: Annotated[int, Field(ge=4)] = option(32, f"images per step, a multiple of {GROUP}")
     w_dim: Count = option(64, "length of an intermediate latent")
     mapping_layers: Count = option(2, "layers of the mapping network")
     mapping_lr_multiplier: Positive = option(

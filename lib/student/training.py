@@ -8,7 +8,8 @@ from lib.common.processes import share_batch_norm
 from lib.common.seeds import derive_seed
 from lib.data.samples import SampleSet
 from lib.gan.adversarial import AdversarialTraining, build_discriminator
-from lib.gan.batches import GROUP, Batches
+from lib.gan.batches import Batches
+from lib.gan.options import GROUP
 from lib.gan.training import Losses
 from lib.student.batches import first_latents
 from lib.student.build import build_student, student_record

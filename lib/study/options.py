@@ -61,7 +61,7 @@ class Run:
     )
     device: Literal["cpu", "cuda"] = option("cpu", "cpu or cuda", how=True)
     num_processes: Annotated[int, Field(ge=1, le=64)] = option(
-        1, "processes that share the student's batches and the shards of samples", how=True
+        1, "processes that share the batches of both trainings and the shards of samples", how=True
     )
     jobs: Count = option(2, "quantization cells that run side by side, one process each", how=True)
     scheduler: str = option(
@@ -253,10 +253,10 @@ class ImageGenerator:
 
 @options
 class Ablation:
-    """A1 What each change to the original distillation brings (--only A1)."""
+    """A1 What each step from the original distillation to the study's brings (--only A1)."""
 
     ablation_variants: list[str] = option(
-        [], "recipes to compare, as notebook A1 lists them; [] for all"
+        [], "variants to compare, as notebook A1 lists them; [] for all"
     )
-    ablation_epochs: Count = option(3, "passes over the teacher's samples, for every variant")
+    ablation_kimg: Positive = option(20.0, "thousands of images shown, for every variant")
     ablation_seeds: Count = option(3, "runs of every variant")

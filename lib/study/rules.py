@@ -5,6 +5,7 @@ from typing import Any
 
 from lib.classifiers.names import check_weights, family, weights_source
 from lib.common.errors import StudyError
+from lib.gan.options import GROUP
 
 DIGITS = 1797  # images in scikit-learn's set
 Values = Any  # of `lib.study.params.Params`
@@ -133,11 +134,13 @@ def scheduler_is_an_address(p: Values) -> None:
         raise ValueError("scheduler must be an address such as tcp://10.0.0.1:8786, or empty")
 
 
-@reads("student_batch_size", "num_processes")
-def batches_divide(p: Values) -> None:
-    """Each process takes an equal part of a batch."""
-    if p.student_batch_size % p.num_processes:
-        raise ValueError("student_batch_size must be a multiple of num_processes")
+for batch in ("teacher_batch_size", "student_batch_size"):
+
+    @reads(batch, "num_processes")
+    def batches_divide(p: Values, key: str = batch) -> None:
+        """Each process takes an equal part of a batch, in whole groups of four."""
+        if getattr(p, key) % (GROUP * p.num_processes):
+            raise ValueError(f"{key} must be a multiple of {GROUP} times num_processes")
 
 
 @reads("evaluation_neighbours", "evaluation_kid_subset_size")

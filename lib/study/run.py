@@ -117,7 +117,8 @@ def _minutes(seconds: float) -> str:
 def train_student(params: Params, out: Path, device: str | None = None) -> None:
     """Train the student alone into `out`, in one process or as one of many (docs/machines.md).
 
-    It reads the artifacts `teacher_samples` and `real`; an interrupted training resumes in `out`.
+    It reads the artifacts `teacher_samples` and, if need be, `real`; an interrupted training
+    resumes in `out`.
     `device` takes the place of the profile's.
     """
     device = device or params.device
