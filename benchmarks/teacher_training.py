@@ -22,7 +22,7 @@ from lib.common.files import ROOT
 from lib.data.samples import SampleSet
 from lib.study.params import read_profile, validate
 from lib.teacher.options import TeacherOptions
-from lib.teacher.training import TeacherTrainer
+from lib.teacher.training import TeacherTraining
 
 REFERENCE, PRECISIONS = "float32", ("float32", "bfloat16")
 
@@ -40,7 +40,7 @@ def random_images(n: int) -> SampleSet:
     return SampleSet(random.integers(0, 256, (n, 3, 32, 32), np.uint8), labels, None, info)
 
 
-def train(trainer: TeacherTrainer, numbers: Iterator[int], steps: int) -> None:
+def train(trainer: TeacherTraining, numbers: Iterator[int], steps: int) -> None:
     """Take the next `steps` of the steps with these numbers."""
     for step in islice(numbers, steps):
         trainer.step(step)
@@ -50,7 +50,7 @@ def compare(turns: int, options: TeacherOptions) -> pd.DataFrame:
     """Return one row a precision: images/s and the ratio to float32."""
     images, steps = random_images(10 * options.batch_size), options.r1_interval
     trainers = {
-        name: TeacherTrainer(images, 1, replace(options, precision=name)) for name in PRECISIONS
+        name: TeacherTraining(images, 1, replace(options, precision=name)) for name in PRECISIONS
     }
     calls = {name: partial(train, trainer, count(), steps) for name, trainer in trainers.items()}
     seconds = measure(calls, turns).median()

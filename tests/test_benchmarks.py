@@ -121,13 +121,13 @@ def test_training_is_timed_in_both_precisions(tmp_path, monkeypatch, capsys):
     small = dataclasses.replace(teacher_training.settings(), **sizes)
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(teacher_training, "settings", lambda: small)
-    steps, step = [], teacher_training.TeacherTrainer.step
+    steps, step = [], teacher_training.TeacherTraining.step
 
     def noted(trainer, number):
         steps.append((trainer.options.precision, number))
-        step(trainer, number)
+        return step(trainer, number)
 
-    monkeypatch.setattr(teacher_training.TeacherTrainer, "step", noted)
+    monkeypatch.setattr(teacher_training.TeacherTraining, "step", noted)
     teacher_training.main(["--turns", "1"])
     names = teacher_training.PRECISIONS
     assert steps == [(name, n) for pair in ((0, 1), (2, 3)) for name in names for n in pair]

@@ -159,7 +159,7 @@ class StateOptions(BaseModel):
 
 
 class StateRecord(BaseModel):
-    """What a state says of its training: see `TeacherTrainer.save`."""
+    """What a state says of its training: see `Training.save`."""
 
     step: int = Field(ge=0)
     options: StateOptions

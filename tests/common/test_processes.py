@@ -16,20 +16,21 @@ from lib.student.sampling import sample_student
 from tests.student.conftest import OPTIONS as BASE
 from tests.student.conftest import write_sets, write_student
 
-# Of a loss, over twelve updates. The output bias of the projection discriminator has no gradient
-# but rounding, which Adam blows up to its learning rate: it shifts single terms, not their sum.
-TOLERANCE, SHIFT = 1e-5, 12 * 2e-4
-OPTIONS = replace(BASE, epochs=4, learning_rate=2e-4, adversarial_interval=1, augment="translation")
-RECIPES = ("default", "original")
+TOLERANCE = 1e-4  # of a loss, over ten steps
+OPTIONS = replace(BASE, learning_rate=2e-4, ada_kimg=0.02)
+VARIANTS = {
+    "default": {},
+    "old generator": {"generator": "distylegan"},
+    "original": {"recipe": "original"},
+}
 
 
 def train_and_sample(folder: Path, sets: dict[str, Path], student: Path) -> None:
-    """Train by both recipes and sample a student into `folder`."""
+    """Train each variant and sample a student into `folder`."""
     torch.set_num_threads(1)
-    for recipe in RECIPES:
-        options = replace(OPTIONS, recipe=recipe)
-        (folder / recipe).mkdir(parents=True, exist_ok=True)
-        distill(folder / recipe, **sets, seed=3, options=options)
+    for name, changes in VARIANTS.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        distill(folder / name, **sets, seed=3, options=replace(OPTIONS, **changes))
     given = {"per_class": 5, "seed": 1, "batch_size": 3, "shard_size": 4}
     sample_student(folder / "images", student=student, **given)
 
@@ -45,17 +46,15 @@ def both(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "one", folder / "two"
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_two_processes_have_the_loss_curves_of_one(both, recipe):
-    one, two = (pd.read_csv(folder / recipe / "log.csv") for folder in both)
-    assert len(one) == len(two) == 12
-    shifted = [name for name in one if name[2:] in ("teacher", "student", "real", "random")]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_have_the_loss_curves_of_one(both, variant):
+    one, two = (pd.read_csv(folder / variant / "log.csv") for folder in both)
+    assert len(one) == len(two) == 10
     differs = (one - two).abs().max()
-    assert differs[shifted].max() < (SHIFT if recipe == "default" else TOLERANCE)
-    assert differs.drop([*shifted, "g_total"]).max() < TOLERANCE
-    assert differs["g_total"] < OPTIONS.adversarial_weight * 1.2 * SHIFT
-    assert not (both[1] / recipe / "checkpoint.safetensors").exists()
-    weights = [load_tensors(folder / recipe / "student.safetensors")[0] for folder in both]
+    assert differs.drop("auc").max() < TOLERANCE  # which compares images of one process
+    assert variant != "old generator" or one["augment_p"].max() > 0.2
+    assert not (both[1] / variant / "checkpoint.safetensors").exists()
+    weights = [load_tensors(folder / variant / "student.safetensors")[0] for folder in both]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-2, msg=name)
 

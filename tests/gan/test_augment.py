@@ -76,14 +76,14 @@ def test_r1_passes_through_the_augmentation():
 def test_probability_follows_overfitting():
     adaptive = AdaptiveProbability(target=0.6, kimg=1, interval=2)
     for step in range(4):
-        adaptive.observe(torch.ones(10))
+        adaptive.observe(1.0, 10)
         adaptive.update(step)
     assert adaptive.p == pytest.approx(0.04)
     for step in range(4, 6):
-        adaptive.observe(torch.tensor([1.0] * 7 + [-1.0] * 3))  # mean sign 0.4
+        adaptive.observe(0.4, 10)
         adaptive.update(step)
     assert adaptive.p == pytest.approx(0.02)
     still = AdaptiveProbability(target=0, kimg=1, interval=1)
-    still.observe(torch.ones(10))
+    still.observe(1.0, 10)
     still.update(0)
     assert still.p == 0

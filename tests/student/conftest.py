@@ -8,11 +8,20 @@ import torch
 
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
-from lib.student.options import StudentOptions
 from lib.student.build import build_student
+from lib.student.options import StudentOptions
 
 INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
 CONFIG = {"z_dim": 6, "c_dim": 3, "ngf": 8, "project_dim": 8, "nc": 3}
+MODULATED = {
+    "z_dim": 6,
+    "c_dim": 3,
+    "w_dim": 8,
+    "img_resolution": 32,
+    "img_channels": 3,
+    "mapping_kwargs": {"num_layers": 1},
+    "synthesis_kwargs": {"channel_base": 64, "channel_max": 8, "use_noise": False},
+}
 OPTIONS = StudentOptions(
     kimg=0.08,
     batch_size=8,
@@ -43,16 +52,11 @@ def write_sets(folder: Path) -> dict[str, Path]:
     return {"samples": folder / "samples", "real": folder / "real"}
 
 
-def write_student(path: Path) -> Path:
+def write_student(path: Path, config: dict = MODULATED) -> Path:
     """Write an untrained student."""
     torch.manual_seed(0)
-    save_tensors(path, build_student(CONFIG), CONFIG | INFO)
+    save_tensors(path, build_student(config), config | INFO)
     return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +64,10 @@ def sets(tmp_path_factory) -> dict[str, Path]:
     return write_sets(tmp_path_factory.mktemp("sets"))
 
 
-@pytest.fixture(scope="session")
-def student_file(tmp_path_factory) -> Path:
-    return write_student(tmp_path_factory.mktemp("student") / "student.safetensors")
+@pytest.fixture(scope="session", params=[CONFIG, MODULATED], ids=["original", "modulated"])
+def student_file(request, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    return write_student(path, request.param)
 
 
 @pytest.fixture(autouse=True)

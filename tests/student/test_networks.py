@@ -9,7 +9,7 @@ from torch import nn
 
 from lib.common.files import ROOT
 from lib.student.networks import Discriminator, Generator
-from lib.student.steps import discriminator_loss, generator_loss, original_weights
+from lib.student.original import discriminator_loss, generator_loss, original_weights
 from tests.classifiers.conftest import fill
 
 DATA = ROOT / "tests" / "fixtures" / "distylegan"

@@ -15,6 +15,12 @@ from torch.optim import Adam
 from lib.common.errors import StudyError
 from lib.student.batches import Batch
 from lib.student.networks import Discriminator, Generator
+from lib.student.original import (
+    Networks,
+    original_learning_rate,
+    original_step,
+    original_weights,
+)
 from lib.student.original_checkpoint import (
     OriginalCheckpoint,
     import_original_student,
@@ -22,12 +28,6 @@ from lib.student.original_checkpoint import (
     save_original,
 )
 from lib.student.sampling import load_student
-from lib.student.steps import (
-    Networks,
-    original_learning_rate,
-    original_step,
-    original_weights,
-)
 
 SIZES = {"z_dim": 7, "c_dim": 3, "ngf": 20, "project_dim": 5, "nc": 3, "ndf": 6}
 LAMBDAS = {"lambda_pixel": 0.05, "lambda_ganG": 0.3, "lambda_ganD": 0.4}

@@ -14,27 +14,29 @@ from lib.common.errors import StudyError
 from lib.common.files import ROOT, hash_tree
 from lib.common.tensors import load_tensors
 from lib.data.samples import SampleSet
+from lib.gan.adversarial import interleave
+from lib.gan.batches import MOMENTS, Batches
 from lib.gan.discriminator import DiscriminatorBlock
 from lib.gan.generator import SynthesisLayer
-from lib.teacher.batches import Batches
 from lib.teacher.source import STATE, check_start, read_record, round_state
-from lib.teacher.training import TeacherTrainer, interleave
+from lib.teacher.training import TeacherTraining
 from tests.teacher.conftest import OPTIONS, train
 
 
-def trainer_of(real, **changes) -> TeacherTrainer:
-    return TeacherTrainer(SampleSet.load(real), 3, replace(OPTIONS, **changes))
+def trainer_of(real, **changes) -> TeacherTraining:
+    return TeacherTraining(SampleSet.load(real), 3, replace(OPTIONS, **changes))
 
 
 def test_training_writes_teacher_log_and_snapshots(trained):
     files = ["log.csv", "snapshots.safetensors", "teacher.safetensors", "training.safetensors"]
     assert sorted(hash_tree(trained)) == files
     rows = list(csv.DictReader(io.StringIO((trained / "log.csv").read_text())))
-    assert [int(row["step"]) for row in rows] == [2, 4, 6]
-    assert all(math.isfinite(float(row[name])) for row in rows for name in row)
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [bool(row["r1"]) for row in rows] == [True, False] * 3
+    assert all(math.isfinite(float(row[name])) for row in rows for name in row if name != "r1")
     assert float(rows[-1]["kimg"]) == pytest.approx(0.048)
     tensors, record = load_tensors(trained / "snapshots.safetensors")
-    assert tensors["images"].shape == (10, 12, 3, 32, 32)
+    assert tensors["images"].shape == (MOMENTS, 12, 3, 32, 32)
     assert tensors["steps"].tolist()[0] == 0 and tensors["steps"].tolist()[-1] == 6
     assert not torch.equal(tensors["images"][0], tensors["images"][-1])
     assert tensors["labels"].tolist() == [0, 1, 2] * 4
@@ -55,25 +57,25 @@ def test_training_in_bfloat16_resumes_to_the_same_bytes(real, trained, tmp_path)
 
 def resume_after_a_kill(out, stop, real, **changes):
     """Train until step `stop`, then again from the last of the checkpoints every two steps."""
-    step, done = TeacherTrainer.step, []
+    step, done = TeacherTraining.step, []
 
     def fail(trainer, number):
         if number == stop:
             raise KeyboardInterrupt
-        step(trainer, number)
+        return step(trainer, number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TeacherTrainer, "step", fail)
+        patch.setattr(TeacherTraining, "step", fail)
         with pytest.raises(KeyboardInterrupt):
             train(out, real, **changes)
         assert (out / "checkpoint.safetensors").exists() == (stop >= 2)
-        patch.setattr(TeacherTrainer, "step", lambda s, n: (done.append(n), step(s, n)))
+        patch.setattr(TeacherTraining, "step", lambda s, n: (done.append(n), step(s, n))[1])
         train(out, real, **changes)
     assert done[0] == stop // 2 * 2
 
 
 def test_bfloat16_is_the_precision_of_feature_maps_alone(real):
-    trainers, seen = {}, {"float32": set(), "bfloat16": set()}
+    trainers, losses, seen = {}, {}, {"float32": set(), "bfloat16": set()}
     for precision, types in seen.items():
         trainers[precision] = trainer_of(real, precision=precision)
         for part in trainers[precision].networks.values():
@@ -84,13 +86,13 @@ def test_bfloat16_is_the_precision_of_feature_maps_alone(real):
                             (output[0] if isinstance(output, tuple) else output).dtype
                         )
                     )
-        trainers[precision].step(0)
+        losses[precision] = trainers[precision].step(0)
     assert seen == {"float32": {torch.float32}, "bfloat16": {torch.bfloat16}}
-    exact, rounded = trainers.values()
-    for part in rounded.networks.values():
+    exact, rounded = losses.values()
+    for part in trainers["bfloat16"].networks.values():
         assert {p.dtype for p in part.parameters()} <= {torch.float32}
     for name in ("loss_generator", "loss_discriminator"):
-        one, other = exact.sums[name][0], rounded.sums[name][0]
+        one, other = exact[name].item(), rounded[name].item()
         assert one != other and one == pytest.approx(other, rel=0.05)
 
 
@@ -99,10 +101,10 @@ def test_rounding_leaves_the_gradients_their_direction(real):
     for precision in ("float32", "bfloat16"):
         trainer = trainer_of(real, precision=precision)
         images, labels = trainer.batches.real(0)
-        trainer.r1_step(0, images, labels)  # through the second derivative
+        losses = trainer.r1_step(0, images, labels)  # through the second derivative
         parts = [p.grad.flatten() for p in trainer.discriminator.parameters() if p.grad is not None]
         gradients.append(torch.cat(parts))
-        penalties += trainer.sums["r1"]
+        penalties.append(losses["r1"].item())
     assert penalties[0] != penalties[1] and penalties[0] == pytest.approx(penalties[1], rel=0.05)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99
 
@@ -124,7 +126,7 @@ def test_two_trainings_end_in_the_weights_of_one(real, trained, begun, tmp_path)
     assert snapshots["steps"].tolist()[0] == 3 and snapshots["steps"].tolist()[-1] == 6
     assert snapshots["images"].flatten(1).any(dim=1).all()
     rows = list(csv.DictReader(io.StringIO((tmp_path / "log.csv").read_text())))
-    assert [int(row["step"]) for row in rows] == [2, 3, 4, 6]
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_training_that_went_on_resumes_to_the_same_bytes(real, begun, tmp_path):
@@ -187,14 +189,14 @@ def test_a_checkpoint_of_other_parameters_is_refused(real, tmp_path):
 
 
 def test_divergence_stops_and_keeps_the_checkpoint(real, tmp_path, monkeypatch):
-    step = TeacherTrainer.step
+    step = TeacherTraining.step
 
     def poison(trainer, number):
         if number == 3:
             trainer.generator.synthesis.b4.const.data.fill_(float("nan"))
-        step(trainer, number)
+        return step(trainer, number)
 
-    monkeypatch.setattr(TeacherTrainer, "step", poison)
+    monkeypatch.setattr(TeacherTraining, "step", poison)
     with pytest.raises(StudyError, match="loss_generator is nan at step 3"):
         train(tmp_path, real)
     assert (tmp_path / "checkpoint.safetensors").exists()
@@ -212,7 +214,7 @@ def test_an_odd_batch_is_refused(real, tmp_path):
 
 
 def test_each_class_shows_every_image_once_an_epoch(real):
-    batches = Batches(SampleSet.load(real), seed=0, batch_size=8, z_dim=4, device="cpu")
+    batches = Batches(SampleSet.load(real), "teacher", seed=0, batch_size=8, device="cpu")
     images, labels = zip(*(batches.real(step) for step in range(11)), strict=True)
     images, labels = torch.cat(images), torch.cat(labels).argmax(dim=1)
     for label, members in enumerate(batches.members):
@@ -224,12 +226,11 @@ def test_each_class_shows_every_image_once_an_epoch(real):
 
 
 def test_groups_share_a_class_and_classes_are_balanced(real):
-    batches = Batches(SampleSet.load(real), seed=0, batch_size=8, z_dim=4, device="cpu")
+    batches = Batches(SampleSet.load(real), "teacher", seed=0, batch_size=8, device="cpu")
     counts = torch.zeros(3)
     for step in range(6):
-        (images, labels), (z, fake_labels) = batches.real(step), batches.fake(step)
+        (images, labels), z = batches.real(step), batches.latents(step, 4)
         assert images.shape == (8, 3, 32, 32) and z.shape == (8, 4)
-        assert torch.equal(labels, fake_labels)
         assert torch.equal(labels.view(4, 2, 3), labels[:2].expand(4, 2, 3))
         counts += labels.sum(dim=0)
     assert counts.tolist() == [16, 16, 16]
@@ -239,7 +240,7 @@ def test_a_class_without_images_is_refused():
     info = {"class_names": ["a", "b"], "data": "blobs"}
     one = SampleSet(np.zeros((4, 3, 32, 32), np.uint8), np.zeros(4, np.int64), None, info)
     with pytest.raises(StudyError, match="lack a class"):
-        Batches(one, 0, 4, 4, "cpu")
+        Batches(one, "teacher", 0, 4, "cpu")
 
 
 def test_real_and_fake_share_no_group():
