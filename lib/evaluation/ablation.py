@@ -1,14 +1,13 @@
-"""Which change to the original distillation is worth what: the same data and updates for each.
+"""What each step from the original's distillation to the study's brings, at equal images shown.
 
-A run trains one variant and measures its student; its figures are kept in a small file, so that
-an interrupted ablation goes on with the next run.
+A run trains one variant and measures its student; its figures are kept in a small file. An
+interrupted run goes on from its last checkpoint.
 """
 
 import io
-import re
 import shutil
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,179 +15,204 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.classifiers.training import accuracy, load_classifier, predict_with_features
 from lib.common.errors import StudyError
 from lib.common.files import read_json, write_json
 from lib.common.progress import progress
 from lib.common.seeds import torch_generator
 from lib.data.real import load_real
 from lib.data.samples import SampleSet
-from lib.evaluation.distances import frechet_distance
+from lib.evaluation.distances import frechet_distance, frechet_estimate
+from lib.evaluation.extractors import classifier_extractor, extract, open_extractor
+from lib.evaluation.features import first_per_class
 from lib.evaluation.size import count_parameters
+from lib.student.build import Student
 from lib.student.distillation import distill
-from lib.student.networks import Generator
-from lib.student.options import CHANGES, NEEDS, StudentOptions
+from lib.student.options import StudentOptions
 from lib.student.sampling import generate, load_student
 
-AUGMENT = "translation"  # of the variants that measure augmentation
-FASTER = "original+learning_rate"
-TAKEN_AWAY = ("-projection", "-average", "-pixel_epochs", "-one_pass", "-rate_decay")
-MEASURES = ("fid_teacher", "fid_real", "label_agreement", "pixel_difference")
+MOST = 10_000  # of the teacher's images that students are compared with
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe, the variant that it differs from by one thing, and the teacher's latents.
+    """What a variant changes of the options, the variant that it is compared with, in words.
 
-    Where the recipe ends in `+augment`, the augmentation is `AUGMENT`.
+    share: the part of the teacher's samples that it sees.
     """
 
-    recipe: str
     base: str
-    latents: str = "normal"
+    words: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    share: float = 1.0
 
 
-def variants() -> dict[str, Variant]:
-    """Return the variants by name: the two recipes, and each with one thing changed.
-
-    At the original's learning rate a short training is far from its end, so that changes to the
-    original are measured on top of the study's.
-    """
-    found = {"original": Variant("original", "original")}
-    found["original, uniform latents"] = Variant("original", "original", "uniform")
-    found[FASTER] = Variant(FASTER, "original")
-    for name in CHANGES:
-        if name != "learning_rate":
-            recipe = "+".join([FASTER, *sorted(NEEDS.get(name, ())), name])
-            found[f"{FASTER}+{name}"] = Variant(recipe, FASTER)
-    found["default"] = Variant("default", "default")
-    for change in ("+residual", "+adversarial", "+augment", *TAKEN_AWAY):
-        found[f"default{change}"] = Variant(f"default{change}", "default")
-    return found
+VARIANTS = {
+    "original": Variant("original", "DiStyleGAN as it first was", {"recipe": "original"}),
+    "old generator": Variant(
+        "original",
+        "its generator, in the game that the teacher was trained by",
+        {"generator": "distylegan", "pairing_weight": 0.0},
+    ),
+    "samples alone": Variant(
+        "old generator", "a small StyleGAN2 in the same game", {"pairing_weight": 0.0}
+    ),
+    "default": Variant("samples alone", "and, at first, a loss that pairs it with the teacher"),
+    "no augmentation": Variant(
+        "default", "the default without adaptive augmentation", {"ada_target": 0.0}
+    ),
+    "some real images": Variant(
+        "default", "every fourth image shown as true is a real one", {"real_share": 0.25}
+    ),
+    "fewer samples": Variant("default", "the default on a quarter of the samples", share=0.25),
+}
+"""Four steps, then departures from the last."""
 
 
 def chosen_variants(names: list[str]) -> dict[str, Variant]:
     """Return the variants of these names, all if there are none; an unknown one is an error."""
-    found = variants()
     for name in names:
-        if name not in found:
-            raise StudyError(f"ablation_variants: {name} is none of {', '.join(found)}")
-    return {name: found[name] for name in found if name in names or not names}
+        if name not in VARIANTS:
+            raise StudyError(f"ablation_variants: {name} is none of {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in VARIANTS if name in names or not names}
 
 
 def run_ablation(
     out: Path,
     *,
-    samples: dict[str, Path],
+    samples: Path,
     real: Path,
     evaluator: Path,
     options: StudentOptions,
     names: list[str],
     per_class: int,
     seed: int,
+    extractor: str = "classifier",
     device: str = "cpu",
 ) -> None:
     """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
 
-    `samples` maps "normal" and, where a variant asks for it, "uniform" to the teacher's SampleSets
-    from such latents; `seed` is that of this run; `options` are those that the variants share,
-    whose recipe does not count.
+    `options` are those that the variants share; `seed` is that of this run. Distances are taken
+    in the evaluator's features and, where `extractor` is another, in that one's, too.
     """
-    measure = Measure(samples["normal"], real, evaluator, per_class, device)
+    measure = Measure(samples, real, evaluator, extractor, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
     for name, variant in progress(list(chosen_variants(names).items()), "ablation", unit="variant"):
-        path = out / f"run-{re.sub(r'[^0-9a-z.+_-]+', '_', name)}.json"
+        path = out / f"run-{name.replace(' ', '-')}.json"
         if path.exists():
             continue
-        augment = AUGMENT if variant.recipe.endswith("+augment") else options.augment
-        # a run is short: no checkpoints
-        chosen = replace(options, recipe=variant.recipe, augment=augment, checkpoint_updates=10**9)
-        sets = {"samples": samples[variant.latents], "real": real / "train"}
-        shutil.rmtree(out / "run", ignore_errors=True)
-        (out / "run").mkdir(parents=True)
+        work = path.with_suffix("")
+        sets = {"samples": shown_samples(samples, variant.share, work), "real": real / "train"}
+        chosen = replace(options, **variant.changes)
         try:
             with redirect_stdout(io.StringIO()):
-                distill(out / "run", **sets, seed=seed, options=chosen, device=device)
-            student = load_student(out / "run" / "student.safetensors", device)
-            figures = measure(student, seed)
+                distill(work / "student", **sets, seed=seed, options=chosen, device=device)
+            figures = measure(load_student(work / "student" / "student.safetensors", device), seed)
         except StudyError as error:  # this variant diverged; the others go on
-            figures = dict.fromkeys(MEASURES) | {"n": measure.n, "failed": str(error)}
-        shutil.rmtree(out / "run")
+            figures = dict.fromkeys(measure.names) | {"n": measure.n, "failed": str(error)}
         write_json(path, {"variant": name, "seed": seed} | figures)
+        shutil.rmtree(work)
+
+
+def shown_samples(samples: Path, share: float, work: Path) -> Path:
+    """Return where the first `share` of each class of the samples lies; it may be written there."""
+    (work / "student").mkdir(parents=True, exist_ok=True)
+    if share == 1:
+        return samples
+    whole = SampleSet.load(samples)
+    per_class = round(share * len(whole) / len(whole.class_names))
+    first_per_class(whole, per_class).save(work / "samples")
+    return work / "samples"
 
 
 class Measure:
-    """Measures students by the evaluator's features.
+    """Measures students beside their teacher's images and the real test images.
 
-    `fid_real`: FID to all real test images; `fid_teacher`: to all the teacher's images;
-    `label_agreement`: share of images in which the evaluator sees the wanted class, all for `n`
-    images of fresh normal latents; `pixel_difference`: mean absolute difference, of 255, to the
-    teacher's images of the same latents.
+    For `n` images of fresh normal latents: `label_agreement`, the share in which the evaluator
+    sees the wanted class; Fréchet distances `fid_real` and `fid_teacher` in its features, and
+    `other_fid_…` in another extractor's, those to real images with jackknife intervals; over the
+    teacher's latents `pixel_difference`, the mean absolute difference, of 255, to its images.
     """
 
     def __init__(
-        self, teacher: Path, real: Path, evaluator: Path, per_class: int, device: str
+        self,
+        teacher: Path,
+        real: Path,
+        evaluator: Path,
+        extractor: str,
+        per_class: int,
+        device: str,
     ) -> None:
-        self.network = load_classifier(evaluator, device)
-        self.teacher, self.test = SampleSet.load(teacher), load_real(real, "test")
-        self.n = per_class * len(self.teacher.class_names)
+        self.spaces = {"": classifier_extractor(evaluator, device)}
+        if extractor != "classifier":
+            self.spaces["other_"] = open_extractor(extractor, device)
+        whole, test = SampleSet.load(teacher), load_real(real, "test")
+        self.n = per_class * len(whole.class_names)
+        place = pd.Series(whole.labels).groupby(whole.labels).cumcount()  # in its class
+        self.own = whole.subset(np.flatnonzero(place < per_class))
+        rest = np.flatnonzero(place >= per_class)[:MOST]
+        self.counts = {"n_real": len(test), "n_teacher": len(rest)}
+        others = {"real": test.images, "teacher": whole.images[rest]}
         self.references = {
-            "fid_real": predict_with_features(self.network, self.test.images)[0],
-            "fid_teacher": predict_with_features(self.network, self.teacher.images)[0],
+            f"{space}fid_{name}": extract(network, images)[0]
+            for space, network in self.spaces.items()
+            for name, images in others.items()
         }
+        self.names = ["label_agreement", *self.references, "pixel_difference"]
 
-    def __call__(self, student: Generator, seed: int) -> dict[str, float]:
+    def __call__(self, student: Student, seed: int) -> dict[str, float]:
         """Return the figures of one trained student."""
         draws = torch_generator(seed, "ablation samples")
         latents = torch.randn(self.n, student.z_dim, generator=draws)
         labels = np.arange(self.n) % student.c_dim
         figures = self.figures(generate(student, latents, labels), labels)
-        first = self.teacher.subset(np.arange(min(1000, len(self.teacher))))
-        copies = generate(student, first.latents, first.labels).astype(float)
-        figures["pixel_difference"] = float(np.abs(copies - first.images).mean())
+        copies = generate(student, self.own.latents, self.own.labels).astype(float)
+        figures["pixel_difference"] = float(np.abs(copies - self.own.images).mean())
         return figures | {"parameters": count_parameters(student)}
 
     def figures(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Return FIDs, label agreement and n of images with their wanted labels."""
-        features, logits = predict_with_features(self.network, images)
-        figures = {k: frechet_distance(features, other) for k, other in self.references.items()}
-        return figures | {"label_agreement": accuracy(logits, labels), "n": len(images)}
+        """Return distances, label agreement and n of images with their wanted labels."""
+        found: dict[str, float] = {"n": len(images)}
+        for space, network in self.spaces.items():
+            features, logits = extract(network, images)
+            if not space:
+                found["label_agreement"] = float((logits.argmax(1) == labels).mean())
+            real = frechet_estimate(features, self.references[f"{space}fid_real"])
+            ends = {f"{space}fid_real{end}": real[f"fid{end}"] for end in ("", "_low", "_high")}
+            teacher = frechet_distance(features, self.references[f"{space}fid_teacher"])
+            found |= ends | {f"{space}fid_teacher": teacher}
+        return found
 
     def yardsticks(self) -> dict[str, Any]:
-        """Return what the teacher's first n images reach, and the numbers of reference images.
-
-        The teacher's distance to itself is that of these images to all its others.
-        """
-        n, features = self.n, self.references["fid_teacher"]
-        figures = self.figures(self.teacher.images[:n], self.teacher.labels[:n])
-        own = frechet_distance(features[:n], features[n:]) if len(features) > n else None
-        figures["fid_teacher"] = own
-        return {"teacher": figures, "n_real": len(self.test), "n_teacher": len(self.teacher)}
+        """Return what the teacher's own images reach, the names of the distances, and counts."""
+        names = {space: network.distance for space, network in self.spaces.items()}
+        teacher = self.figures(self.own.images, self.own.labels)
+        return {"teacher": teacher, "distances": names} | self.counts
 
 
 def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row a run, in the order of the variants, and the yardsticks."""
     rows = [read_json(path) for folder in folders for path in sorted(folder.glob("run-*.json"))]
-    rows.sort(key=lambda row: list(variants()).index(row["variant"]))
-    table = pd.DataFrame(rows)
-    measures = table.columns.intersection(MEASURES)
-    table[measures] = table[measures].astype(float)  # NaN where a run diverged
-    return table, read_json(folders[0] / "yardsticks.json")
+    rows.sort(key=lambda row: list(VARIANTS).index(row["variant"]))
+    return pd.DataFrame(rows), read_json(folders[0] / "yardsticks.json")
 
 
 def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation over the seeds, one row a variant.
 
-    `<measure>_gain` is the mean over the seeds of what the variant gains on the recipe it starts
-    from (positive: better), `<measure>_gain_std` its standard deviation; both are paired by seed,
-    and NaN where that recipe was not run.
+    `<measure>_gain` is the mean over the seeds of what the variant gains on its base (positive:
+    better), `<measure>_gain_std` its standard deviation; both are paired by seed, and NaN where
+    the base was not run.
     """
+    kept = {"variant", "seed", "n", "parameters", "failed"}
+    rows = rows.copy()
+    measures = [name for name in rows if name not in kept and not name.endswith(("_low", "_high"))]
+    rows[measures] = rows[measures].astype(float)  # NaN where a run diverged
     found = []
     for name, part in rows.groupby("variant", sort=False):
-        base = rows[rows["variant"] == variants()[name].base].set_index("seed")
+        base = rows[rows["variant"] == VARIANTS[name].base].set_index("seed")
         row = {"variant": name, "seeds": len(part), "n": part["n"].iloc[0]}
         row["parameters"] = part["parameters"].iloc[0]
-        for measure in MEASURES:
+        for measure in measures:
             values = part.set_index("seed")[measure]
             row[measure], row[f"{measure}_std"] = values.mean(), values.std()
             sign = 1 if measure == "label_agreement" else -1

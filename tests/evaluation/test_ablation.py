@@ -1,114 +1,120 @@
 """The ablation: its variants, resuming, and its table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.common.errors import StudyError
+from lib.common.files import hash_tree
 from lib.data.samples import SampleSet
 from lib.evaluation import ablation
 from lib.evaluation.ablation import (
-    MEASURES,
+    VARIANTS,
     ablation_table,
     chosen_variants,
     load_ablation,
     run_ablation,
-    variants,
 )
-from lib.student.options import BASES, NEEDS, StudentOptions, parse_recipe
+from lib.gan.training import Training
+from lib.classifiers.build import build_classifier
+from lib.common.tensors import save_tensors
+from tests.student.conftest import INFO, OPTIONS
 
-INFO = {"class_names": ["a", "b", "c"], "data": "test", "latent_distribution": "normal"}
-OPTIONS = StudentOptions(epochs=1, batch_size=4, ngf=8, ndf=4, project_dim=8, pixel_epochs=1)
+MEASURES = ("label_agreement", "fid_real", "fid_teacher", "pixel_difference")
 
 
-def test_variants_change_one_thing_of_their_base():
-    found = variants()
-    for name, variant in found.items():
-        base = found[variant.base]
-        differs = parse_recipe(variant.recipe) ^ parse_recipe(base.recipe)
-        differs |= {"augment"} if variant.recipe.endswith("+augment") else set()
-        differs |= {"latents"} if variant.latents != base.latents else set()
-        assert len(differs) == (name != variant.base) or differs == {"one_pass"} | NEEDS["one_pass"]
-        assert parse_recipe(base.recipe) >= BASES[base.recipe.partition("+")[0]]
-    assert len({str(variant) for variant in found.values()}) == len(found)
+def test_steps_change_one_thing_of_their_base():
+    changed = {
+        name: len(variant.changes) + (variant.share != 1) for name, variant in VARIANTS.items()
+    }
+    assert list(VARIANTS)[:4] == ["original", "old generator", "samples alone", "default"]
+    assert VARIANTS["old generator"].changes["generator"] == "distylegan"
+    same = VARIANTS["samples alone"].changes.items() <= VARIANTS["old generator"].changes.items()
+    assert same and changed["samples alone"] == changed["old generator"] - 1
+    assert VARIANTS["default"].base == "samples alone" and changed["default"] == 0
+    rest = list(VARIANTS.values())[4:]
+    assert {variant.base for variant in rest} == {"default"}
+    assert [changed[name] for name in list(VARIANTS)[4:]] == [1] * len(rest)
+    for variant in VARIANTS.values():
+        replace(OPTIONS, **variant.changes)
 
 
 def test_gains_are_paired_by_seed_and_positive_when_better():
-    values = {"original": (9.0, 7.0), "original+learning_rate": (6.0, 5.0), "default": (1.0, 2.0)}
+    values = {"original": (9.0, 7.0), "old generator": (6.0, 5.0), "default": (1.0, 2.0)}
     rows = pd.DataFrame(
-        {"variant": name, "seed": k, "n": 10, "parameters": 5} | dict.fromkeys(MEASURES, value)
+        {"variant": name, "seed": k, "n": 10, "parameters": 5, "fid_real_low": 0}
+        | dict.fromkeys(MEASURES, value)
         for name, pair in values.items()
         for k, value in enumerate(pair)
     )
     table = ablation_table(rows).set_index("variant")
-    row = table.loc["original+learning_rate"]
+    row = table.loc["old generator"]
     assert (row["fid_teacher"], row["fid_teacher_gain"]) == (5.5, 2.5)
     assert row["fid_teacher_gain_std"] == pytest.approx(0.5**0.5)
     assert row["label_agreement_gain"] == -2.5
-    assert table.loc["default", "fid_real_gain"] == 0
+    assert table.loc["original", "fid_real_gain"] == 0
+    assert np.isnan(table.loc["default", "fid_real_gain"])  # its base was not run
 
 
-class Weighed(ablation.Measure):
-    """Measures the sum of a student's weights; keeps which runs there were."""
-
-    runs: list[str] = []
-
-    def __init__(self, *given) -> None:
-        pass
-
-    def __call__(self, student, seed) -> dict[str, float]:
-        self.runs.append(student.config["recipe"])
-        return {"weight": sum(value.sum().item() for value in student.parameters())}
-
-    def yardsticks(self) -> dict:
-        return {"n_real": 1}
-
-
-def test_interrupted_ablation_trains_what_is_missing(tmp_path, monkeypatch, capsys):
+def given(folder) -> dict:
+    """Write sets of noise and an evaluator; return the arguments of an ablation."""
     rng = np.random.default_rng(0)
-    for name, n in (("normal", 8), ("uniform", 8), ("real/train", 6)):
+    for name, n in (("samples", 48), ("real/train", 24), ("real/test", 24)):
         images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-        latents = None if name.startswith("real") else rng.standard_normal((n, 6), np.float32)
-        SampleSet(images, np.arange(n) % 3, latents, INFO).save(tmp_path / name)
-    chosen = {name: variants()[name] for name in ("original", "original, uniform latents")}
-    monkeypatch.setattr(ablation, "variants", lambda: chosen)
-    monkeypatch.setattr(ablation, "Measure", Weighed)
-    given = {
-        "names": [],
-        "samples": {name: tmp_path / name for name in ("normal", "uniform")},
-        "real": tmp_path / "real",
-        "evaluator": tmp_path / "none",
-        "options": OPTIONS,
-        "per_class": 1,
-        "seed": 1,
-    }
-    out = tmp_path / "out"
-    run_ablation(out, **given)
-    whole = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert sorted(whole) == [
-        "run-original.json",
-        "run-original_uniform_latents.json",
-        "yardsticks.json",
-    ]
-    (out / "run-original.json").unlink()
-    run_ablation(out, **given)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
-    assert len(Weighed.runs) == 3
-    rows, yardsticks = load_ablation([out])
-    assert rows["variant"].tolist() == list(chosen)
-    assert rows["weight"].nunique() == 2
-    assert yardsticks == {"n_real": 1}
+        latents = rng.standard_normal((n, 6), np.float32) if name == "samples" else None
+        SampleSet(images, np.arange(n) % 3, latents, INFO).save(folder / name)
+    record = {"name": "resnet20_x0_25", "num_classes": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    torch.manual_seed(0)
+    network = build_classifier(record["name"], 3)
+    save_tensors(folder / "evaluator" / "classifier.safetensors", network, record)
+    paths = {name: folder / name for name in ("samples", "real", "evaluator")}
+    return paths | {"options": replace(OPTIONS, kimg=0.04), "per_class": 4, "seed": 1}
+
+
+def test_a_killed_ablation_goes_on_to_the_same_figures(tmp_path, monkeypatch, capsys):
+    names = ["original", "fewer samples"]
+    run_ablation(tmp_path / "whole", **given(tmp_path), names=names)
+    files = ["run-fewer-samples.json", "run-original.json", "yardsticks.json"]
+    assert sorted(hash_tree(tmp_path / "whole")) == files
+    note, steps = Training.note, []
+
+    def killed(self, step, losses):
+        steps.append(step)
+        if len(steps) == 10:  # in the second variant, after its checkpoint
+            raise KeyboardInterrupt
+        note(self, step, losses)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "note", killed)
+        run_ablation(tmp_path / "parts", **given(tmp_path), names=names)
+    assert steps == [0, 1, 2, 3, 4] * 2
+    monkeypatch.setattr(Training, "note", lambda *a: (steps.append(a[1]), note(*a)))
+    run_ablation(tmp_path / "parts", **given(tmp_path), names=names)
+    assert steps[10:] == [4]
+    assert hash_tree(tmp_path / "parts") == hash_tree(tmp_path / "whole")
+    rows, yardsticks = load_ablation([tmp_path / "whole"])
+    assert rows["variant"].tolist() == names
+    assert (rows["fid_real_low"] < rows["fid_real"]).all() and (rows["n"] == 12).all()
+    assert yardsticks["n_real"] == 24 and yardsticks["n_teacher"] == 36
+    assert yardsticks["distances"] == {"": "Fréchet distance (resnet20_x0_25)"}
+    assert ablation_table(rows)["pixel_difference"].notna().all()
+
+
+def test_a_variant_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    def fails(*args, options, **more):
+        raise StudyError("the loss is nan")
+
+    monkeypatch.setattr(ablation, "distill", fails)
+    run_ablation(tmp_path / "out", **given(tmp_path), names=["original", "default"])
+    rows, _ = load_ablation([tmp_path / "out"])
+    assert rows["failed"].tolist() == ["the loss is nan"] * 2 and rows["fid_real"].isna().all()
 
 
 def test_variants_are_chosen_by_name():
-    assert list(chosen_variants([])) == list(variants())
+    assert chosen_variants([]) == VARIANTS
     assert list(chosen_variants(["default", "original"])) == ["original", "default"]
     with pytest.raises(StudyError, match="ablation_variants: defualt is none of original"):
         chosen_variants(["defualt"])
-
-
-def test_gains_need_the_recipe_that_a_variant_starts_from():
-    figures = dict.fromkeys(MEASURES, 1.0) | {"n": 10, "parameters": 5, "seed": 1}
-    rows = [figures | {"variant": name} for name in ("original", "default-average")]
-    gains = ablation_table(pd.DataFrame(rows)).set_index("variant")["fid_teacher_gain"]
-    assert gains["original"] == 0 and np.isnan(gains["default-average"])
