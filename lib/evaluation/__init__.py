@@ -3,7 +3,8 @@
 import lazy_loader
 
 EXPORTS = {
-    "ablation": ["ablation_table", "chosen_variants", "load_ablation", "run_ablation"],
+    "ablation": ["VARIANTS", "ablation_table", "load_ablation", "run_ablation"],
+    "course": ["training_course"],
     "diagnosis": ["examine", "load_findings"],
     "distances": ["frechet_distance", "frechet_estimate", "kernel_estimate"],
     "extractors": [
@@ -24,6 +25,7 @@ EXPORTS = {
         "tsne_map",
     ],
     "scores": ["classification_accuracy_scores", "truncation_curve"],
+    "telling": ["fresh_auc", "tell_apart"],
     "size": ["count_macs", "count_parameters"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -31,10 +31,12 @@ def curves(
     title: str,
     x_label: str,
     marker: str = "",
+    levels: dict[str, tuple[float, str]] | None = None,
 ) -> Figure:
     """Draw columns of a table against `x`, one panel a key of `columns`, its name the y label.
 
-    Where there are `<column>_low` and `<column>_high`, bars reach from one to the other.
+    Where there are `<column>_low` and `<column>_high`, bars reach from one to the other. Rows
+    without a value are passed over. `levels` gives panels a dashed line at a height, and its text.
     """
     figure, axes = panels(len(columns), (4.6 * len(columns), 3.5), title)
     for axis, (label, names) in zip(axes, columns.items(), strict=True):
@@ -42,8 +44,23 @@ def curves(
             ends, error = [f"{name}_low", f"{name}_high"], None
             if set(ends) <= set(table):
                 error = np.abs(table[ends].to_numpy().T - table[name].to_numpy())
+                error = error[:, table[name].notna()]
             style = {"marker": marker, "capsize": 3, "label": name.replace("_", " ")}
-            axis.errorbar(table[x], table[name], yerr=error, **style)
+            known = table[table[name].notna()]
+            axis.errorbar(known[x], known[name], yerr=error, **style)
+        if label in (levels or {}):
+            height, text = levels[label]
+            axis.axhline(height, color="grey", linestyle="--", linewidth=1)
+            axis.text(
+                0.98,
+                height,
+                text,
+                ha="right",
+                va="bottom",
+                color="grey",
+                fontsize="small",
+                transform=axis.get_yaxis_transform(),
+            )
         axis.set(xlabel=x_label, ylabel=label)
         if len(names) > 1:
             axis.legend()

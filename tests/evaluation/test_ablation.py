@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from lib.classifiers.build import build_classifier
 from lib.common.errors import StudyError
 from lib.common.files import hash_tree
+from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.evaluation import ablation
 from lib.evaluation.ablation import (
@@ -19,8 +21,6 @@ from lib.evaluation.ablation import (
     run_ablation,
 )
 from lib.gan.training import Training
-from lib.classifiers.build import build_classifier
-from lib.common.tensors import save_tensors
 from tests.student.conftest import INFO, OPTIONS
 
 MEASURES = ("label_agreement", "fid_real", "fid_teacher", "pixel_difference")
