@@ -1,116 +1,111 @@
-"""The student: updates a second of its training, images a second of its sampling.
+"""The student: steps a second of its training, images a second of its sampling.
 
-Training: the study's loop beside a plain one in the original's manner, which reads one PNG and one
-latent file an item and makes the student's images separately for each network's update. Both train
-the original's networks with the original's losses, on the same data and batch size. Sampling: torch
-eager beside the exported student in OpenVINO, FP32 and INT8, in batches of 64. Alternatives take
-turns within one run; medians are printed.
+Training: the study's loop beside a plain one of the same networks and losses, as a text-book has
+it: feature maps in torch's own layout and float32, Adam without fusing, augmentation by torch's
+functions image by image, one PNG and one latent file read an item. Both draw batches of the same
+size by the settings of params/cifar10-cpu.yaml. Sampling: torch eager beside the exported student
+in OpenVINO, FP32 and INT8, in batches of 64. Alternatives take turns within one run; medians are
+printed.
 """
 
 import argparse
+import copy
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 import openvino.properties.hint as hints
 import torch
-from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import normalize, to_tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from lib.app.export import draw_inputs, files, plain_form, write_formats
+from benchmarks.grouped_generator import grouped_images, plain_logits
+from lib.app.export import draw_inputs, files, write_formats
+from lib.common.files import ROOT
 from lib.common.tensors import save_tensors
-from lib.data.samples import SampleSet
+from lib.data.samples import SampleSet, to_float
+from lib.gan.augment import Augment
 from lib.quantization.models import read_ir
-from lib.student.batches import Batch, DistillationData
-from lib.student.distillation import Distillation
-from lib.student.networks import Discriminator, Generator
+from lib.student.build import Student, build_student, student_record
 from lib.student.options import StudentOptions
-from lib.student.sampling import build_student
-from lib.student.steps import Networks, original_step, original_weights
+from lib.student.training import StudentTraining
+from lib.study.params import read_profile, validate
 
-SIZES = {"z_dim": 512, "c_dim": 10, "ngf": 256, "project_dim": 128, "nc": 3}  # the original's
-NDF, BATCH, IMAGES = 128, 128, 1024
-INFO = {"class_names": [str(k) for k in range(10)], "data": "noise"}
-BATCH_64 = 64
+IMAGES, Z_DIM, BATCH_64 = 1024, 128, 64
+AUGMENTED = 0.1  # the augmentation's probability, in both loops
 
 
-class Files(Dataset):
-    """`class_<k>/image_<i>.png` with `noise_<i>.pt`, read item by item."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(folder.glob("class_*/image_*.png"))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        path = self.paths[index]
-        image = normalize(to_tensor(Image.open(path).convert("RGB")), [0.5] * 3, [0.5] * 3)
-        latent = torch.load(path.with_name(f"noise_{path.stem.split('_')[1]}.pt"))
-        label = F.one_hot(torch.tensor(int(path.parent.name.split("_")[1])), 10).float()
-        return latent, image, label
+def settings() -> StudentOptions:
+    """Return the settings of a training by params/cifar10-cpu.yaml."""
+    return validate(read_profile(ROOT / "params" / "cifar10-cpu.yaml")).options("student")
 
 
-def write_data(folder: Path) -> None:
-    """Write the same images as files and as sample sets."""
-    rng = np.random.default_rng(0)
+def random_samples() -> SampleSet:
+    """Return samples of noise of ten classes with their latents."""
+    rng, labels = np.random.default_rng(0), np.arange(IMAGES) % 10
     images = rng.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
-    latents = rng.standard_normal((IMAGES, SIZES["z_dim"]), dtype=np.float32)
-    labels = np.arange(IMAGES) % 10
-    SampleSet(images, labels, latents, INFO).save(folder / "samples")
-    SampleSet(images[::-1].copy(), labels[::-1].copy(), info=INFO).save(folder / "real")
-    for k in range(IMAGES):
-        place = folder / "files" / f"class_{labels[k]}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(images[k].transpose(1, 2, 0)).save(place / f"image_{k}.png")
-        torch.save(torch.from_numpy(latents[k]), place / f"noise_{k}.pt")
+    latents = rng.standard_normal((IMAGES, Z_DIM), dtype=np.float32)
+    info = {"class_names": [str(k) for k in range(10)], "data": "noise"}
+    return SampleSet(images, labels, latents, info)
 
 
-def plain_loop(folder: Path) -> Iterator[object]:
-    """Yield after every update of the plain loop."""
-    torch.manual_seed(0)
-    generator = plain_form(Generator(**SIZES))
-    networks = Networks(generator, Discriminator(NDF, 10, SIZES["project_dim"], 3))
-    loader = DataLoader(Files(folder / "files"), BATCH, shuffle=True, drop_last=True)
-    update = 0
+def plain_loop(samples: SampleSet, options: StudentOptions) -> Iterator[None]:
+    """Take a step of the plain loop each time, with the networks and losses of the study's."""
+    same = StudentTraining(samples, None, 0, options)
+    g, d, average = same.generator, same.discriminator, copy.deepcopy(same.generator)
+    lazy, rate = options.r1_interval / (options.r1_interval + 1), options.learning_rate
+    adam_g = torch.optim.Adam(g.parameters(), rate, (0.0, 0.99))
+    adam_d = torch.optim.Adam(d.parameters(), rate * lazy, (0.0, 0.99**lazy))
+    arrays = (torch.from_numpy(part) for part in (samples.images, samples.labels, samples.latents))
+    data, step = TensorDataset(*arrays), 0
     while True:
-        real = iter(DataLoader(Files(folder / "files"), BATCH, shuffle=True, drop_last=True))
-        for position, (z, teacher, c) in enumerate(loader):
-            _, image, rc = next(real)
-            latents = torch.cat([z, torch.randn(2 * BATCH, SIZES["z_dim"])])
-            batch = Batch(torch.cat([teacher, image]), torch.cat([c, rc]), latents, 0, position)
-            yield original_step(networks, batch, original_weights(update, len(loader)))
-            update += 1
+        for pixels, labels, z in DataLoader(data, options.batch_size, shuffle=True, drop_last=True):
+            real, c = to_float(pixels), F.one_hot(labels, 10).float()
+            fake = grouped_images(g, z, c)
+            _descend(adam_g, F.softplus(-plain_logits(d, augmented(fake), c)).mean())
+            both = torch.stack([real, fake.detach()], 1).flatten(0, 1)
+            logits = plain_logits(d, augmented(both), c.repeat_interleave(2, 0))
+            loss = F.softplus(-logits[0::2]).mean() + F.softplus(logits[1::2]).mean()
+            _descend(adam_d, loss)
+            if step % options.r1_interval == 0:
+                real.requires_grad_(True)
+                total = plain_logits(d, augmented(real), c).sum()
+                (gradient,) = torch.autograd.grad(total, real, create_graph=True)
+                penalty = gradient.square().sum([1, 2, 3]).mean()
+                _descend(adam_d, penalty * options.r1_gamma / 2 * options.r1_interval)
+            with torch.no_grad():
+                for mine, other in zip(average.parameters(), g.parameters(), strict=True):
+                    mine.lerp_(other, 0.001)
+            step += 1
+            yield
 
 
-def study_loop(folder: Path, recipe: str) -> Iterator[object]:
-    """Yield after every update of the study's loop."""
-    options = StudentOptions(
-        recipe=recipe,
-        epochs=1000,
-        batch_size=BATCH,
-        ngf=SIZES["ngf"],
-        ndf=NDF,
-        project_dim=SIZES["project_dim"],
-        learning_rate=2e-4,
-        pixel_weight=0.2,
-        pixel_epochs=75,
-        adversarial_weight=0.01,
-        adversarial_interval=10,
-        ema_kimg=20.0,
-        augment="none",
-    )
-    data = DistillationData(folder / "samples", folder / "real", 0, options)
-    training, update = Distillation(folder / "run", data, options), 0
+def augmented(images: Tensor) -> Tensor:
+    """Augment images one by one."""
+    draws = torch.Generator().manual_seed(0)
+    return torch.cat([Augment()(image, AUGMENTED, draws) for image in images.split(1)])
+
+
+def _descend(adam: torch.optim.Adam, loss: Tensor) -> None:
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+
+
+def study_loop(samples: SampleSet, options: StudentOptions) -> Iterator[None]:
+    """Take a step of the study's loop each time."""
+    training, step = StudentTraining(samples, None, 0, options), 0
     while True:
-        yield training.step(update)
-        update += 1
+        training.adaptive.p = AUGMENTED
+        training.note(step, training.step(step))
+        step += 1
+        yield
 
 
 def interleave(work: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
@@ -135,32 +130,39 @@ def report(title: str, unit: str, amount: float, seconds: dict[str, list[float]]
         print(f"  {name:36} {rate:10.3g} {unit}, {ratio:.2f} times the first")
 
 
-def measure_training(folder: Path, turns: int) -> None:
-    """Print the updates a second of the loops at the original's sizes."""
-    write_data(folder)
+def measure_training(turns: int, options: StudentOptions) -> None:
+    """Print the steps a second of the loops, the pairing of the first images left out."""
+    options, samples = replace(options, pairing_weight=0.0), random_samples()
     loops = {
-        "plain loop": plain_loop(folder),
-        "this study, the same networks": study_loop(
-            folder, "original+one_state+train_mode+one_pass"
-        ),
-        "this study, default recipe": study_loop(folder, "default"),
+        "plain loop, float32": plain_loop(samples, options),
+        "this study, float32": study_loop(samples, replace(options, precision="float32")),
+        "this study, bfloat16": study_loop(samples, replace(options, precision="bfloat16")),
     }
-    seconds = interleave({name: loop.__next__ for name, loop in loops.items()}, turns)
-    sizes = f"ngf {SIZES['ngf']}, ndf {NDF}, batch {BATCH}"
-    report(f"Training, {sizes}, {turns} updates each in turn", "updates/s", 1, seconds)
+    work = {name: _turn(loop, options.r1_interval) for name, loop in loops.items()}
+    seconds = interleave(work, turns)
+    title = f"Training, batch {options.batch_size}, {options.r1_interval} steps in turn"
+    report(title, "images/s", options.r1_interval * options.batch_size, seconds)
 
 
-def measure_sampling(folder: Path, turns: int, calls: int = 8) -> None:
-    """Print the images a second of an untrained student of the original's size."""
+def _turn(loop: Iterator[None], steps: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(steps):
+            next(loop)
+
+    return run
+
+
+def measure_sampling(folder: Path, turns: int, options: StudentOptions, calls: int = 8) -> None:
+    """Print the images a second of an untrained student of these settings."""
     torch.manual_seed(0)
-    network = build_student(SIZES).eval()
-    network.config = SIZES | INFO
+    record = student_record(random_samples(), options)
+    network = build_student(record).eval()
+    network.config = record
     save_tensors(folder / "student.safetensors", network, network.config)
     write_formats(folder / "export", network, 0)
     z, c = draw_inputs(network, BATCH_64, 0, "benchmark")
     work: dict[str, Callable[[], object]] = {
-        "torch eager, the original's form": _eager(plain_form(network), z, c, calls),
-        "torch eager, upsampling fused": _eager(network, z, c, calls),
+        "torch eager": _eager(network, z, c, calls),
     }
     for name in ("fp32", "int8"):
         path = files(folder / "export")[name]
@@ -169,7 +171,7 @@ def measure_sampling(folder: Path, turns: int, calls: int = 8) -> None:
     report(f"{title}, {turns} turns", "images/s", calls * BATCH_64, interleave(work, turns))
 
 
-def _eager(network: Generator, z: torch.Tensor, c: torch.Tensor, calls: int) -> Callable[[], None]:
+def _eager(network: Student, z: torch.Tensor, c: torch.Tensor, calls: int) -> Callable[[], None]:
     @torch.inference_mode()
     def run() -> None:
         for _ in range(calls):
@@ -207,9 +209,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{torch.get_num_threads()} threads", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         if options.part != "sampling":
-            measure_training(Path(folder), options.turns)
+            measure_training(options.turns, settings())
         if options.part != "training":
-            measure_sampling(Path(folder), options.turns)
+            measure_sampling(Path(folder), options.turns, settings())
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def compare(batch_size: int, turns: int) -> pd.DataFrame:
     z, c = torch.randn(batch_size, 512), torch.eye(10)[torch.arange(batch_size) % 10]
     renderers = {name: choose_backend(generator, name, batch_size=batch_size) for name in BACKENDS}
     calls = {name: partial(render, z, c, None) for name, render in renderers.items()}
-    calls[REFERENCE] = partial(grouped_images, generator, z, c)
+    calls[REFERENCE] = torch.no_grad()(partial(grouped_images, generator, z, c))
     expected = calls[REFERENCE]()
     factors = torch.randn(2, MATRIX, MATRIX)
     seconds = measure(calls | {PRODUCT: lambda: factors[0] @ factors[1]}, turns).median()

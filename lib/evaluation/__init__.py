@@ -25,7 +25,7 @@ EXPORTS = {
         "tsne_map",
     ],
     "scores": ["classification_accuracy_scores", "truncation_curve"],
-    "telling": ["fresh_auc", "tell_apart"],
+    "telling": ["tell_apart"],
     "size": ["count_macs", "count_parameters"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -24,6 +24,7 @@ from lib.evaluation.neighbours import (
     pairwise_distance,
     precision_recall,
 )
+from lib.evaluation.telling import TABLE
 
 MOST = 2000  # images of a set that are examined
 TWIN = 0.25  # images of a class nearer than this part of the real images' spacing count as one
@@ -33,6 +34,7 @@ NARROW = 0.5  # of the test images' recall
 UNREAL, REAL = 0.5, 0.75  # of the test images' precision: below, or from where images look real
 DISTANT, NEAR = 1.5, 1.2  # times their distance to the nearest training image: above, or up to
 WRONG = 0.75  # of the evaluator's accuracy on them
+TOLD = 0.9  # AUC of a fresh classifier beside the teacher's images
 EXCHANGED = 0.1  # gain in agreement by renaming classes
 CHECKS, DIVERSITY, FINDINGS = "checks.csv", "diversity.csv", "findings.json"
 
@@ -44,12 +46,14 @@ def examine(
     features: dict[str, Path],
     per_class: int,
     neighbours: int,
+    telling: Path | None = None,
 ) -> None:
     """Examine sets of images; write `checks.csv`, `diversity.csv` and `findings.json` into `out`.
 
     `samples` and `features` map `real train`, `real test` and the names of the sets to folders of
     a SampleSet and of its `extract_features`, which took `per_class` images of each made set. At
-    most 2,000 images of a set are examined, against all training images.
+    most 2,000 images of a set are examined, against all training images. `telling` is the folder
+    of `tell_apart`, whose verdict joins the findings.
     """
     train = Examined.load(samples["real train"], features["real train"])
     sets = {}
@@ -68,7 +72,11 @@ def examine(
     columns = ["set", "class", "feature_distance", "pixel_distance", "against_real", "distinct"]
     write_csv(out / DIVERSITY, diversity[columns])
     made = [name for name in evidence if name != "real test"]
-    findings = [{"set": name, "faults": diagnose(name, evidence[name], real)} for name in made]
+    told = {} if telling is None else told_apart(pd.read_csv(telling / TABLE))
+    findings = [
+        {"set": name, "faults": diagnose(name, evidence[name], real) + told.get(name, [])}
+        for name in made
+    ]
     write_json(out / FINDINGS, findings)
 
 
@@ -215,6 +223,19 @@ def _wrong_labels(found: Evidence, real: Evidence, looks_real: bool) -> list[str
     if seen < enough and looks_real:
         return [f"{text}, while {found.precision:.0%} of them lie among real ones in its features"]
     return []
+
+
+def told_apart(telling: pd.DataFrame) -> dict[str, list[str]]:
+    """Return a sentence, by set, for each set that a fresh network tells from its teacher's."""
+    known = telling[(telling["against"] == "teacher") & (telling["auc_low"] > TOLD)]
+    return {
+        row.set: [
+            f"{row.set} does not pass for its teacher: a fresh classifier finds out which of two "
+            f"images is whose in {row.auc:.0%} of {row.n:,} pairs of new ones (chance: 50%), "
+            "so they are smeared or otherwise unlike"
+        ]
+        for row in known.itertuples()
+    }
 
 
 def _classes(chosen: pd.DataFrame, most: int = 5) -> str:

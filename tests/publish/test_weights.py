@@ -60,9 +60,8 @@ def params(tmp_path_factory):
         options = {"seed": 1, "options": validate(values).options("teacher")}
         study.make("teacher", train_teacher, inputs=inputs, options=options)
         study.make("teacher_samples", sample_once, inputs={"teacher": "teacher"})
-        options = {"seed": 1, "options": replace(validate(values).options("student"), epochs=1)}
-        sets = {"samples": "teacher_samples", "real": "real/train"}
-        study.make("student", distill, inputs=sets, options=options)
+        options = {"seed": 1, "options": replace(validate(values).options("student"), kimg=0.032)}
+        study.make("student", distill, inputs={"samples": "teacher_samples"}, options=options)
         name, training = "resnet20_x0_5", validate(values).options("classifier")
         options = {"name": name, "seed": 1, "options": replace(training, epochs=1)}
         study.make(f"classifier-{name}", train_classifier, inputs=inputs, options=options)

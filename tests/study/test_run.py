@@ -26,7 +26,7 @@ def call(*arguments, capsys):
         (["params/nowhere.yaml"], "params/nowhere.yaml is missing"),
         ([TINY, "-p", "seeed", "2"], "unknown parameter seeed"),
         ([TINY, "-p", "seed", "two"], "parameter seed"),
-        ([TINY, "-p", "student_epochs", "0"], "parameter student_epochs"),
+        ([TINY, "-p", "student_kimg", "0"], "parameter student_kimg"),
         ([TINY, "--only", "42"], "no notebook 42: there are 00, 01"),
         (
             [TINY, "-p", "data", "imagefolder", "-p", "data_dir", "/nowhere"],
