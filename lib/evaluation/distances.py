@@ -29,7 +29,8 @@ from lib.common.seeds import numpy_generator
 from lib.evaluation.matrices import Matrix, Points, as_points
 from lib.evaluation.products import Products, products
 
-ROWS = 8192  # rows that are decomposed or projected at once
+ROWS = 8192  # rows that are decomposed at once
+PROJECTED = 1024  # rows that are projected at once; they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Moments:
         u, s, vt = np.linalg.svd(self.root @ other.root.T, full_matrices=False)
         held = s > s[0] * max(len(u), vt.shape[1]) * np.finfo(np.float64).eps
         scale, shift = 1 / np.sqrt(s[held, None]), 2 * (self.mean - other.mean)
-        first = Quadratic(self.mean, shift, scale * (vt[held] @ other.root))
-        second = Quadratic(other.mean, -shift, scale * (u.T[held] @ self.root))
+        first = Quadratic(self.mean, shift, (scale * vt[held]) @ other.root)
+        second = Quadratic(other.mean, -shift, (scale * u.T[held]) @ self.root)
         return self._distance(other, s.sum()), [first, second]
 
     def _distance(self, other: "Moments", shared: float) -> float:
@@ -99,10 +100,15 @@ class Quadratic:
         """Return its values `(n,)` at features `(n, d)`, less their mean, in the features' type."""
         found = np.empty(len(features))
         mean, shift, w = (part.astype(features.dtype) for part in (self.mean, self.shift, self.w.T))
-        for rows in gen_batches(len(features), ROWS):
+        for rows in gen_batches(len(features), PROJECTED):
             x = features[rows] - mean
-            found[rows] = (x**2).sum(axis=1) - ((x @ w) ** 2).sum(axis=1) + x @ shift
+            found[rows] = _squares(x) - _squares(x @ w) + x @ shift
         return found - found.mean()
+
+
+def _squares(matrix: np.ndarray) -> np.ndarray:
+    """Return the squared lengths of rows `(n,)`."""
+    return np.einsum("ij,ij->i", matrix, matrix)
 
 
 def _reduced(rows: list[np.ndarray]) -> np.ndarray:
@@ -142,7 +148,7 @@ def frechet_estimate(
                 change[rows] -= slope(points.matrix[rows])
     reach = stats.norm.ppf((1 + confidence) / 2) if n > 3 else np.nan
     ends = [reach * _standard_error(part) for part in (influences, changed)]
-    return {
+    found = {
         "fid": fid,
         "fid_low": max(fid - ends[0], 0.0),
         "fid_high": fid + ends[0],
@@ -150,6 +156,7 @@ def frechet_estimate(
         "fid_infinite_low": infinite - ends[1],
         "fid_infinite_high": infinite + ends[1],
     }
+    return {name: float(value) for name, value in found.items()}
 
 
 def _moments(points: Points) -> Moments:
@@ -175,7 +182,7 @@ def _standard_error(influences: list[np.ndarray]) -> float:
 
     Those of a set are derivatives with respect to the weight of an image, times n.
     """
-    return np.sqrt(sum(np.sum(part**2) / (len(part) * (len(part) - 1)) for part in influences))
+    return sum(part @ part / (len(part) * (len(part) - 1)) for part in influences) ** 0.5
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,19 @@ def test_fid_interval_is_that_of_the_exact_jackknife(n, m, d):
     assert own == pytest.approx(exact, rel=0.15)
 
 
+def test_fid_interval_of_few_skewed_images_errs_on_the_wide_side():
+    """Features as after a rectifier, of a falling spectrum; fewer images than features."""
+    mix = draw(128, 128, seed=9) * np.arange(1, 129)[:, None] ** -0.5
+    errors = []
+    for seed in range(12):
+        sets = draw(50, 128, 0, seed), draw(200, 128, 0, seed + 50)
+        pair = [np.logaddexp(0, 0.6 * part @ mix - 1) for part in sets]
+        found = frechet_estimate(*pair)
+        errors.append([(found["fid_high"] - found["fid"]) / 1.959964, left_out(*pair)])
+    own, exact = np.square(errors).mean(axis=0) ** 0.5
+    assert 1 < own / exact < 1.5
+
+
 def test_fid_interval_is_that_of_leaving_out_each_image():
     pair = draw(120, 6, 0.2), 1.3 * draw(120, 6, seed=1)
     found = frechet_estimate(*pair)
