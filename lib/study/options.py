@@ -135,7 +135,7 @@ class Evaluation:
         )
     )
     evaluation_groups: Annotated[int, Field(ge=2)] = option(
-        20, "groups of images that intervals leave out in turn"
+        20, "groups of images that the interval of KID leaves out in turn"
     )
     evaluation_score_classifier: Classifier = option(
         "resnet20_x0_5", "classifier that is trained on synthetic images and tested on real ones"

@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.evaluation import distances
+from lib.evaluation import distances, products
 from lib.evaluation.distances import (
     Moments,
     frechet_distance,
@@ -18,6 +19,7 @@ from lib.evaluation.distances import (
     jackknife,
     kernel_estimate,
 )
+from lib.evaluation.matrices import Points
 from lib.evaluation.measures import evaluate, fidelity, inception_score
 from lib.evaluation.neighbours import precision_recall
 from tests.evaluation.conftest import OPTIONS, draw, feature_set, save_sets
@@ -50,12 +52,75 @@ def test_fid_of_shifted_normals_is_the_squared_shift():
 
 
 def test_moments_merge_to_those_of_the_union(monkeypatch):
-    monkeypatch.setattr(distances, "FACTOR_ROWS", 13)
+    monkeypatch.setattr(distances, "ROWS", 13)
     features = draw(50, 6) + 5
     merged = Moments.merged([Moments.of(part) for part in (features[:3], features[3:])])
     assert merged.n == 50
     np.testing.assert_allclose(merged.mean, features.mean(axis=0))
     np.testing.assert_allclose(merged.factor.T @ merged.factor / 49, np.cov(features.T))
+
+
+def left_out(first, second, groups=20):
+    """The standard error of FID by leaving out groups and decomposing again."""
+
+    def distance(kept):
+        left = [side[np.isin(np.arange(len(side)) % groups, kept)] for side in (first, second)]
+        return [frechet_distance(*left)]
+
+    [(value, _, high)] = jackknife(distance, groups)
+    return (high - value) / 2.093024  # t with 19 degrees of freedom
+
+
+@pytest.mark.parametrize("n, m, d", [(400, 300, 8), (250, 400, 64), (60, 300, 64), (60, 60, 96)])
+def test_fid_interval_is_that_of_the_exact_jackknife(n, m, d):
+    """Also of fewer images than features. A group jackknife's own error has a relative sd of 16 %,
+    so that it is averaged over sets."""
+    mix, errors = draw(d, d, seed=9) / np.sqrt(d), []
+    for seed in range(12):
+        pair = draw(n, d, 0.1, seed) @ mix, draw(m, d, 0, seed + 50)
+        found = frechet_estimate(*pair)
+        errors.append([(found["fid_high"] - found["fid"]) / 1.959964, left_out(*pair)])
+    own, exact = np.square(errors).mean(axis=0) ** 0.5
+    assert own == pytest.approx(exact, rel=0.15)
+
+
+def test_fid_interval_of_few_skewed_images_errs_on_the_wide_side():
+    """Features as after a rectifier, of a falling spectrum; fewer images than features."""
+    mix = draw(128, 128, seed=9) * np.arange(1, 129)[:, None] ** -0.5
+    errors = []
+    for seed in range(12):
+        sets = draw(50, 128, 0, seed), draw(200, 128, 0, seed + 50)
+        pair = [np.logaddexp(0, 0.6 * part @ mix - 1) for part in sets]
+        found = frechet_estimate(*pair)
+        errors.append([(found["fid_high"] - found["fid"]) / 1.959964, left_out(*pair)])
+    own, exact = np.square(errors).mean(axis=0) ** 0.5
+    assert 1 < own / exact < 1.5
+
+
+def test_fid_interval_is_that_of_leaving_out_each_image():
+    pair = draw(120, 6, 0.2), 1.3 * draw(120, 6, seed=1)
+    found = frechet_estimate(*pair)
+    own = [
+        jackknife(lambda kept, side=side: [frechet_distance(*side(kept))], 120)[0]
+        for side in (lambda k: (pair[0][k], pair[1]), lambda k: (pair[0], pair[1][k]))
+    ]
+    reach = np.hypot(*[high - value for value, _, high in own]) / stats.t.ppf(0.975, 119)
+    assert found["fid_high"] - found["fid"] == pytest.approx(1.959964 * reach, rel=0.05)
+
+
+@pytest.mark.parametrize("n, d, widest", [(200, 20, 1.4), (90, 40, 1.6), (30, 40, 1.6)])
+def test_intervals_are_as_wide_as_the_spread_of_new_sets_or_wider(n, d, widest):
+    found = pd.DataFrame(
+        frechet_estimate(1.2 * draw(n, d, 0, k) + 0.1, draw(n, d, 0, k + 200)) for k in range(100)
+    )
+    infinite = n // 2 > d
+    for name in ("fid", "fid_infinite")[: 1 + infinite]:
+        width = (found[f"{name}_high"] - found[name]).mean() / 1.959964
+        assert 0.8 < width / found[name].std() < widest, name
+    if infinite:
+        truth = d * (0.1**2 + 0.2**2)
+        left, bias = (found[name].mean() - truth for name in ("fid_infinite", "fid"))
+        assert abs(left) < 0.05 * bias
 
 
 def test_extrapolation_takes_most_of_the_bias_away():
@@ -108,8 +173,19 @@ def test_other_values_are_those_of_torch_fidelity(n, m, d, dtype):
     assert inception_score(logits, seed=6) == pytest.approx(tuple(expected.values()), rel=1e-5)
 
 
+def test_features_in_float32_give_the_same(monkeypatch):
+    """In tiles, of sets that are one and the same as well."""
+    monkeypatch.setattr(products, "TILE", 70)
+    first, second = (draw(n, 40, 0.3, n).astype(np.float32) for n in (160, 200))
+    for pair in ((first, second), (first, first)):
+        fine = figures(*(part.astype(np.float64) for part in pair))
+        assert figures(*pair) == pytest.approx(fine, rel=1e-4, abs=1e-5, nan_ok=True)
+        same = [Points(part) for part in pair]
+        assert figures(*same) == figures(*same) == figures(*pair)
+
+
 def test_kid_interval_holds_the_direct_estimate_and_ignores_groups(monkeypatch):
-    monkeypatch.setattr(distances, "KERNEL_ROWS", 7)
+    monkeypatch.setattr(products, "TILE", 7)
     x, y = draw(60, 4, 0.5), draw(47, 4, seed=1)
     kernels = [((a @ b.T) / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
     own = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
