@@ -54,8 +54,8 @@ ROLES = {
         "generator",
     ),
     "student": Role(
-        "Student: class-conditional DiStyleGAN generator, distilled from the teacher's samples, "
-        "with real images for its discriminator (after Chang & Lu 2020, 2009.13829)",
+        "Student: DiStyleGAN, a small class-conditional generator distilled from the teacher's "
+        "samples (after Chang & Lu 2020, 2009.13829)",
         distill,
         student.load_student,
         student.generate,
