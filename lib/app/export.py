@@ -2,8 +2,8 @@
 
 The student becomes `student.safetensors` and `config.json`, `student.onnx`, and OpenVINO IR:
 `student-fp32.xml`, `student-fp16.xml` (weights in FP16) and `student-int8.xml` (quantized by NNCF).
-All take latents `z (n, z_dim)` and one-hot labels `c (n, c_dim)`, float32, and give images
-`(n, 3, 32, 32)` in [-1, 1].
+All take latents `z (n, z_dim)`, one-hot labels `c (n, c_dim)` and a truncation `psi (n, 1)` in
+[0, 1], float32, and give images `(n, 3, 32, 32)` in [-1, 1].
 """
 
 import shutil
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lib.app.generator import CONFIG, EVALUATOR, FILES
+from lib.app.truncation import Truncatable
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, replace_folder, write_json, write_text
 from lib.common.openvino import compile_model, convert, read_ir, save_ir
@@ -25,7 +26,8 @@ from lib.common.seeds import torch_generator
 from lib.common.tensors import save_tensors
 from lib.quantization.models import export_classifiers
 from lib.quantization.nncf import quiet_nncf
-from lib.student.networks import Generator, UpsampleBlock
+from lib.student.build import Student
+from lib.student.networks import UpsampleBlock
 from lib.student.sampling import load_student
 from lib.teacher.sampling import load_teacher
 
@@ -45,6 +47,7 @@ TOLERANCES = {
 CHECK_IMAGES = 200
 CALIBRATION_IMAGES = 300
 OPSET = 17
+INPUTS = ("z", "c", "psi")
 TEACHER_BATCH = 10  # images at once; the converted teacher takes no other number
 
 
@@ -75,7 +78,7 @@ def export_student(out: Path, *, student: Path, seed: int = 1) -> pd.DataFrame:
     write_formats(out, network, seed)
     inputs = draw_inputs(network, CHECK_IMAGES, seed, "check")
     with torch.inference_mode():
-        expected = network(*inputs).numpy()
+        expected = network(*inputs[:2]).numpy()
     rows = []
     for name, path in files(out).items():
         difference = 127.5 * np.abs(run_exported(path, *inputs) - expected)
@@ -100,34 +103,38 @@ def files(out: Path) -> dict[str, Path]:
     return paths | {name: out / f"student-{name}.xml" for name in ("fp32", "fp16", "int8")}
 
 
-def write_formats(out: Path, network: Generator, seed: int) -> None:
+def write_formats(out: Path, network: Student, seed: int) -> None:
     """Write the files of a student in eval mode."""
     paths = files(out)
     save_tensors(paths["safetensors"], network, network.config)
     write_json(out / CONFIG, network.config)
     example = draw_inputs(network, 2, seed, "example")
-    names = ["z", "c", "images"]
+    names = [*INPUTS, "images"]
     with atomic_path(paths["onnx"]) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
         torch.onnx.export(
-            network,
+            Truncatable(network, seed),
             example,
             temporary,
             dynamo=False,  # one file, and an opset that older readers know
             opset_version=OPSET,
-            input_names=names[:2],
-            output_names=names[2:],
+            input_names=names[:3],
+            output_names=names[3:],
             dynamic_axes={name: {0: "n"} for name in names},
         )
-    model = _convert(network, example)
+    model = _convert(Truncatable(network, seed), example)
     save_ir(paths["fp32"], model.clone())
     save_ir(paths["fp16"], model, half=True)
-    z, c = (part.numpy() for part in draw_inputs(network, CALIBRATION_IMAGES, seed, "calibration"))
-    items = [{"z": z[[k]], "c": c[[k]]} for k in range(CALIBRATION_IMAGES)]
-    save_ir(paths["int8"], _quantize(_convert(plain_form(network), example), items))
+    parts = [part.numpy() for part in draw_inputs(network, CALIBRATION_IMAGES, seed, "calibration")]
+    items = [
+        {name: part[[k]] for name, part in zip(INPUTS, parts, strict=True)}
+        for k in range(CALIBRATION_IMAGES)
+    ]
+    model = _convert(Truncatable(plain_form(network), seed), example)
+    save_ir(paths["int8"], _quantize(model, items))
 
 
-def plain_form(network: Generator) -> Generator:
+def plain_form(network: Student) -> Student:
     """Return a copy that upsamples and convolves apart: the form that quantizes well."""
     network = deepcopy(network)
     for module in network.modules():
@@ -136,25 +143,28 @@ def plain_form(network: Generator) -> Generator:
     return network
 
 
-def draw_inputs(network: Generator, n: int, seed: int, name: str) -> tuple[torch.Tensor, ...]:
-    """Return normal latents `(n, z_dim)` and one-hot labels `(n, c_dim)`, cycling the classes."""
+def draw_inputs(network: Student, n: int, seed: int, name: str) -> tuple[torch.Tensor, ...]:
+    """Return normal latents `(n, z_dim)`, one-hot labels `(n, c_dim)` and psi `(n, 1)`, all 1."""
     latents = torch.randn(n, network.z_dim, generator=torch_generator(seed, "export", name))
-    return latents, torch.eye(network.c_dim)[torch.arange(n) % network.c_dim]
+    return latents, torch.eye(network.c_dim)[torch.arange(n) % network.c_dim], torch.ones(n, 1)
 
 
-def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor) -> np.ndarray:
-    """Return the images `(n, 3, 32, 32)` in [-1, 1] that an exported file makes."""
+def run_exported(path: Path, z: torch.Tensor, c: torch.Tensor, psi: torch.Tensor) -> np.ndarray:
+    """Return the images `(n, 3, 32, 32)` in [-1, 1] that an exported file makes.
+
+    The weights in safetensors know no truncation: psi does not count.
+    """
     if path.suffix == ".safetensors":
         with torch.inference_mode():
             return load_student(path)(z, c).numpy()
     model = read_ir(path) if path.suffix == ".xml" else ov.Core().read_model(path)
-    return compile_model(model)({"z": z.numpy(), "c": c.numpy()})[0]
+    return compile_model(model)({"z": z.numpy(), "c": c.numpy(), "psi": psi.numpy()})[0]
 
 
 def _convert(network: nn.Module, example: tuple[torch.Tensor, ...], n: int = -1) -> ov.Model:
-    """Convert a function of latents and labels; it takes `n` images at once, -1: any number."""
+    """Convert a `Truncatable`; it takes `n` images at once, -1: any number."""
     model = convert(network, example, [[n, part.shape[1]] for part in example])
-    for port, name in zip([*model.inputs, *model.outputs], ("z", "c", "images"), strict=True):
+    for port, name in zip([*model.inputs, *model.outputs], [*INPUTS, "images"], strict=True):
         port.get_tensor().set_names({name})
     return model
 
@@ -176,24 +186,13 @@ def _quantize(model: ov.Model, items: list[dict[str, np.ndarray]]) -> ov.Model:
         )
 
 
-class _Labelled(nn.Module):
-    """The teacher as a function of latents and one-hot labels, as the student is."""
-
-    def __init__(self, generator: nn.Module):
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        return self.generator(z, c, noise_mode="const")
-
-
 def _export_teacher(xml: Path, weights: Path, student: dict) -> None:
     generator = load_teacher(weights)
     sizes = (generator.z_dim, generator.c_dim)
     if sizes != (student["z_dim"], student["c_dim"]):
         raise StudyError(f"{weights}: latents and labels {sizes} are not the student's")
-    example = tuple(torch.zeros(TEACHER_BATCH, size) for size in sizes)
-    save_ir(xml, _convert(_Labelled(generator), example, TEACHER_BATCH))
+    example = tuple(torch.zeros(TEACHER_BATCH, size) for size in (*sizes, 1))
+    save_ir(xml, _convert(Truncatable(generator), example, TEACHER_BATCH))
 
 
 def publish_generator(artifact: Path, target: Path) -> list[Path]:

@@ -62,15 +62,22 @@ class ImageGenerator:
         for name in self.models:  # the first images of a network take longer
             self.opinions(self.images(z, label, name))
 
-    def images(self, z: np.ndarray, c: np.ndarray, model: str = "student") -> np.ndarray:
+    def images(
+        self, z: np.ndarray, c: np.ndarray, model: str = "student", psi: float = 1.0
+    ) -> np.ndarray:
         """Return images `(n, 3, 32, 32) uint8`.
 
         `z` are latents `(n, z_dim)`, `c` labels `(n,) int64` or weights of the classes
-        `(n, classes)`, one-hot or between.
+        `(n, classes)`, one-hot or between, `psi` is the truncation in [0, 1]: towards 0 images
+        become more typical of their class and less varied.
         """
         if c.ndim == 1:
             c = np.eye(len(self.class_names))[c]
-        raw = _run(self._networks[model], z.astype(np.float32), c.astype(np.float32))
+        network = self._networks[model]
+        inputs = [z, c, np.full((len(z), 1), psi)]
+        if len(network.inputs) == 2:  # exported before psi was an input
+            inputs = [z * psi, c]
+        raw = _run(network, *(part.astype(np.float32) for part in inputs))
         return np.clip(np.rint(raw * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
     def opinions(self, images: np.ndarray) -> Opinions:
@@ -103,14 +110,13 @@ def _run(network: ov.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def draw_latents(seed: int, label: int, n: int, z_dim: int, truncation: float = 1.0) -> np.ndarray:
-    """Return `n` latents `(n, z_dim) float32` that depend on (seed, label, truncation) alone.
+def draw_latents(seed: int, label: int, n: int, z_dim: int) -> np.ndarray:
+    """Return `n` latents `(n, z_dim) float32`, N(0, 1), that depend on (seed, label) alone.
 
-    N(0, 1) scaled by `truncation` in [0, 1]: towards 0, their mean, images become more typical
-    and less varied. The first `m` of `n` latents are the `m` latents.
+    The first `m` of `n` latents are the `m` latents.
     """
     draws = np.random.default_rng([seed, label])
-    return draws.standard_normal((n, z_dim), dtype=np.float32) * np.float32(truncation)
+    return draws.standard_normal((n, z_dim), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,8 @@ class ImagesRequest:
             raise StudyError(f"Images: {MAX_IMAGES:,} at most; choose fewer classes or images")
         check("Seed", self.seed, 0, MAX_SEED)
         check("Truncation", self.truncation, 0, 1, float)
-        size, psi = (self.per_class, generator.z_dim), self.truncation
-        latents = [draw_latents(self.seed, label, *size, psi) for label in self.labels]
+        size = self.per_class, generator.z_dim
+        latents = [draw_latents(self.seed, label, *size) for label in self.labels]
         return np.concatenate(latents), np.repeat(self.labels, self.per_class)
 
 
@@ -161,11 +167,10 @@ class PathRequest:
             check(f"{name} seed", seed, 0, MAX_SEED)
         check("Steps", self.steps, 2, MAX_STEPS)
         check("Truncation", self.truncation, 0, 1, float)
-        size, psi = (1, generator.z_dim), self.truncation
-        start, end = (draw_latents(seed, self.labels[0], *size, psi)[0] for seed in self.seeds)
+        ends = (draw_latents(seed, self.labels[0], 1, generator.z_dim)[0] for seed in self.seeds)
         along = np.linspace(0, 1, self.steps, dtype=np.float32)[:, None]
         first, last = np.eye(len(generator.class_names), dtype=np.float32)[list(self.labels)]
-        return interpolate(start, end, self.steps), (1 - along) * first + along * last
+        return interpolate(*ends, self.steps), (1 - along) * first + along * last
 
 
 def check(name: str, value: Any, low: int, high: int, kind: type = int) -> None:

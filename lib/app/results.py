@@ -39,7 +39,7 @@ class Result:
 def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
     """Return images grouped by class, with the classifier's opinion of each."""
     z, labels = request.inputs(generator)
-    images, timing, _ = timed_images(generator, z, labels)
+    images, timing, _ = timed_images(generator, z, labels, psi=request.truncation)
     seen, names = generator.opinions(images), generator.class_names
     recognized, page = seen.labels == labels, ""
     for label in request.labels:
@@ -59,7 +59,7 @@ def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
 def make_path(generator: ImageGenerator, request: PathRequest) -> Result:
     """Return the images on the way from one class and latent to another."""
     z, c = request.inputs(generator)
-    images, timing, _ = timed_images(generator, z, c)
+    images, timing, _ = timed_images(generator, z, c, psi=request.truncation)
     names = generator.class_names
     first, last = (names[label] for label in request.labels)
     note = f"latents of seeds {request.seeds[0]} and {request.seeds[1]}"
@@ -73,7 +73,7 @@ def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
     z, labels = request.inputs(generator)
     names, made, page = generator.class_names, {}, ""
     for model in generator.models:
-        images, _, speed = timed_images(generator, z, labels, model)
+        images, _, speed = timed_images(generator, z, labels, model, request.truncation)
         made[model], seen = images, generator.opinions(images)
         recognized = int((seen.labels == labels).sum())
         note = f"{recognized} of {len(z)} recognized; {speed}"
@@ -87,11 +87,15 @@ def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
 
 
 def timed_images(
-    generator: ImageGenerator, z: np.ndarray, c: np.ndarray, model: str = "student"
+    generator: ImageGenerator,
+    z: np.ndarray,
+    c: np.ndarray,
+    model: str = "student",
+    psi: float = 1.0,
 ) -> tuple[np.ndarray, str, str]:
     """Return the images of latents and classes, what is said of their time, and their speed."""
     started = time.perf_counter()
-    images = generator.images(z, c, model)
+    images = generator.images(z, c, model, psi)
     seconds = time.perf_counter() - started
     speed = f"{len(z) / seconds:,.0f} images/s"
     return images, f"{len(z):,} images in {1000 * seconds:,.0f} ms ({speed}).", speed

@@ -159,7 +159,7 @@ def drawing_fields(
 
 def truncation_field() -> widgets.FloatText:
     """Return the field for the truncation."""
-    tip = "Scales the latents: lower is more typical and less varied, 1 is none"
+    tip = "Lower: more typical of the class and less varied; 1 is none"
     return widgets.FloatText(value=1.0, step=0.1, description="Truncation (0–1)", tooltip=tip)
 
 

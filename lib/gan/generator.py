@@ -165,7 +165,7 @@ class SynthesisBlock(nn.Module):
         """Return the features `(n, out, r, r)` and the image so far `(n, img_channels, r, r)`."""
         gain = math.sqrt(0.5) if hasattr(self, "skip") else 1.0
         if self.in_channels == 0:
-            y = self.const.to(self.precision).expand(len(ws), *self.const.shape)
+            y = self.const.to(self.precision).expand(ws.shape[0], *self.const.shape)
             y = y.contiguous(memory_format=torch.channels_last)
         else:
             x = x.to(self.precision)

@@ -31,7 +31,7 @@ def _depthwise(kernel: Tensor, x: Tensor, gain: float) -> Tensor:
     """Return the FIR kernel as depthwise weights `(channels, 1, kh, kw)` for `x`."""
     kernel = torch.outer(kernel, kernel) if kernel.ndim == 1 else kernel
     kernel = (kernel * gain).to(x.dtype)
-    return kernel.expand(x.shape[1], 1, *kernel.shape)
+    return kernel.expand(int(x.shape[1]), 1, *kernel.shape)
 
 
 class LinearMap(Function):

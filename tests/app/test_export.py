@@ -7,19 +7,20 @@ import torch
 
 from lib.app import export
 from lib.app.generator import FILES, ImageGenerator, ImagesRequest
+from lib.app.truncation import Truncatable
 from lib.common.errors import StudyError
 from lib.common.files import read_json
 from lib.common.tensors import save_tensors
 from lib.gan.generator import Generator
 from lib.student.sampling import load_student
-from tests.app.conftest import CLASSES, SIZES, random_student
+from tests.app.conftest import CLASSES, MODULATED, SIZES, random_student
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory):
+@pytest.fixture(scope="module", params=[SIZES, MODULATED], ids=["original", "modulated"])
+def student(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     torch.manual_seed(0)
-    save_tensors(path, random_student(), SIZES)
+    save_tensors(path, random_student(request.param), request.param)
     return path
 
 
@@ -41,7 +42,7 @@ def test_every_format_is_within_its_tolerance(exported):
     sizes = {path.name: path.stat().st_size for path in out.iterdir()}
     assert sizes["student-fp16.bin"] < 0.6 * sizes["student-fp32.bin"]
     assert sizes["student-int8.bin"] < 0.5 * sizes["student-fp32.bin"]
-    assert read_json(out / "config.json") == SIZES
+    assert read_json(out / "config.json")["class_names"] == CLASSES
     assert pd.read_csv(out / "check.csv")["file"].tolist() == table["file"].tolist()
 
 
@@ -49,10 +50,11 @@ def test_every_format_is_within_its_tolerance(exported):
 def test_exported_files_take_any_number_of_images(exported, student, name):
     network = load_student(student)
     for n in (1, 5):
-        z, c = export.draw_inputs(network, n, 2, "any")
-        images = export.run_exported(export.files(exported[0])[name], z, c)
+        inputs = export.draw_inputs(network, n, 2, "any")
+        images = export.run_exported(export.files(exported[0])[name], *inputs)
         assert images.shape == (n, 3, 32, 32)
-        assert np.abs(images).max() <= 1.01
+        off = 127.5 * np.abs(images - network(*inputs[:2]).detach().numpy()).mean()
+        assert off < export.TOLERANCES[name][0]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_int8_that_is_off_is_refused(student, tmp_path, monkeypatch, share, leve
     """All pixels a little off, or few of them far: both are seen."""
     network = load_student(student)
 
-    def run(path, z, c):
+    def run(path, z, c, psi):
         with torch.inference_mode():
             images = network(z, c).numpy()
         chosen = np.random.default_rng(0).random(images.shape) < share
@@ -100,6 +102,8 @@ def test_the_exported_teacher_makes_torch_s_images(networks, tmp_path):
         images = teacher(torch.from_numpy(z), torch.eye(3)[labels], noise_mode="const").numpy()
     expected = np.clip(np.rint(images * 127.5 + 127.5), 0, 255)
     assert np.abs(generator.images(z, labels, "teacher") - expected).max() <= 1
+    typical = generator.images(z, labels, "teacher", 0)
+    assert np.abs(typical[:4] - typical[0].astype(int)).max() <= 1
     with pytest.raises(StudyError, match="are not the student's"):
         export._export_teacher(tmp_path / "x.xml", weights, SIZES | {"z_dim": 7})
 
@@ -117,3 +121,21 @@ def test_publishing_leaves_the_teacher_behind(networks, tmp_path):
     assert ImageGenerator(tmp_path / "student").models == ["student", "student INT8"]
     with pytest.raises(StudyError, match="run notebook 07 first"):
         export.publish_generator(tmp_path / "nowhere", tmp_path / "student")
+
+
+def test_truncation_moves_w_towards_the_mean_of_its_class(student):
+    network = load_student(student)
+    made, (z, c, _) = Truncatable(network), export.draw_inputs(network, 12, 1, "psi")
+    with torch.inference_mode():
+        own, half, typical = (made(z, c, torch.full((12, 1), psi)) for psi in (1.0, 0.5, 0.0))
+        torch.testing.assert_close(own, network(z, c), rtol=0, atol=1e-4)
+        torch.testing.assert_close(typical[:3], typical[3:6], rtol=0, atol=1e-5)
+        if hasattr(made, "centres"):
+            w = network.mapping(z, c)
+            many = network.mapping(torch.randn(4000, 6), c[:1].expand(4000, 3))[:, 0]
+            torch.testing.assert_close(made.centres[0], many.mean(0), rtol=0, atol=0.1)
+            halfway = (w + (c @ made.centres)[:, None]) / 2
+            mixed = network.synthesis(halfway, noise_mode="const", noise_generator=None)
+            torch.testing.assert_close(half, mixed, rtol=0, atol=1e-4)
+        else:
+            torch.testing.assert_close(half, network(z / 2, c), rtol=0, atol=1e-5)
