@@ -17,22 +17,25 @@ bias c/n of FID comes in a second time.
 
 KID is the squared maximum mean discrepancy with the kernel (x·y / d + 1)³ (Bińkowski et al. 2018).
 Its estimate is unbiased at any n, so that sets of different size may be compared; near 0 it may
-be negative. Its interval leaves out groups of images in turn, of sets of one size the same.
+be negative. Its interval leaves out groups of images in turn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import stats
+from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.utils import gen_batches
+from torch_fidelity.metric_kid import kid_features_to_metric
 
-from lib.common.errors import StudyError
+from lib.common.progress import progress
 from lib.common.seeds import numpy_generator
-from lib.evaluation.matrices import Matrix, Points, as_points
-from lib.evaluation.products import Products, products
+from lib.evaluation.matrices import Matrix, as_pair
 
 ROWS = 8192  # rows that are decomposed at once
+KERNEL_ROWS = 1500  # rows of the kernel matrix that are held at once
 PROJECTED = 1024  # rows that are projected at once; they stay in the processor's cache
 
 
@@ -52,14 +55,6 @@ class Moments:
         for rows in gen_batches(len(features), ROWS):
             factor = _reduced([factor, features[rows] - mean])
         return Moments(len(features), mean, factor)
-
-    @staticmethod
-    def merged(parts: Sequence["Moments"]) -> "Moments":
-        """Return the moments of the union of disjoint sets."""
-        n = sum(part.n for part in parts)
-        mean = sum(part.n / n * part.mean for part in parts)
-        rows = [np.sqrt(part.n) * (part.mean - mean)[None] for part in parts]
-        return Moments(n, mean, _reduced([part.factor for part in parts] + rows))
 
     @property
     def root(self) -> np.ndarray:
@@ -121,8 +116,8 @@ def _reduced(rows: list[np.ndarray]) -> np.ndarray:
 
 def frechet_distance(features: Matrix, reference: Matrix) -> float:
     """Return the Fréchet distance of features `(n, d)` and `(m, d)`; n, m ≥ 2."""
-    first, second = map(_moments, as_points(features, reference))
-    return first.distance(second)
+    first, second = as_pair(features, reference, dtype=np.float64)
+    return Moments.of(first).distance(Moments.of(second))
 
 
 def frechet_estimate(
@@ -136,19 +131,17 @@ def frechet_estimate(
     half has not more images than features. The interval of FID is one for sets of this size. Ends
     are NaN for fewer than 4 images.
     """
-    pair = as_points(features, reference)
-    n, d = min(map(len, pair)), pair[0].matrix.shape[1]
-    halves = [_halves(points, seed) for points in pair] if n // 2 > d else []
-    fid, slopes = _moments(pair[0]).derivative(_moments(pair[1]))
-    influences = [slope(points.matrix) for slope, points in zip(slopes, pair, strict=True)]
+    pair = as_pair(features, reference, dtype=np.float64)
+    n, d = min(map(len, pair)), pair[0].shape[1]
+    fid, influences = _influences(pair)
     infinite, changed = np.nan, influences
-    if halves:
+    if n // 2 > d:
         infinite, changed = 2 * fid, [2 * influence for influence in influences]
-        for sides in zip(*halves, strict=True):
-            value, slopes = sides[0][1].derivative(sides[1][1])
+        for rows in zip(*(_halves(len(side), seed) for side in pair), strict=True):
+            value, own = _influences([side[part] for side, part in zip(pair, rows, strict=True)])
             infinite -= value / 2
-            for change, slope, points, (rows, _) in zip(changed, slopes, pair, sides, strict=True):
-                change[rows] -= slope(points.matrix[rows])
+            for change, part, influence in zip(changed, rows, own, strict=True):
+                change[part] -= influence
     reach = stats.norm.ppf((1 + confidence) / 2) if n > 3 else np.nan
     ends = [reach * _standard_error(part) for part in (influences, changed)]
     found = {
@@ -162,22 +155,17 @@ def frechet_estimate(
     return {name: float(value) for name, value in found.items()}
 
 
-def _moments(points: Points) -> Moments:
-    """Return the moments of a set, taken once."""
-    return points.kept("moments", lambda: Moments.of(points.matrix))
+def _influences(pair: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+    """Return the distance of two sets, and for each its derivative by the weight of each image."""
+    first, second = map(Moments.of, pair)
+    fid, slopes = first.derivative(second)
+    return fid, [slope(side) for slope, side in zip(slopes, pair, strict=True)]
 
 
-def _halves(points: Points, seed: int) -> list[tuple[np.ndarray, Moments]]:
-    """Return the rows and the moments of two random halves of a set, taken once."""
-
-    def take() -> list[tuple[np.ndarray, Moments]]:
-        order = numpy_generator(seed, "frechet halves").permutation(len(points))
-        halves = map(np.sort, np.array_split(order, 2))
-        found = [(rows, Moments.of(points.matrix[rows])) for rows in halves]
-        points.kept("moments", lambda: Moments.merged([moments for _, moments in found]))
-        return found
-
-    return points.kept(("halves", seed), take)
+def _halves(n: int, seed: int) -> list[np.ndarray]:
+    """Return the rows of two random halves of n."""
+    order = numpy_generator(seed, "frechet halves").permutation(n)
+    return list(map(np.sort, np.array_split(order, 2)))
 
 
 def _standard_error(influences: list[np.ndarray]) -> float:
@@ -186,43 +174,6 @@ def _standard_error(influences: list[np.ndarray]) -> float:
     Those of a set are derivatives with respect to the weight of an image, times n.
     """
     return sum(part @ part / (len(part) * (len(part) - 1)) for part in influences) ** 0.5
-
-
-@dataclass(frozen=True)
-class Design:
-    """Which images of two sets of sizes n, m form the groups and the subsets of KID."""
-
-    sizes: tuple[int, int]
-    groups: int
-    subsets: int
-    subset_size: int
-    seed: int
-
-    @staticmethod
-    def of(pair: list[Points], groups: int, subsets: int, subset_size: int, seed: int) -> "Design":
-        """Return a design that fits the sets: groups of two images at least, 2 of them at least."""
-        sizes = len(pair[0]), len(pair[1])
-        if min(sizes) < 4:
-            raise StudyError(f"{min(sizes)} images are too few for KID: take 4 at least")
-        groups = max(2, min(groups, min(sizes) // 2))
-        return Design(sizes, groups, subsets, min(subset_size, *sizes), seed)
-
-    def products(self, pair: list[Points], neighbours: int = 1) -> Products:
-        """Return sums of kernels over groups and subsets, and who is whose neighbour."""
-        marks = [mark.astype(pair[0].matrix.dtype) for mark in self.marks()]
-        return products(pair, marks, neighbours, [(self, side) for side in range(2)])
-
-    def marks(self) -> list[np.ndarray]:
-        """Return `(n, groups + subsets)` and `(m, …) bool`: subsets are those of torch-fidelity."""
-        rng = np.random.RandomState(self.seed % 2**32)
-        marks = [np.zeros((size, self.groups + self.subsets), bool) for size in self.sizes]
-        for mark in marks:
-            order = numpy_generator(self.seed, "kernel groups").permutation(len(mark))
-            mark[order, np.arange(len(mark)) % self.groups] = True
-        for subset in range(self.groups, self.groups + self.subsets):
-            for mark in marks:
-                mark[rng.choice(len(mark), self.subset_size, replace=False), subset] = True
-        return marks
 
 
 def kernel_estimate(
@@ -238,36 +189,57 @@ def kernel_estimate(
     """Return KID of features `(n, d)` and `(m, d)`; n, m ≥ 4.
 
     `kid_mean` and `kid_std` are those over random subsets, of `subset_size` images or n or m if
-    that is less, the subsets of torch-fidelity. `kid` is over all images, with an interval
-    `kid_low`, `kid_high`. Kernels are in the precision of the features, their sums in float64; all
-    are taken once, in O((n + m)²·d) time.
+    that is less, by torch-fidelity in the precision of the features. `kid` is over all images, in
+    float64, with an interval `kid_low`, `kid_high`: the kernel is summed once for each pair of
+    groups, in O((n + m)²·d) time.
     """
-    pair = as_points(features, reference, 4)
-    design = Design.of(pair, groups, subsets, subset_size, seed)
-    return kernel_figures(design.products(pair), design, confidence)
-
-
-def kernel_figures(found: Products, design: Design, confidence: float) -> dict[str, float]:
-    """Return what `kernel_estimate` does of the sums that `design` gave."""
-    groups, size = design.groups, design.subset_size
-    parts = np.stack([*found.within, found.between])[:, :groups, :groups]
-    sizes = np.stack([np.bincount(np.arange(n) % groups) for n in design.sizes])
+    pair = as_pair(features, reference, 4)
+    found = kid_features_to_metric(
+        *map(torch.from_numpy, pair),
+        kid_subset_size=min(subset_size, *map(len, pair)),
+        kid_subsets=subsets,
+        rng_seed=seed % 2**32,
+        verbose=False,
+    )
+    groups = max(2, min(groups, min(map(len, pair)) // 2))
+    pair = [matrix.astype(np.float64, copy=False) for matrix in pair]
+    first, second = map(list, _split(pair, groups, seed, "kernel groups"))
+    sizes = np.array([[len(part) for part in side] for side in (first, second)])
+    sums = _kernel_sums(first + second).reshape(2, groups, 2, groups)
 
     def unbiased(kept: list[int]) -> tuple[float]:
         """Return the unbiased estimate of MMD² from these groups."""
-        return (_mmd(parts[:, kept][:, :, kept].sum(axis=(1, 2)), *sizes[:, kept].sum(axis=1)),)
+        n, m = sizes[:, kept].sum(axis=1)
+        kernels = sums[:, kept][:, :, :, kept].sum(axis=(1, 3))
+        within = kernels[0, 0] / (n * (n - 1)) + kernels[1, 1] / (m * (m - 1))
+        return (within - 2 * kernels[0, 1] / (n * m),)
 
     [values] = jackknife(unbiased, groups, confidence)
-    of_subsets = [np.diagonal(part)[groups:] for part in (*found.within, found.between)]
-    subsets = _mmd(of_subsets, size, size)
-    return {"kid_mean": float(np.mean(subsets)), "kid_std": float(np.std(subsets))} | dict(
-        zip(("kid", "kid_low", "kid_high"), values, strict=True)
-    )
+    return {
+        "kid_mean": found["kernel_inception_distance_mean"],
+        "kid_std": found["kernel_inception_distance_std"],
+    } | dict(zip(("kid", "kid_low", "kid_high"), values, strict=True))
 
 
-def _mmd(sums: Sequence, n: int, m: int):
-    """Return the unbiased estimate of MMD² from sums within two sets and between them."""
-    return sums[0] / (n * (n - 1)) + sums[1] / (m * (m - 1)) - 2 * sums[2] / (n * m)
+def _kernel_sums(parts: list[np.ndarray]) -> np.ndarray:
+    """Return kernel sums `(k, k)` between parts `(n, d)`; no image's kernel with itself counts."""
+    sums = np.zeros((len(parts), len(parts)))
+    for i, first in enumerate(progress(parts, "KID interval", unit="group")):
+        sums[i, i] = -(((first**2).mean(axis=1) + 1) ** 3).sum()
+        for j, second in enumerate(parts[: i + 1]):
+            for rows in gen_batches(len(first), KERNEL_ROWS):  # the default kernel is KID's
+                sums[i, j] += polynomial_kernel(first[rows], second, degree=3, coef0=1).sum()
+            sums[j, i] = sums[i, j]
+    return sums
+
+
+def _split(pair: list[np.ndarray], groups: int, seed: int, name: str) -> list[Iterator[np.ndarray]]:
+    """Split the rows of each matrix at random into groups whose sizes differ by one at most."""
+    rng = numpy_generator(seed, name)
+    return [
+        map(matrix.__getitem__, map(np.sort, np.array_split(rng.permutation(len(matrix)), groups)))
+        for matrix in pair
+    ]
 
 
 def jackknife(

@@ -1,7 +1,6 @@
 """Sets of features of images, taken once and kept."""
 
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +12,6 @@ from lib.common.errors import StudyError
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.samples import SampleSet
 from lib.evaluation.extractors import classifier_extractor, extract, open_extractor
-from lib.evaluation.matrices import Points
 
 FILE = "features.safetensors"
 
@@ -43,25 +41,14 @@ class FeatureSet:
 
     def subset(self, index: np.ndarray) -> "FeatureSet":
         """Return the part at these indices."""
-        arrays = {k: v if v is None else v[index] for k, v in self._arrays().items()}
+        arrays = {k: v if v is None else v[index] for k, v in vars(self).items() if k != "info"}
         return FeatureSet(**arrays, info=self.info)
-
-    def of_class(self, label: int) -> "FeatureSet":
-        """Return the part of one class."""
-        return self.subset(np.flatnonzero(self.labels == label))
-
-    @cached_property
-    def points(self) -> Points:
-        """The features, with what measures compute from them once."""
-        return Points(self.features)
 
     def save(self, folder: Path | str) -> None:
         """Write the set into `folder`."""
-        tensors = {k: torch.tensor(v) for k, v in self._arrays().items() if v is not None}
+        arrays = {name: value for name, value in vars(self).items() if name != "info"}
+        tensors = {k: torch.tensor(v) for k, v in arrays.items() if v is not None}
         save_tensors(Path(folder) / FILE, tensors, self.info)
-
-    def _arrays(self) -> dict[str, np.ndarray | None]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "info"}
 
     @staticmethod
     def load(folder: Path | str) -> "FeatureSet":

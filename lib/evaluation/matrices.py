@@ -1,7 +1,4 @@
-"""Feature and logit matrices: their checks, and what is computed from them once."""
-
-from collections.abc import Callable, Hashable
-from typing import Any
+"""Feature and logit matrices: their checks."""
 
 import numpy as np
 import torch
@@ -9,28 +6,7 @@ from sklearn.utils import check_array
 
 from lib.common.errors import StudyError
 
-
-class Points:
-    """A checked matrix `(n, d)` of features, and what was computed from it while it lives.
-
-    Measures take it in place of a matrix: one that is compared with several is prepared once.
-    """
-
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix = matrix
-        self._kept: dict[Hashable, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.matrix)
-
-    def kept(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return what `compute` gave when it was first asked for `key`."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        return self._kept[key]
-
-
-Matrix = torch.Tensor | np.ndarray | Points
+Matrix = torch.Tensor | np.ndarray
 
 
 def as_matrix(values: Matrix, name: str, least: int = 2) -> np.ndarray:
@@ -39,8 +15,6 @@ def as_matrix(values: Matrix, name: str, least: int = 2) -> np.ndarray:
     Raises `StudyError` where they are no matrix, have fewer than `least` rows, or hold NaN or
     infinity.
     """
-    if isinstance(values, Points):
-        values = values.matrix
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     try:
@@ -49,8 +23,10 @@ def as_matrix(values: Matrix, name: str, least: int = 2) -> np.ndarray:
         raise StudyError(f"{name}: {str(error).splitlines()[0].rstrip(':')}") from error
 
 
-def as_pair(features: Matrix, reference: Matrix, least: int = 2) -> list[np.ndarray]:
-    """Return two checked matrices `(n, d)` and `(m, d)` in the finer type of theirs."""
+def as_pair(
+    features: Matrix, reference: Matrix, least: int = 2, dtype: type | None = None
+) -> list[np.ndarray]:
+    """Return two checked matrices `(n, d)` and `(m, d)` as `dtype`, or the finer type of theirs."""
     first = as_matrix(features, "features", least)
     second = as_matrix(reference, "reference features", least)
     if first.shape[1] != second.shape[1]:
@@ -58,16 +34,5 @@ def as_pair(features: Matrix, reference: Matrix, least: int = 2) -> list[np.ndar
             f"features have {first.shape[1]} columns, reference features {second.shape[1]}: "
             "take both from one extractor"
         )
-    dtype = np.result_type(first, second)
+    dtype = dtype or np.result_type(first, second)
     return [matrix.astype(dtype, copy=False) for matrix in (first, second)]
-
-
-def as_points(features: Matrix, reference: Matrix, least: int = 2) -> list[Points]:
-    """Return `as_pair` as `Points`: those that were given, where they need no other type."""
-    pair = zip((features, reference), as_pair(features, reference, least), strict=True)
-    return [
-        given
-        if isinstance(given, Points) and given.matrix.dtype == matrix.dtype
-        else Points(matrix)
-        for given, matrix in pair
-    ]

@@ -8,6 +8,7 @@ import math
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
@@ -16,10 +17,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from lib.common.errors import StudyError
 from lib.common.files import write_csv
 from lib.common.statistics import wilson_interval
-from lib.evaluation.distances import Design, frechet_estimate, kernel_figures
+from lib.evaluation.distances import frechet_estimate, kernel_estimate
 from lib.evaluation.features import FeatureSet
-from lib.evaluation.matrices import Matrix, as_matrix, as_points
-from lib.evaluation.neighbours import enough_for
+from lib.evaluation.matrices import Matrix, as_matrix
+from lib.evaluation.neighbours import precision_recall
 
 REAL = ("real train", "real test")
 METRICS, PER_CLASS = "metrics.csv", "per_class.csv"
@@ -43,26 +44,26 @@ def fidelity(
 
     `logits (n, classes)` give the inception score; without them it is left out. Values are those
     of torch-fidelity on the same matrices, in their precision (FID always in float64); give
-    float64 for full digits, at a third of the speed. `kid_subset_size` is lowered to n or m where
-    these are smaller. Keys `<value>_low` and `<value>_high` are the ends of intervals: for FID and
-    FID at infinite n of an infinitesimal jackknife, for KID of a jackknife over `groups` groups,
-    for IS of its ten disjoint parts, for precision and recall Wilson's with the neighbourhoods
-    held fixed.
+    float64 for full digits. `kid_subset_size` is lowered to n or m where these are smaller. Keys
+    `<value>_low` and `<value>_high` are the ends of intervals: for FID and FID at infinite n of an
+    infinitesimal jackknife, for KID of a jackknife over `groups` groups, for IS of its ten disjoint
+    parts, for precision and recall Wilson's with the neighbourhoods held fixed.
     """
-    pair = as_points(features, reference)
-    enough_for(pair, neighbours)
-    result = frechet_estimate(*pair, confidence=confidence, seed=seed)
+    shares = precision_recall(features, reference, neighbours=neighbours)
+    n, m = len(features), len(reference)
+    options = {"groups": groups, "confidence": confidence, "seed": seed}
+    result = frechet_estimate(features, reference, confidence=confidence, seed=seed)
     if logits is not None:
-        if len(logits) != len(pair[0]):
-            raise StudyError(f"{len(logits)} rows of logits for {len(pair[0])} of features")
+        if len(logits) != n:
+            raise StudyError(f"{len(logits)} rows of logits for {n} of features")
         mean, std = inception_score(logits, seed=seed)
         reach = stats.t.ppf((1 + confidence) / 2, PARTS - 1) * std / math.sqrt(PARTS - 1)
         result |= {"is_mean": mean, "is_std": std, "is_low": mean - reach, "is_high": mean + reach}
-    design = Design.of(pair, groups, kid_subsets, kid_subset_size, seed)
-    found = design.products(pair, neighbours)
-    result |= kernel_figures(found, design, confidence)
-    for name, inside in zip(("precision", "recall"), found.inside, strict=True):
-        result |= _share(name, int(inside.sum()), len(inside), confidence)
+    result |= kernel_estimate(
+        features, reference, subset_size=kid_subset_size, subsets=kid_subsets, **options
+    )
+    for name, share, count in zip(("precision", "recall"), shares, (n, m), strict=True):
+        result |= _share(name, round(share * count), count, confidence)
     return result
 
 
@@ -97,21 +98,14 @@ def evaluate(out: Path, *, features: dict[str, Path], **options) -> None:
         if any(found.info[key] != sets[REAL[0]].info[key] for found in sets.values()):
             raise StudyError(f"the sets' features differ in {key}: take all from one extractor")
     pairs = [(REAL[1], REAL[0]), *product(made, REAL), *product(made[1:], made[:1])]
-    write_csv(out / METRICS, _table(sets, pairs, "all", **options))
-    parts = []
-    for label, class_name in enumerate(sets[REAL[0]].class_names):
-        of_class = {name: found.of_class(label) for name, found in sets.items()}
-        parts.append(_table(of_class, pairs, class_name, **options))
-    by_pair = pd.concat(parts).sort_index(kind="stable")
-    write_csv(out / PER_CLASS, by_pair)
-
-
-def _table(
-    sets: dict[str, FeatureSet], pairs: list[tuple[str, str]], class_name: str, **options
-) -> pd.DataFrame:
-    """Return a row for each pair of names; what concerns one set alone is computed once."""
-    rows = [compare(a, sets[a], b, sets[b], class_name, **options) for a, b in pairs]
-    return pd.DataFrame(rows)
+    whole, by_class = [], []
+    for name, other in pairs:
+        pair = name, sets[name], other, sets[other]
+        whole.append(compare(*pair, **options))
+        labels = range(len(sets[name].class_names))
+        by_class += [compare(*pair, label, **options) for label in labels]
+    write_csv(out / METRICS, pd.DataFrame(whole))
+    write_csv(out / PER_CLASS, pd.DataFrame(by_class))
 
 
 def compare(
@@ -119,24 +113,29 @@ def compare(
     measured: FeatureSet,
     against: str,
     reference: FeatureSet,
-    class_name: str = "all",
+    label: int | None = None,
     *,
     neighbours: int = 3,
     confidence: float = 0.95,
     **options,
 ) -> dict:
-    """Return one row: `measured` against `reference`, over all classes or both of one class.
+    """Return one row: `measured` against `reference`, over all classes or within one.
 
     Within a class there is no inception score, which rewards a variety of classes, and where either
     set has `FEW` images of it or fewer, or not more than `neighbours`, none of the other figures.
     """
-    n, m, whole = len(measured), len(reference), class_name == "all"
-    row = {"set": name, "against": against, "class": class_name, "n": n, "n_against": m}
+    row = {"set": name, "against": against, "class": "all"}
+    pair, logits = [measured, reference], measured.logits
+    if label is not None:
+        row["class"], logits = measured.class_names[label], None
+        pair = [part.subset(np.flatnonzero(part.labels == label)) for part in pair]
+    measured, (n, m) = pair[0], map(len, pair)
+    row |= {"n": n, "n_against": m}
     row |= {key: measured.info[key] for key in ("extractor", "distance", "resizing")}
-    if whole or min(n, m) > max(FEW, neighbours):
+    if label is None or min(n, m) > max(FEW, neighbours):
+        matrices = [part.features.astype(np.float64) for part in pair]
         options |= {"neighbours": neighbours, "confidence": confidence}
-        logits = measured.logits if whole else None
-        row |= fidelity(measured.points, reference.points, logits, **options)
+        row |= fidelity(*matrices, logits, **options)
     right = int((measured.predicted == measured.labels).sum())
     return row | _share("label_agreement", right, n, confidence)
 

@@ -3,17 +3,19 @@
 import math
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist, squareform
 from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.evaluation.matrices import Matrix, Points, as_matrix, as_pair, as_points
-from lib.evaluation.products import products
+from lib.evaluation.matrices import Matrix, as_matrix, as_pair
 
 PERPLEXITY = 30.0  # of t-SNE
+BLOCK = 1000  # rows whose distances to all others are held at once
 NEAR_COPY = 0.5
 """An image is a near copy where its `copy_ratios` is below this; for new images it is about 1."""
 
@@ -21,24 +23,20 @@ NEAR_COPY = 0.5
 def precision_recall(
     features: Matrix, reference: Matrix, *, neighbours: int = 3
 ) -> tuple[float, float]:
-    """Return precision and recall of features `(n, d)` against `(m, d)`.
+    """Return precision and recall of features `(n, d)` against `(m, d)`, by torch-fidelity.
 
     Precision is the share of `features` within the ball of some reference row, which reaches to
     its neighbour number `neighbours` in the reference; recall the same with the roles changed
     (Kynkäänniemi et al. 2019). No n × m matrix is held.
     """
-    pair = as_points(features, reference)
-    enough_for(pair, neighbours)
-    nothing = [np.zeros((len(points), 0), points.matrix.dtype) for points in pair]
-    found = products(pair, nothing, neighbours, [None, None])
-    return tuple(float(inside.mean()) for inside in found.inside)
-
-
-def enough_for(pair: list[Points], neighbours: int) -> None:
-    """Raise `StudyError` where a set has too few images for that many neighbours."""
+    pair = [torch.from_numpy(matrix) for matrix in as_pair(features, reference)]
     fewest = min(map(len, pair))
     if fewest <= neighbours:
         raise StudyError(f"{fewest} images are too few for {neighbours} neighbours: take more")
+    options = {"prc_neighborhood": neighbours, "prc_batch_size": BLOCK, "save_cpu_ram": True}
+    found = prc_features_to_metric(*pair, **options, verbose=False)
+    n, m = map(len, pair)  # shares are rounded to float32 there
+    return round(found["precision"] * n) / n, round(found["recall"] * m) / m
 
 
 def nearest_neighbours(features: Matrix, reference: Matrix) -> tuple[np.ndarray, np.ndarray]:

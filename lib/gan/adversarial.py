@@ -17,7 +17,7 @@ from lib.gan.batches import Batches
 from lib.gan.discriminator import Discriminator, DiscriminatorBlock
 from lib.gan.generator import Generator, SynthesisBlock
 from lib.gan.options import TrainingOptions
-from lib.gan.training import Losses, Training
+from lib.gan.training import Losses, Training, auc, descend
 
 
 class AdversarialTraining(Training):
@@ -65,12 +65,11 @@ class AdversarialTraining(Training):
         """Update the generator; return the images it made, for the discriminator."""
         self.discriminator.requires_grad_(False)
         fake = self.generate(step, labels)
-        maps, logits = self.discriminator.maps_and_logits(
-            self.show(fake, "generator", step), labels
-        )
+        shown = self.show(fake, "generator", step)
+        maps, logits = self.discriminator.maps_and_logits(shown, labels)
         loss = F.softplus(-logits).mean()
         more, losses = self.pairing(step, fake, maps, images, labels)
-        self.descend("generator", loss + more)
+        descend(self.optimizers["generator"], loss + more)
         return fake.detach(), {"loss_generator": loss} | losses
 
     def discriminator_step(self, step: int, real: Tensor, labels: Tensor, fake: Tensor) -> Losses:
@@ -82,11 +81,11 @@ class AdversarialTraining(Training):
         logits = self.discriminator(images, interleave(labels, labels))
         on_real, on_fake = logits[0::2], logits[1::2]
         loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-        self.descend("discriminator", loss)
+        descend(self.optimizers["discriminator"], loss)
         sign = mean(on_real.detach().sign().mean())
         self.adaptive.observe(float(sign), self.options.batch_size)
-        auc = ((on_real > on_fake.T).float() + (on_real == on_fake.T) / 2).mean()
-        return {"loss_discriminator": loss, "real_sign": sign, "auc": auc}
+        found = {"loss_discriminator": loss, "real_sign": sign}
+        return found | {"auc": auc(on_real.detach(), on_fake.detach())}
 
     def r1_step(self, step: int, real: Tensor, labels: Tensor) -> Losses:
         """Penalise the discriminator's gradient at real images (Mescheder et al. 2018)."""
@@ -94,9 +93,8 @@ class AdversarialTraining(Training):
         logits = self.discriminator(self.show(real, "r1", step), labels)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
-        self.descend(
-            "discriminator", penalty * (self.options.r1_gamma / 2 * self.options.r1_interval)
-        )
+        weight = self.options.r1_gamma / 2 * self.options.r1_interval
+        descend(self.optimizers["discriminator"], penalty * weight)
         return {"r1": penalty}
 
     def show(

@@ -84,6 +84,7 @@ class Training:
             if (step + 1) % every == 0 and step + 1 < self.steps:
                 self.save(checkpoint, step + 1)
         self.take_snapshot(out, self.steps)
+        self.check_weights(self.steps)
         self.write(out)
         wait()
         if rank() == 0:
@@ -96,14 +97,6 @@ class Training:
     def draws(self, name: str, step: int) -> torch.Generator:
         """Return the generator of one step's random numbers."""
         return torch_generator(self.seed, f"{self.name} training", name, step)
-
-    def descend(self, name: str, loss: Tensor) -> None:
-        """Take one step of a network down the gradient of `loss`, its mean over the processes."""
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(optimizer.param_groups[0]["params"])
-        optimizer.step()
 
     @torch.no_grad()
     def update_average(self, step: int) -> None:
@@ -170,13 +163,17 @@ class Training:
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint from which training continues at `step`; never a spoilt one."""
+        self.check_weights(step)
+        if rank() == 0:
+            modules = self.networks | {"snapshots": self.snapshots}
+            save_checkpoint(path, modules, self.optimizers, self.state(step))
+
+    def check_weights(self, step: int) -> None:
+        """Raise `StudyError` if a weight or a statistic is no longer finite."""
         for name, network in self.networks.items():
             for key, tensor in network.state_dict().items():
                 if not tensor.isfinite().all():
                     raise self._diverged(f"{name}'s {key} is not finite", step)
-        if rank() == 0:
-            modules = self.networks | {"snapshots": self.snapshots}
-            save_checkpoint(path, modules, self.optimizers, self.state(step))
 
     def resume(self, path: Path) -> int:
         """Continue from a checkpoint; return the next step."""
@@ -197,3 +194,19 @@ class Training:
     def _diverged(self, what: str, step: int) -> StudyError:
         remedy = "lower the learning rate or raise r1_gamma, and start again"
         return StudyError(f"{self.name} training: {what} at step {step}: {remedy}")
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step down the gradient of `loss`, its mean over the processes."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    average_gradients(optimizer.param_groups[0]["params"])
+    optimizer.step()
+
+
+def auc(true: Tensor, fake: Tensor) -> Tensor:
+    """Return how often a true image's logit is the higher, over all pairs of `(n, 1)`, `(m, 1)`.
+
+    A tie counts half; a discriminator that is blind has 0.5.
+    """
+    return ((true > fake.T).float() + (true == fake.T) / 2).mean()

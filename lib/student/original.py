@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from lib.common.processes import average_gradients, divide, share_batch_norm
+from lib.common.processes import divide, share_batch_norm
 from lib.common.seeds import derive_seed
 from lib.data.samples import SampleSet
-from lib.gan.training import Losses, Training
+from lib.gan.training import Losses, Training, auc, descend
 from lib.student.batches import Batch, DistillationData, first_latents
 from lib.student.build import build_student, student_record
 from lib.student.networks import Discriminator
@@ -139,11 +139,7 @@ class Networks:
 
     def descend(self, name: str, loss: Tensor) -> None:
         """Take one step of a network down the gradient of `loss`, its mean over the processes."""
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(optimizer.param_groups[0]["params"])
-        optimizer.step()
+        descend(self.optimizers[name], loss)
 
 
 def mixed_precision(device: str) -> torch.autocast:
@@ -183,8 +179,7 @@ def original_step(networks: Networks, batch: Batch, weights: Weights) -> Losses:
     pixels = F.l1_loss(student, teacher)
     losses |= generator_loss(pixels, features, target, weights, adversarial)
     networks.descend("generator", losses["g_total"])
-    auc = ((on_teacher > on_student.T).float() + (on_teacher == on_student.T) / 2).mean()
-    return losses | {"auc": auc}
+    return losses | {"auc": auc(on_teacher.detach(), on_student.detach())}
 
 
 class OriginalTraining(Training):

@@ -32,9 +32,9 @@ class StudentTraining(AdversarialTraining):
         options: StudentOptions,
         device: str = "cpu",
     ):
-        batches = Batches(samples, "student", seed, options.batch_size, device)
-        self.sample_latents = torch.from_numpy(samples.latents)
         same = "student", seed, options.batch_size, device
+        batches = Batches(samples, *same)
+        self.sample_latents = torch.from_numpy(samples.latents)
         self.real = None if real is None else Batches(real, *same)
         record = student_record(samples, options)
         widths = options.discriminator_base, options.discriminator_max

@@ -11,7 +11,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.evaluation import distances, products
+from lib.evaluation import distances
 from lib.evaluation.distances import (
     Moments,
     frechet_distance,
@@ -19,7 +19,6 @@ from lib.evaluation.distances import (
     jackknife,
     kernel_estimate,
 )
-from lib.evaluation.matrices import Points
 from lib.evaluation.measures import evaluate, fidelity, inception_score
 from lib.evaluation.neighbours import precision_recall
 from tests.evaluation.conftest import OPTIONS, draw, feature_set, save_sets
@@ -51,13 +50,13 @@ def test_fid_of_shifted_normals_is_the_squared_shift():
     assert frechet_distance(first, first + 3) == pytest.approx(18, rel=1e-9)
 
 
-def test_moments_merge_to_those_of_the_union(monkeypatch):
+def test_moments_taken_piece_by_piece_are_those_of_the_whole(monkeypatch):
     monkeypatch.setattr(distances, "ROWS", 13)
     features = draw(50, 6) + 5
-    merged = Moments.merged([Moments.of(part) for part in (features[:3], features[3:])])
-    assert merged.n == 50
-    np.testing.assert_allclose(merged.mean, features.mean(axis=0))
-    np.testing.assert_allclose(merged.factor.T @ merged.factor / 49, np.cov(features.T))
+    found = Moments.of(features)
+    assert found.n == 50
+    np.testing.assert_allclose(found.mean, features.mean(axis=0))
+    np.testing.assert_allclose(found.root.T @ found.root, np.cov(features.T))
 
 
 def left_out(first, second, groups=20):
@@ -173,19 +172,8 @@ def test_other_values_are_those_of_torch_fidelity(n, m, d, dtype):
     assert inception_score(logits, seed=6) == pytest.approx(tuple(expected.values()), rel=1e-5)
 
 
-def test_features_in_float32_give_the_same(monkeypatch):
-    """In tiles, of sets that are one and the same as well."""
-    monkeypatch.setattr(products, "TILE", 70)
-    first, second = (draw(n, 40, 0.3, n).astype(np.float32) for n in (160, 200))
-    for pair in ((first, second), (first, first)):
-        fine = figures(*(part.astype(np.float64) for part in pair))
-        assert figures(*pair) == pytest.approx(fine, rel=1e-4, abs=1e-5, nan_ok=True)
-        same = [Points(part) for part in pair]
-        assert figures(*same) == figures(*same) == figures(*pair)
-
-
 def test_kid_interval_holds_the_direct_estimate_and_ignores_groups(monkeypatch):
-    monkeypatch.setattr(products, "TILE", 7)
+    monkeypatch.setattr(distances, "KERNEL_ROWS", 7)
     x, y = draw(60, 4, 0.5), draw(47, 4, seed=1)
     kernels = [((a @ b.T) / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
     own = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
