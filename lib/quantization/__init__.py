@@ -3,6 +3,7 @@
 import lazy_loader
 
 EXPORTS = {
+    "bias": ["bias_words", "choose_bias_correction"],
     "cell": ["Cell"],
     "grid": [
         "MEASURED",

@@ -30,7 +30,7 @@ MEASURED = (SECONDS, "cells/*")
 """What of `run_grid`'s files holds timings, which vary."""
 COUNTS = ["size_bytes", "quantizers", "images_read", "classes_read"]
 COLUMNS = ["model", "family", *CELL_KEYS[1:], "status", "error", "fp32_accuracy", "accuracy"]
-COLUMNS += ["drop_pp", "agreement", "kl", *COUNTS]
+COLUMNS += ["drop_pp", "agreement", "kl", *COUNTS, "bias_correction", "other_drop_pp"]
 SPEED_IMAGES = 512
 
 

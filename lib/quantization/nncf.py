@@ -52,10 +52,13 @@ class Quantized:
     `labels_read` counts, by class, the calibration images that were read, each once.
     `quantizers` is the number of FakeQuantize operations: where accuracy-aware quantization
     returned operations to floating point, it is lower than after default quantization.
+    Where `bias_correction` was chosen, `other` is the network with the other one.
     """
 
     model: ov.Model
     labels_read: list[int]
+    bias_correction: str = ""
+    other: "Quantized | None" = None
 
     @property
     def images_read(self) -> int:
@@ -236,6 +239,7 @@ def validate(compiled: ov.CompiledModel, batches: Iterable) -> tuple[float, list
 
 def _parameters(nncf: ModuleType, images: CalibrationImages, options: QuantizationOptions) -> tuple:
     """Return the advanced parameters and those that NNCF's two algorithms take alike."""
+    options.check_decided()
     advanced = nncf.AdvancedQuantizationParameters(
         disable_bias_correction=options.bias_correction == "none",
         overflow_fix=nncf.OverflowFix[options.overflow_fix.upper()],

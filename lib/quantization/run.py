@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from lib.common.progress import progress
 from lib.common.seeds import derive_seed
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
+from lib.quantization.bias import choose_bias_correction
 from lib.quantization.cell import Cell, Grid, measure
 from lib.quantization.models import fixed_batch, predict_ir
 from lib.quantization.nncf import VARIANTS, Quantized, quantize_accuracy_aware, quantize_variant
+from lib.quantization.options import QuantizationOptions
 from lib.quantization.own.parameters import read_input
 from lib.quantization.pot.engine import (
     PINS,
@@ -189,15 +192,29 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
         raise StudyError(f"engine {cell.engine!r} is unknown: choose one of {', '.join(ENGINES)}")
     if cell.engine in grid.missing:
         raise Unavailable(grid.missing[cell.engine])
-    return ENGINES[cell.engine](
-        cell,
-        grid,
-        SampleSet.load(grid.calibration_folder(cell)),
-        options=replace(grid.options, subset_size=cell.calibration_size),
-        # the same for all models, engines and methods
-        seed=derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed),
-        default=default,
-    )
+    calibration = SampleSet.load(grid.calibration_folder(cell))
+    options = replace(grid.options, subset_size=cell.calibration_size)
+    # the same for all models, engines and methods
+    seed = derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed)
+
+    def quantize(options: QuantizationOptions, method: str, default: Quantized | None) -> Quantized:
+        own = replace(cell, method=method)
+        return ENGINES[cell.engine](
+            own, grid, calibration, options=options, seed=seed, default=default
+        )
+
+    if options.bias_correction == "best":
+        default = default or choose_bias_correction(
+            read_ir(grid.ir(cell.model)),
+            SampleSet.load(grid.validation),
+            options,
+            partial(quantize, method="default", default=None),
+        )
+        if cell.method == "default":
+            return default
+        options = replace(options, bias_correction=default.bias_correction)
+    made = quantize(options, cell.method, default)
+    return replace(made, bias_correction=options.bias_correction, other=None)
 
 
 def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> None:
@@ -207,7 +224,10 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
     row = asdict(cell) | measure(cell, grid.read(Cell(cell.model))[1], logits, test.labels)
     row |= {"quantizers": quantized.quantizers, "images_read": quantized.images_read}
     row |= {"classes_read": int(np.count_nonzero(quantized.labels_read))}
-    row |= {"seconds": round(seconds, 2)}
+    row |= {"seconds": round(seconds, 2), "bias_correction": quantized.bias_correction}
+    if quantized.other is not None:
+        other = predict_ir(quantized.other.model, test.images).argmax(axis=1)
+        row["other_drop_pp"] = 100 * (row["fp32_accuracy"] - float((other == test.labels).mean()))
     with tempfile.TemporaryDirectory() as scratch:
         folder = grid.folder(cell) if grid.kept(cell) else Path(scratch)
         xml = folder / f"{cell.stem}.xml"
@@ -223,7 +243,7 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
 def _origin(cell: Cell, grid: Grid, row: dict) -> dict:
     """Return how a kept INT8 network was made and what was measured of it."""
     measured = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
-    options = asdict(grid.options)
+    options = asdict(grid.options) | {"bias_correction": row["bias_correction"]}
     del options["subset_size"]  # the cell has its own
     pot = {"openvino-dev": PINS[0].partition("==")[2]} if cell.engine == "pot" else {}
     return {

@@ -27,6 +27,7 @@ from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization import grid, run
+from lib.quantization.bias import bias_words, choose_bias_correction
 from lib.quantization.cell import CELL_KEYS, cells_of, divergence
 from lib.quantization.grid import (
     has_failures,
@@ -45,6 +46,7 @@ from lib.quantization.nncf import (
 )
 from lib.quantization.options import QuantizationOptions
 from lib.quantization.plan import make_cells
+from lib.quantization.pot.engine import quantize_pot
 from lib.quantization.tables import compare_engines, per_class_table
 from tests.quantization.conftest import LIGHTS as NAMES
 from tests.quantization.conftest import Net, lights, train
@@ -198,6 +200,58 @@ def test_bias_correction_is_a_choice(kind, int8, ir, real, test_set):
     logits = [predict_ir(model, test_set.images) for model in (int8.model, other.model)]
     assert not np.array_equal(*logits)
     assert (logits[0].argmax(axis=1) == logits[1].argmax(axis=1)).mean() > 0.8
+
+
+@pytest.mark.parametrize("better", ["fast", "none", "tie"])
+def test_best_bias_correction_keeps_the_more_accurate(better, int8, ir, validation, sets):
+    broken = quantize_default(ir, SampleSet.load(sets["grey"]), FEW)
+
+    def quantize(options):
+        return int8 if better in ("tie", options.bias_correction) else broken
+
+    best = replace(FEW, bias_correction="best")
+    found = choose_bias_correction(ir, validation, best, quantize)
+    assert found.bias_correction == ("none" if better == "none" else "fast")
+    assert found.model is int8.model and found.other is (int8 if better == "tie" else broken)
+
+
+def test_bias_correction_must_be_decided_before_quantization(ir, real, tmp_path):
+    best = replace(FEW, bias_correction="best")
+    with pytest.raises(StudyError, match="name fast, full or none"):
+        quantize_default(ir, real, best)
+    with pytest.raises(StudyError, match="name fast, full or none"):
+        quantize_pot(tmp_path / "none.onnx", real, best)
+
+
+def test_a_grid_with_the_best_bias_correction_tells_both(places, tmp_path, finished):
+    wanted = cells(models=["resnet20"], methods=["default", "default_a6", "accuracy_aware"])
+    tables, said = {}, {}
+    for kind in ("fast", "none", "best"):
+        options = QuantizationOptions(max_drop=0.5, bias_correction=kind)
+        run_grid(tmp_path / kind, cells=wanted, options=options, **places)
+        table = load_results(tmp_path / kind)[0].query("method != 'fp32'").set_index(CELL_KEYS)
+        tables[kind], said[kind] = table, bias_words(table.reset_index(), 0)
+    assert not said["fast"] and not said["none"] and len(tables["best"]) == 6
+    for cell, row in tables["best"].iterrows():
+        own, other = ("fast", "none") if row["bias_correction"] == "fast" else ("none", "fast")
+        assert row["drop_pp"] == tables[own].loc[cell, "drop_pp"]
+        if cell[2] == "default":
+            assert row["other_drop_pp"] == pytest.approx(tables[other].loc[cell, "drop_pp"])
+        else:
+            assert np.isnan(row["other_drop_pp"])
+    assert "of 2 default quantizations" in said["best"]
+    kept = json.loads((tmp_path / "best/models/resnet20.nncf.default.real.6.json").read_text())
+    assert kept["options"]["bias_correction"] in ("fast", "none")
+
+
+def test_losses_are_told_where_bias_corrections_differ_by_more_than_the_margin():
+    row = {"model": "mine", "engine": "nncf", "calibration_set": "real", "seed": 0}
+    row |= {"bias_correction": "none", "drop_pp": 0.4, "other_drop_pp": 1.3}
+    table = pd.DataFrame([row, row | {"drop_pp": 1.0, "bias_correction": "fast"}])
+    assert bias_words(table, 0.5).splitlines() == [
+        "Bias correction: left out in 1 of 2 default quantizations.",
+        "mine, nncf, real, seed 0: loses 1.30 points with the fast correction, 0.40 without",
+    ]
 
 
 def test_overflow_fix_halves_the_range_of_weights(ir, real):

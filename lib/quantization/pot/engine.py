@@ -73,6 +73,7 @@ def quantize_pot(
 
     Raises `Skipped` where POT's environment cannot be made, and `StudyError` where POT fails.
     """
+    options.check_decided()
     if not onnx.is_file():
         raise Skipped(
             f"POT takes ONNX networks of batch 1, and there is no {onnx.name}: the network is of "
