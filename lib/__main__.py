@@ -171,13 +171,14 @@ def bench(options: argparse.Namespace) -> None:
 
 def docs(options: argparse.Namespace) -> None:
     """Write what is generated: parameter cells, docs/, README's results."""
-    from lib.publish.readme import write_results
+    from lib.publish.readme import FOLDER, write_results
     from lib.study.notebooks import write_parameter_cells
     from lib.study.reference import write_reference
 
     write_parameter_cells()
     write_reference(ROOT / "docs")
-    write_results()
+    if (FOLDER / "tables" / "06_answers.csv").is_file():
+        write_results()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ import lazy_loader
 EXPORTS = {
     "activations": ["activation_distances", "activation_words", "layer_activations"],
     "fractals": ["fractal_images"],
-    "kinds": ["KINDS", "balanced_order", "make_calibration_set", "shared_kinds"],
+    "kinds": ["KINDS"],
+    "photographs": ["photograph_crops"],
+    "sets": ["balanced_order", "make_calibration_set"],
+    "sources": ["further_samples", "sample_generator"],
     "zeroq": ["StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

@@ -1,164 +1,26 @@
-"""Calibration sets: the images whose activations fix the ranges of the INT8 networks.
-
-Each kind is one record in `KINDS`; a new set needs no more than a new entry there.
-All sets are class-balanced as far as their kind allows and lie in an order in which every prefix
-is, too: quantization reads a set from the start and stops at its subset size.
-"""
+"""The kinds of calibration sets, one record each: a new kind needs no more than an entry here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from lib.calibration.fractals import fractal_images
-from lib.common.errors import StudyError
-from lib.common.seeds import derive_seed, numpy_generator
-from lib.data.samples import IMAGE_SHAPE, SampleSet
-
-MID_GREY = 128
-Samples = tuple[np.ndarray, np.ndarray]
+from lib.calibration import makers
+from lib.calibration.makers import Request, Samples
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a calibration set is made from; `source` is None for the kinds that take no images."""
-
-    kind: str
-    source: SampleSet | None
-    num_classes: int
-    per_class: int
-    seed: int
-
-    @property
-    def total(self) -> int:
-        """Number of images in a set of `per_class` images for each class."""
-        return self.per_class * self.num_classes
-
-    def labels(self) -> np.ndarray:
-        """Return class-balanced labels `(total,) int64` for images that belong to no class."""
-        return np.arange(self.total, dtype=np.int64) % self.num_classes
-
-    def generator(self) -> np.random.Generator:
-        """Return the generator of this set."""
-        return numpy_generator(self.seed, "calibration", self.kind)
-
-
-def make_calibration_set(
-    out: Path,
-    *,
-    kind: str,
-    per_class: int,
-    seed: int,
-    source: Path | None = None,
-    class_names: list[str] | None = None,
-) -> None:
-    """Write a calibration set of `kind` as a SampleSet into `out`.
-
-    `source` is the folder of the SampleSet that the kind `needs`, if it does; other kinds need
-    only `class_names`. Raises `StudyError` for an unknown kind, a missing source, or
-    one with too few images of a class.
-    """
-    if kind not in KINDS:
-        raise StudyError(f"calibration set {kind!r} is unknown: choose one of {', '.join(KINDS)}")
-    if KINDS[kind].per_network:
-        raise StudyError(f"calibration set {kind} is made for each network: see make_zeroq_sets")
-    samples, data = None, kind
-    if KINDS[kind].needs:
-        if source is None:
-            raise StudyError(f"calibration set {kind} needs a source: the folder of its SampleSet")
-        samples = SampleSet.load(source)
-        class_names, data = samples.class_names, samples.info.get("data", kind)
-    if not class_names:
-        raise StudyError(f"calibration set {kind} needs class_names: give the data set's classes")
-    request = Request(kind, samples, len(class_names), per_class, seed)
-    images, labels = KINDS[kind].make(request)
-    order = balanced_order(labels, derive_seed(seed, "calibration order", kind))
-    info = {"data": data, "class_names": list(class_names), "kind": kind}
-    info |= {"per_class": per_class, "seed": seed}
-    SampleSet(images[order], labels[order], info=info).save(out)
-
-
-def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return a shuffled order in which the classes take turns.
-
-    Of labels `(n,)` with equal class counts, every prefix of the order holds each class equally
-    often, up to one image. Which image of a class comes when, and the order of the classes
-    within each turn, depend on `seed`.
-    """
-    rng = numpy_generator(seed, "balanced order")
-    shuffled = rng.permutation(len(labels))
-    turn = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        where = np.flatnonzero(labels[shuffled] == label)
-        turn[where] = np.arange(len(where))
-    return shuffled[np.argsort(turn, kind="stable")]
-
-
-def draw_balanced(request: Request) -> Samples:
-    """Draw `per_class` images of each class from the source, without replacement."""
-    source, rng = request.source, request.generator()
-    chosen = []
-    for label, name in enumerate(source.class_names):
-        where = np.flatnonzero(source.labels == label)
-        if len(where) < request.per_class:
-            raise StudyError(
-                f"calibration set {request.kind}: its source has {len(where)} images of class "
-                f"{name!r}, {request.per_class} are wanted: lower calibration_per_class or "
-                "make more images"
-            )
-        chosen.append(rng.permutation(where)[: request.per_class])
-    index = np.concatenate(chosen)
-    return source.images[index], source.labels[index]
-
-
-def draw_one_class(request: Request) -> Samples:
-    """Draw images of the first class alone, as many as a balanced set has if there are so many."""
-    source = request.source
-    where = np.flatnonzero(source.labels == 0)
-    if len(where) == 0:
-        raise StudyError("calibration set one_class: its source has no image of the first class")
-    index = request.generator().permutation(where)[: request.total]
-    return source.images[index], source.labels[index]
-
-
-def make_fractals(request: Request) -> Samples:
-    """Make coloured IFS fractals, one family of them for each class."""
-    seed = derive_seed(request.seed, "calibration", request.kind)
-    return fractal_images(request.total, request.num_classes, seed)
-
-
-def make_noise(request: Request) -> Samples:
-    """Draw each pixel value uniformly from 0 … 255."""
-    shape = (request.total, *IMAGE_SHAPE)
-    return request.generator().integers(0, 256, shape, dtype=np.uint8), request.labels()
-
-
-def make_gaussian(request: Request) -> Samples:
-    """Draw pixels from a normal distribution with the source's mean and deviation by channel."""
-    source, how = request.source.images, {"axis": (0, 2, 3), "dtype": np.float64, "keepdims": True}
-    pixels = request.generator().standard_normal((request.total, *IMAGE_SHAPE), dtype=np.float32)
-    images = pixels * source.std(**how) + source.mean(**how)
-    return np.clip(np.round(images), 0, 255).astype(np.uint8), request.labels()
-
-
-def make_grey(request: Request) -> Samples:
-    """Repeat one mid-grey image: the least that a network can be calibrated with."""
-    return np.full((request.total, *IMAGE_SHAPE), MID_GREY, np.uint8), request.labels()
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """A kind of calibration set: how it is made and what is said of it.
 
     `make` draws the images; None: they are optimised for each network by itself
     (`lib.calibration.zeroq`). `needs` names the artifact whose images it reads. `origin` decides
     the licence: images of the data, of the study's generators, made from statistics of the data
-    or of networks, or by code alone.
+    or of networks, or by code alone. `series` joins doses of one thing; `dose` is how much of it.
+    `drawn` says how `lib.calibration.sources` makes the images that it reads, if that does.
     """
 
     name: str
+    label: str = ""  # for readers; the name where there is none
     colour: str
     description: str  # a sentence
     make: Callable[[Request], Samples] | None
@@ -166,6 +28,19 @@ class Kind:
     needs: str = ""
     labelled: bool = True  # the images show the classes of their labels
     control: bool = False  # there to do worse
+    series: str = ""
+    dose: float = 1.0
+    drawn: Literal["", "truncated", "unfinished", "file"] = ""
+
+    @property
+    def title(self) -> str:
+        """What readers see."""
+        return self.label or self.name
+
+    @property
+    def is_dose(self) -> bool:
+        """Whether it is one of several doses, not the whole."""
+        return bool(self.series) and self.dose < 1
 
     @property
     def per_network(self) -> bool:
@@ -178,37 +53,168 @@ class Kind:
         return {"source": self.needs} if self.needs else {}
 
 
-TEACHER = "Images of the teacher, StyleGAN2-ADA, from random latents."
-STUDENT = "Images of the student, DiStyleGAN distilled from the teacher, from random latents."
-FRACTAL = "Coloured fractals of random iterated function systems, one family a class."
-ZEROQ = "Noise optimised to match a classifier's batch normalisation statistics (ZeroQ, 2020)."
-GAUSSIAN = "Gaussian noise with the training images' mean and deviation by channel."
-RANDOM = "Uniform random pixels."
-ONE_CLASS = "Training images of the first class alone."
+TRAINED, TRUNCATED, SPOILT = "training of the student", "truncation of the teacher", "spoilt images"
+REAL = {"origin": "data", "needs": "real/train"}
+STUDENT = {"origin": "generator", "needs": "student_samples"}
+CONTROL = {"labelled": False, "control": True}
+
+
+def _drawn(name: str, label: str, colour: str, description: str, **dose) -> Kind:
+    """Return a kind with samples of its own, `samples-<name>`."""
+    given = {"make": makers.draw_balanced, "origin": "generator", "needs": f"samples-{name}"}
+    given |= {"drawn": "file"} | dose
+    return Kind(name=name, label=label, colour=colour, description=description, **given)
+
+
+def _unfinished(number: int, colour: str) -> Kind:
+    """Return the student at its moment `number` of 15, which lie at the squares of their number."""
+    dose = (number / 15) ** 2
+    label = f"student at {100 * dose:.2g} % of its training"
+    text = f"Images of the student as it was after {100 * dose:.2g} % of its training."
+    how = {"series": TRAINED, "dose": dose, "drawn": "unfinished"}
+    return _drawn(f"student_{number}", label, colour, text, **how)
+
+
+def _truncated(psi: float, colour: str) -> Kind:
+    text = f"Images of the teacher with truncation psi = {psi:g}: typical ones, less varied."
+    how = {"series": TRUNCATED, "dose": psi, "drawn": "truncated"}
+    name, label = f"teacher_{100 * psi:.0f}", f"teacher, truncation {psi:g}"
+    return _drawn(name, label, colour, text, **how)
+
+
+def _spoilt(what: str, label: str, colour: str, description: str, make: Callable) -> Kind:
+    how = {"name": f"real_{what}", "label": f"real, {label}", "series": SPOILT, "dose": 0.0}
+    return Kind(**how, colour=colour, description=description, make=make, **REAL)
+
+
 ALL = (
-    Kind("real", "#1f77b4", "Training images.", draw_balanced, "data", "real/train"),
-    Kind("teacher", "#ff7f0e", TEACHER, draw_balanced, "generator", "teacher_samples"),
-    Kind("student", "#2ca02c", STUDENT, draw_balanced, "generator", "student_samples"),
-    Kind("fractal", "#d62728", FRACTAL, make_fractals, "code"),
-    Kind("zeroq", "#8c564b", ZEROQ, None, "statistics", labelled=False),
-    Kind("noise", "#9467bd", RANDOM, make_noise, "code", labelled=False, control=True),
     Kind(
-        "gaussian",
-        "#7f7f7f",
-        GAUSSIAN,
-        make_gaussian,
-        "statistics",
-        "real/train",
+        name="real",
+        colour="#1f77b4",
+        description="Training images.",
+        make=makers.draw_balanced,
+        **REAL,
+    ),
+    Kind(
+        name="teacher",
+        colour="#ff7f0e",
+        description="Images of the teacher, StyleGAN2-ADA, from random latents.",
+        make=makers.draw_balanced,
+        origin="generator",
+        needs="teacher_samples",
+        series=TRUNCATED,
+    ),
+    Kind(
+        name="student",
+        colour="#2ca02c",
+        description="Images of the student, DiStyleGAN distilled from the teacher, from random "
+        "latents.",
+        make=makers.draw_balanced,
+        **STUDENT,
+        series=TRAINED,
+    ),
+    Kind(
+        name="fractal",
+        label="fractals",
+        colour="#d62728",
+        description="Coloured fractals of random iterated function systems, one family a class.",
+        make=makers.make_fractals,
+        origin="code",
+    ),
+    Kind(
+        name="photographs",
+        colour="#17becf",
+        description="Squares cut at many scales out of nine free photographs.",
+        make=makers.make_photographs,
+        origin="code",
         labelled=False,
+    ),
+    Kind(
+        name="student_fractal",
+        label="student and fractals",
+        colour="#98761f",
+        description="The student's images and fractals, half of each.",
+        make=makers.mix_with_fractals,
+        **STUDENT,
+    ),
+    Kind(
+        name="zeroq",
+        label="ZeroQ",
+        colour="#8c564b",
+        description="Noise optimised to match a classifier's batch normalisation statistics "
+        "(ZeroQ, 2020).",
+        make=None,
+        origin="statistics",
+        labelled=False,
+    ),
+    _drawn(
+        "student_original",
+        "student by the original recipe",
+        "#006d2c",
+        "Images of a student that the original DiStyleGAN's recipe trained.",
+    ),
+    _drawn("student_b", "second student", "#41ab5d", "Images of a student of another seed."),
+    _drawn("student_c", "third student", "#74c476", "Images of a student of a third seed."),
+    _drawn(
+        "teacher_early",
+        "earlier teacher",
+        "#d94801",
+        "Images of the teacher as it was earlier in its training.",
+    ),
+    _unfinished(1, "#d9f0d3"),
+    _unfinished(2, "#bfe3b4"),
+    _unfinished(4, "#9fd494"),
+    _unfinished(8, "#6fbf73"),
+    _truncated(0.4, "#fdd0a2"),
+    _truncated(0.6, "#fdb97d"),
+    _truncated(0.8, "#fd9f4e"),
+    _spoilt("blurred", "blurred", "#6baed6", "Training images, blurred.", makers.draw_blurred),
+    _spoilt(
+        "flat",
+        "low contrast",
+        "#9ecae1",
+        "Training images with 30 % of their contrast.",
+        makers.draw_flat,
+    ),
+    _spoilt(
+        "dark", "dark", "#08306b", "Training images with 25 % of their light.", makers.draw_dark
+    ),
+    Kind(
+        name="noise",
+        colour="#9467bd",
+        description="Uniform random pixels.",
+        make=makers.make_noise,
+        origin="code",
+        **CONTROL,
+    ),
+    Kind(
+        name="gaussian",
+        label="Gaussian noise",
+        colour="#7f7f7f",
+        description="Gaussian noise with the training images' mean and deviation by channel.",
+        make=makers.make_gaussian,
+        origin="statistics",
+        needs="real/train",
+        **CONTROL,
+    ),
+    Kind(
+        name="one_class",
+        label="one class",
+        colour="#bcbd22",
+        description="Training images of the first class alone.",
+        make=makers.draw_one_class,
+        **REAL,
         control=True,
     ),
-    Kind("one_class", "#bcbd22", ONE_CLASS, draw_one_class, "data", "real/train", control=True),
-    Kind("grey", "#e377c2", "One mid-grey image.", make_grey, "code", labelled=False, control=True),
+    Kind(
+        name="grey",
+        label="one grey image",
+        colour="#e377c2",
+        description="One mid-grey image.",
+        make=makers.make_grey,
+        origin="code",
+        **CONTROL,
+    ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in ALL}
 """The kinds of sets by name, in the order in which they are shown."""
-
-
-def shared_kinds() -> list[Kind]:
-    """Return the kinds of which one set serves all networks."""
-    return [kind for kind in KINDS.values() if not kind.per_network]

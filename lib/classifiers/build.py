@@ -1,11 +1,12 @@
-"""The classifiers: five families, shaped as in chenyaofo/pytorch-cifar-models."""
+"""The classifiers: five families shaped as in chenyaofo/pytorch-cifar-models, and three more."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lib.classifiers.names import split_name
+from lib.classifiers.imagenet import efficientnet_lite0, enlarged
+from lib.classifiers.names import IMAGENET, split_name
 from lib.classifiers.residual import RepVGG, ResNet
 from lib.common.errors import StudyError
 
@@ -27,6 +28,15 @@ MOBILENETV2_STAGES = [  # expansion, channels, blocks, stride (ImageNet's second
     [6, 160, 3, 2],
     [6, 320, 1, 1],
 ]
+EFFICIENTNET_STAGES = [  # expansion, kernel, stride (less than ImageNet's), in, out, blocks
+    (1, 3, 1, 32, 16, 1),
+    (6, 3, 2, 16, 24, 2),
+    (6, 5, 2, 24, 40, 2),
+    (6, 3, 1, 40, 80, 3),
+    (6, 5, 1, 80, 112, 3),
+    (6, 5, 2, 112, 192, 4),
+    (6, 3, 1, 192, 320, 1),
+]
 SHUFFLENETV2_WIDTHS = {  # channels of stages 2 to 4 and of the last convolution
     0.5: (48, 96, 192, 1024),
     1.0: (116, 232, 464, 1024),
@@ -43,6 +53,8 @@ def build_classifier(name: str, num_classes: int = 10) -> nn.Module:
     global generator. Raises `StudyError` for a name it does not know.
     """
     size, width = split_name(name)
+    if size == IMAGENET:
+        return enlarged(efficientnet_lite0())
     if size in REPVGG_WIDTHS:
         widths = tuple(scaled(c, width) for c in REPVGG_WIDTHS[size])
         return RepVGG((2, 4, 14, 1), widths, num_classes)
@@ -67,6 +79,19 @@ def _build_from_torchvision(size: str, width: float, num_classes: int) -> nn.Mod
         model = models.ShuffleNetV2([4, 8, 4], [24, *widths], num_classes)
         model.conv1[0].stride, model.maxpool = (1, 1), nn.Identity()
         return model
+    if size == "efficientnet_b0":  # SiLU, squeeze and excitation
+        from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+
+        stages = [MBConvConfig(*stage, width_mult=width) for stage in EFFICIENTNET_STAGES]
+        last = scaled(1280, width)
+        model = EfficientNet(stages, dropout=0.2, num_classes=num_classes, last_channel=last)
+        model.features[0][0].stride = (1, 1)
+        return model
+    if size == "vit_p4":  # Dosovitskiy et al. 2021; no batch normalisation
+        hidden = scaled(192, width)
+        shape = {"image_size": 32, "patch_size": 4, "num_layers": 6, "num_heads": 4}
+        shape |= {"hidden_dim": hidden, "mlp_dim": 2 * hidden, "num_classes": num_classes}
+        return models.VisionTransformer(**shape)
     with torch.device("meta"):  # its own classifier has 120 million weights
         model = models.VGG(nn.Identity(), init_weights=False)
     config = [c if c == "M" else scaled(c, width) for c in cfgs[VGG_LAYERS[size]]]

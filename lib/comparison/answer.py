@@ -1,124 +1,157 @@
-"""The answer: what the tests allow to say of each calibration set, with its worst network."""
+"""The answer: which calibration sets serve which networks, and what to do by it."""
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from lib.calibration.kinds import KINDS
 from lib.common.errors import StudyError
-from lib.comparison.models import KEYS, REAL, SETTING, int8_name, int8_names, means_over_models
-from lib.comparison.tables import ALL_MODELS
+from lib.comparison.models import MAIN, REAL, SET, WAY, int8_name, network_name, set_name
+from lib.comparison.service import FAILS, MISSING, OPEN, REFERENCE, SERVES
 
-IMAGES = {"student": "the student's images", "teacher": "the teacher's images"}
-AGAINST = "{difference_pp:+.2f} ({low_pp:+.2f} to {high_pp:+.2f})"
-SERVED = "{served:.0f} of {real_models:.0f} networks"
-COLUMNS = ["difference_pp", "low_pp", "high_pp", "margin_pp", "real_models", "served"]
-COLUMNS += ["worst", "worst_pp", "answer"]
+SERVES_ALL = "serves all"
+POINTS = "{difference_pp:+.2f} ({low_pp:+.2f} to {high_pp:+.2f})"
+REST = {"failed": "agree less", "undecided": "could not be decided", "missing": "were not measured"}
+AT_HAND = "at hand"
+OWNED = {
+    "a few real images": ["data"],
+    "none, but a generator of such images": ["generator"],
+    "neither": ["code", "statistics"],
+}
+"""What people may have, and the origin of the sets that they can make of it."""
 
 
-def decide(row: dict, confidence: float = 0.95) -> str:
-    """Call a row of `versus_real` equivalent, worse, better, not decided or not measured.
+def answers(services: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each way and set: how many networks it serves, and the worst one.
 
-    Equivalent: by the corrected one-sided tests, with test images enough (`resolution_pp`). Worse
-    or better: the interval and the corrected permutation test of a row exclude 0.
+    `services` is `service_table`'s. `networks` are those of real images; `served`, `failed`,
+    `undecided` and `missing` count them; `middle_pp` is the median difference, and `worst` the
+    network of the lowest one with its `difference_pp`, `low_pp`, `high_pp`. No mean over networks
+    decides: `answer` is *serves all*, *fails* where a set fails one network, or *not decided*.
+    Best first: by networks served, then by those failed, then by the worst difference.
     """
-    if not row["pairs"]:
-        return "not measured"
-    if row["tost_holm_p"] < 1 - confidence and row["resolution_pp"] < row["margin_pp"]:
-        return "equivalent"
-    if row["permutation_holm_p"] < 1 - confidence and (row["high_pp"] < 0 or row["low_pp"] > 0):
-        return "worse" if row["high_pp"] < 0 else "better"
-    return "not decided"
-
-
-def pooled_rows(versus: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Return the rows of `versus_real` over all networks with `way` and what `decide` says."""
-    rows = versus[versus["model"] == ALL_MODELS]
-    found = [decide(row, confidence) for row in rows.to_dict("records")]
-    return rows.assign(way=int8_names(rows), answer=found)
-
-
-def answers(
-    degradation: pd.DataFrame, versus: pd.DataFrame, *, confidence: float = 0.95
-) -> pd.DataFrame:
-    """Return a row for each setting and set: means over networks, the worst one, the `answer`.
-
-    Means are over the `models` that the set shares with real images. `served` counts networks that
-    lose at most the margin against real images; `worst` loses most, `worst_pp` points (below 0: it
-    gains). A mean hides no network: with one beyond the margin a set is `worse` if that network's
-    own test says so, else `not decided`; so is a set that lacks half of real's networks.
-    """
-    if versus.empty:
-        raise StudyError("there is no calibration set beside real images: nothing to compare")
-    table = means_over_models(degradation, ["drop_pp", "agreement", "kl"])
-    rows = [_answer(part, confidence) for _, part in versus.groupby(KEYS, sort=False)]
-    found = pd.DataFrame(rows, columns=[*KEYS, *COLUMNS])
-    table = table.merge(found.astype(table[KEYS].dtypes), how="left", on=KEYS)
-    table["answer"] = table["answer"].fillna("reference")
-    rank = table["difference_pp"].where(table["calibration_set"] != REAL, np.inf)
-    order = np.lexsort((-rank, table.groupby(SETTING, sort=False).ngroup()))
+    rows = []
+    for way, part in services.groupby(WAY, sort=False):
+        networks = part.loc[part["answer"] == REFERENCE, "model"].nunique()
+        for key, own in part.groupby(SET, sort=False):
+            row = dict(zip((*WAY, *SET), (*way, *key), strict=True)) | {"networks": networks}
+            rows.append(row | _answer(own, networks))
+    table = pd.DataFrame(rows)
+    way = table.groupby(WAY, sort=False).ngroup()
+    worst = table.get("difference_pp", pd.Series(np.nan, table.index)).fillna(-np.inf)
+    order = np.lexsort(
+        [-worst, table["failed"], -table["served"], table["answer"] != REFERENCE, way]
+    )
     return table.iloc[order].reset_index(drop=True)
 
 
-def _answer(part: pd.DataFrame, confidence: float) -> dict:
-    """Answer for the rows of `versus_real` of one setting and set."""
-    row = part[part["model"] == ALL_MODELS].iloc[0].to_dict()
-    single = part[(part["model"] != ALL_MODELS) & (part["pairs"] > 0)]
-    beyond = single[single["difference_pp"] < -row["margin_pp"]]
-    row |= {"served": len(single) - len(beyond), "answer": decide(row, confidence)}
-    if row["answer"] == "not measured":
-        return row
-    worst = single.loc[single["difference_pp"].idxmin()]
-    row |= {"worst": worst["model"], "worst_pp": -worst["difference_pp"]}
-    few = 2 * row["models"] <= row["real_models"]
-    if few or (row["answer"] != "worse" and len(beyond)):
-        worse = "worse" in [decide(other, confidence) for other in beyond.to_dict("records")]
-        row["answer"] = "worse" if worse and not few else "not decided"
-    return row
+def _answer(own: pd.DataFrame, networks: int) -> dict:
+    """Answer for the rows of one way and set."""
+    counts = {name: int((own["answer"] == name).sum()) for name in (SERVES, FAILS, OPEN)}
+    measured = own[~own["answer"].isin([MISSING, REFERENCE])]
+    row = {"served": counts[SERVES], "failed": counts[FAILS], "undecided": counts[OPEN]}
+    row["missing"] = networks - len(measured)
+    row |= own[["agreement", "drop_pp"]].median().to_dict()
+    if measured.empty:
+        reference = (own["answer"] == REFERENCE).any()
+        return row | {
+            "missing": 0 if reference else networks,
+            "answer": REFERENCE if reference else MISSING,
+        }
+    worst = measured.loc[measured["difference_pp"].idxmin()]
+    row |= worst[["difference_pp", "low_pp", "high_pp", "margin_pp"]].to_dict()
+    row |= {"worst": worst["model"], "middle_pp": measured["difference_pp"].median()}
+    answer = FAILS if row["failed"] else SERVES_ALL if row["served"] == networks else OPEN
+    return row | {"answer": answer}
 
 
-def sentence(row: pd.Series, *, confidence: float = 0.95) -> str:
-    """Return the answer of a row of `answers` in a sentence."""
-    images = IMAGES.get(row["calibration_set"], f"the set *{row['calibration_set']}*")
-    if row["answer"] == "not measured":
-        return f"With {images}, no INT8 network could be compared: not measured."
-    lost = f"largest loss {row['worst_pp']:.2f} points, {row['worst']}"
-    lost = lost if row["worst_pp"] > 0 else "none loses"
-    if row["models"] < row["real_models"]:
-        lost += f"; {row['real_models'] - row['models']:.0f} not measured"
-    mean, low, high = (_higher(row[name]) for name in ("difference_pp", "low_pp", "high_pp"))
-    return (
-        f"Calibrated with {images}, {row['served']:.0f} of {row['real_models']:.0f} INT8 networks "
-        f"lose at most {row['margin_pp']:g} points against real images ({lost}); on average their "
-        f"accuracy is {mean} ({100 * confidence:g} % interval: {low} to {high}): {row['answer']}."
-    )
+def usual_size(table: pd.DataFrame) -> int:
+    """Return the size of most calibration sets: that of real images as the reference."""
+    return int(table.loc[table["calibration_set"] == REAL, "calibration_size"].max())
 
 
-def _higher(points: float) -> str:
-    if abs(points) < 0.005:
-        return "the same"
-    return f"{abs(points):.2f} points {'lower' if points < 0 else 'higher'}"
+def of_way(table: pd.DataFrame, engine: str = MAIN[0], method: str = MAIN[1]) -> pd.DataFrame:
+    """Return the rows of one way to quantize."""
+    found = table[(table["engine"] == engine) & (table["method"] == method)]
+    if found.empty:
+        raise StudyError(f"no network was quantized by {int8_name(engine, method)}")
+    return found
 
 
 def main_answer(table: pd.DataFrame) -> pd.Series:
-    """Return the row of `answers` that the study asks for: of the student, or of the first set."""
-    rows = table[table["answer"] != "reference"]
+    """Return the row that the study asks for, of the student or else of the best set.
+
+    `table` holds `answers` of one way to quantize.
+    """
+    rows = table[table["answer"] != REFERENCE]
+    if rows.empty:
+        raise StudyError("there is no calibration set beside real images: nothing to compare")
     return rows.iloc[(rows["calibration_set"] == "student").argmax()]
 
 
-def reader_table(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def sentence(row: pd.Series) -> str:
+    """Return the answer of a row of `answers` in a sentence."""
+    images = {"student": "the student's images", "teacher": "the teacher's images"}
+    kind = images.get(row["calibration_set"], set_name(row["calibration_set"]))
+    if row["answer"] == MISSING:
+        return f"With {kind}, no INT8 network could be compared: not measured."
+    text = (
+        f"Calibrated with {kind}, {row['served']:.0f} of {row['networks']:.0f} INT8 networks agree "
+        "with their FP32 originals as often as with other real images"
+    )
+    worst = f"{network_name(row['worst'])} ({_points(row)})"
+    if row["answer"] == SERVES_ALL:
+        return f"{text}; farthest from it is {worst}."
+    parts = [f"{row[n]:.0f} {words}" for n, words in REST.items() if row[n]]
+    return f"{text}; {', '.join(parts)}. Worst is {worst}."
+
+
+def _points(row: pd.Series) -> str:
+    difference, low, high = row["difference_pp"], row["low_pp"], row["high_pp"]
+    return f"{difference:+.2f} points, interval {low:+.2f} to {high:+.2f}"
+
+
+def reader_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return rows of `answers` as a reader sees them, all texts."""
-    compared = table["difference_pp"].notna()
-    against, served = (table.apply(form.format_map, axis=1) for form in (AGAINST, SERVED))
+    usual = usual_size(table)
+    names = zip(table["calibration_set"], table["calibration_size"], strict=True)
+    compared = table["worst"].notna()
+    shown = table.fillna({"difference_pp": 0, "low_pp": 0, "high_pp": 0, "worst": ""})
+    worst = shown.apply(
+        lambda row: f"{network_name(row['worst'])} {POINTS.format_map(row)}", axis=1
+    )
+    served = table.apply("{served:.0f} of {networks:.0f}".format_map, axis=1)
     texts = {
-        "calibration set": table["calibration_set"],
-        "networks": table["models"].astype(str),
-        "loss of top-1 (points)": table["drop_pp"].map("{:.2f}".format, na_action="ignore"),
-        f"against real (points, {100 * confidence:g} %)": against.where(compared),
-        "agreement with FP32": table["agreement"].mul(100).map("{:.2f} %".format, "ignore"),
+        "calibration set": [set_name(*name, usual) for name in names],
         "serves": served.where(compared),
-        "answer": table["answer"],
+        "fails": table["failed"].map("{:.0f}".format).where(compared),
+        "middle network (points)": table["middle_pp"].map("{:+.2f}".format, na_action="ignore"),
+        "worst network (points, interval)": worst.where(compared),
+        "loss of top-1, middle": table["drop_pp"].map("{:.2f}".format, na_action="ignore"),
     }
     return pd.DataFrame(texts, dtype=object).fillna("")
+
+
+def rule_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what to calibrate with, by what is at hand: the two best sets of each kind.
+
+    `table` holds `answers` of one way to quantize.
+    """
+    usual, shown = usual_size(table), reader_table(table)
+    kinds = table["calibration_set"].map(KINDS.get)
+    offered = kinds.map(lambda kind: not (kind.control or kind.is_dose or kind.drawn))
+    compared = table["worst"].notna() & offered
+    origin = kinds.map(lambda kind: kind.origin)
+    columns = list(shown.columns[:5])
+    parts = [
+        shown.loc[table["answer"] == REFERENCE, columns].assign(**{AT_HAND: f"{usual} real images"})
+    ]
+    for words, origins in OWNED.items():
+        best = shown.loc[compared & origin.isin(origins), columns].head(2)
+        parts.append(best.assign(**{AT_HAND: words}))
+    return pd.concat(parts)[[AT_HAND, *columns]].rename(
+        columns={"calibration set": "calibrate with"}
+    )
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -126,32 +159,39 @@ def markdown(table: pd.DataFrame) -> str:
     return tabulate(table, "keys", "pipe", showindex=False, disable_numparse=True)
 
 
-def verdict(degradation: pd.DataFrame, versus: pd.DataFrame, *, confidence: float = 0.95) -> str:
-    """Return Markdown: for each way to quantize a sentence and a table, then the limits."""
-    table, parts = answers(degradation, versus, confidence=confidence), []
-    for (engine, method, size), part in table.groupby(SETTING, sort=False):
-        parts.append(f"## {int8_name(engine, method)}, {size} images")
-        parts.append(sentence(main_answer(part), confidence=confidence))
-        parts.append(markdown(reader_table(part, confidence)))
-    return "\n\n".join([*parts, limits(degradation, versus)])
-
-
-def limits(degradation: pd.DataFrame, versus: pd.DataFrame) -> str:
+def limits(services: pd.DataFrame) -> str:
     """Say in Markdown how far the answer reaches, and what failed."""
-    resolution, margin = versus[["resolution_pp", "margin_pp"]].iloc[0]
-    real = degradation[degradation["calibration_set"] == REAL].dropna(subset="drop_pp")
-    real = real.sort_values("drop_pp").tail(1).itertuples()
-    worst = "".join(f"{row.drop_pp:.2f} points ({row.model})" for row in real) or "not measured"
+    main = of_way(services)
+    margin = main["stated_pp"].iloc[0]
+    wider = main[main["margin_pp"] > margin].drop_duplicates("model")
     text = (
-        f"**Limits.** {degradation['model'].nunique()} networks, {versus['images'].iloc[0]:,} test "
-        f"images, at most {degradation['seeds'].max()} seeds per set. Tests and intervals speak of "
-        "other test images for these networks and these draws of calibration images, not of other "
-        f"networks or data. The most that INT8 loses against FP32 with real images: {worst}. With "
-        f"so many images, a true difference of up to {resolution:.3g} points could go unseen"
-        f"{': too much to call anything equivalent' if resolution >= margin else ''}."
+        f"**Limits.** {main['model'].nunique()} networks, {main['images'].max():,} test images, "
+        f"{main['draws'].max()} draws of each set at most. The margin is {margin:g} points of "
+        "agreement"
     )
-    for reason, part in degradation[degradation["failed"] > 0].groupby("reason", sort=False):
-        names = part.assign(way=int8_names(part))[["way", "calibration_set", "model"]]
-        where = "; ".join(", ".join(names[column].unique()) for column in names)
-        text += f"\n\nNot measured: {part['failed'].sum()} cells ({where}): {reason}."
+    if len(wider):
+        named = (f"{network_name(r.model)} {r.margin_pp:.1f}" for r in wider.itertuples())
+        text += (
+            f", more where another draw of real images moves a network further ({', '.join(named)})"
+        )
+    text += (
+        ". Intervals speak of other test images and other draws, for these networks and data; what "
+        "is *not decided* may become so with more of either."
+    )
+    for reason, part in services[services["answer"] == MISSING].groupby("reason", sort=False):
+        sets = ", ".join(dict.fromkeys(part["calibration_set"].map(set_name)))
+        ways = ", ".join(dict.fromkeys(int8_name(*w) for w in part[WAY].itertuples(index=False)))
+        text += f"\n\nNot measured: {len(part)} ({ways}; {sets}): {reason}."
     return text
+
+
+def verdict(services: pd.DataFrame) -> str:
+    """Return Markdown: the rule, for each way to quantize a sentence and a table, the limits."""
+    table = answers(services)
+    parts = ["## What to calibrate with", markdown(rule_table(of_way(table)))]
+    for (engine, method), part in table.groupby(WAY, sort=False):
+        parts.append(f"## {int8_name(engine, method)}")
+        if (part["answer"] != REFERENCE).any():
+            parts.append(sentence(main_answer(part)))
+        parts.append(markdown(reader_table(part)))
+    return "\n\n".join([*parts, limits(services)])

@@ -1,116 +1,147 @@
 """Figures of notebooks 06 and A2: linear axes, every network a dot, one colour a set."""
 
+from collections.abc import Sequence
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.calibration.kinds import KINDS
-from lib.comparison.tables import ALL_MODELS
+from lib.calibration.kinds import KINDS, SPOILT
+from lib.comparison.answer import usual_size
+from lib.comparison.models import network_name, set_name
+from lib.comparison.service import FAILS, OPEN, SERVES
 from lib.figures.style import shortened
-from lib.quantization.nncf import VARIANTS
 
 FAR = 10  # margins: sets with a network farther off have a panel of their own, as have controls
-ACCURACY = ["difference_pp", "low_pp", "high_pp"]
-AGREEMENT = ["agreement_pp", "agreement_low_pp", "agreement_high_pp"]
+ACROSS = 3  # panels side by side
+POINTS = "agreement with FP32, less that with real images (points)"
+LOOKS = {SERVES: {"marker": "o"}, OPEN: {"marker": "o", "mfc": "white"}, FAILS: {"marker": "X"}}
 
 
-def set_figure(versus: pd.DataFrame, engine: str, method: str, *, agreement: bool = False):
-    """Draw the differences to real images: one row per set, best first, one dot per network.
+def ranked_figure(services: pd.DataFrame, order: pd.DataFrame) -> Figure:
+    """Draw each set's differences to real images: a row a set, best first, a mark a network.
 
-    `versus` is `versus_real` of the results; the line is the mean's interval, the name that of
-    the worst network. With `agreement` it is the difference in agreement with FP32. Control sets
-    and those with a network `FAR` off stand in a second panel with an axis of its own.
+    `services` are rows of `service_table` for one way to quantize, `order` those of `answers`.
+    Marks say what was decided; the worst network is named. Controls, and sets with a network
+    `FAR` off, stand in a panel with an axis of its own.
     """
-    rows = versus.query("engine == @engine and method == @method and pairs > 0")
-    names = {"calibration_set": "set", "model": "model"}
-    names |= dict(zip(AGREEMENT if agreement else ACCURACY, ("mean", "low", "high"), strict=True))
-    rows = rows[list(names)].rename(columns=names).sort_values("mean", ascending=False)
-    means, single = rows[rows["model"] == ALL_MODELS], rows[rows["model"] != ALL_MODELS]
-    worst, margin = single.groupby("set")["mean"].min(), versus["margin_pp"].iloc[0]
-    control = means["set"].map(lambda name: KINDS[name].control)
-    far = control | (means["set"].map(worst) < -FAR * margin)
-    panels = [part for part in (means[~far], means[far]) if len(part)] or [means]
-    size, ratios = (8.4, 1.4 + 0.7 * len(panels) + 0.45 * len(means)), [len(p) + 1 for p in panels]
-    look = {"figsize": size, "height_ratios": ratios, "layout": "constrained"}
-    figure, axes = plt.subplots(len(panels), 1, squeeze=False, **look)
-    for axis, part in zip(axes[:, 0], panels, strict=True):
+    usual, order = usual_size(order), order[order["worst"].notna()]
+    margin = services["stated_pp"].iloc[0]
+    control = order["calibration_set"].map(lambda name: KINDS[name].control)
+    far = control | (order["difference_pp"] < -FAR * margin)
+    parts = [part for part in (order[~far], order[far]) if len(part)]
+    ratios = [len(part) + 1 for part in parts]
+    size, look = (8.6, 2 + 0.36 * sum(ratios)), {"height_ratios": ratios, "layout": "constrained"}
+    figure, axes = plt.subplots(len(parts), 1, squeeze=False, figsize=size, **look)
+    for axis, part in zip(axes[:, 0], parts, strict=True):
         axis.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
-        _rows(axis, part, single)
-    good = ", ".join(name for name in means["set"] if worst[name] >= -margin)
-    what = "agreement with FP32" if agreement else "top-1 accuracy"
-    loss = f"over {margin:g} points against real images"
-    title = f"No network loses {loss} with: {good}" if good else f"Each set costs a network {loss}"
+        axis.axvline(0, color="black", lw=0.8)
+        for y, row in enumerate(part.itertuples()):
+            _row(axis, y, services, row)
+        names = zip(part["calibration_set"], part["calibration_size"], strict=True)
+        axis.set_yticks(range(len(part)), [set_name(*name, usual) for name in names])
+        axis.set(ylim=(len(part) - 0.5, -0.7), xmargin=0.12)
+        axis.grid(axis="x", alpha=0.3)
+    axes[-1, 0].set_xlabel(POINTS)
+    marks = [
+        Line2D([], [], ls="", color="black", label=name, **look) for name, look in LOOKS.items()
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
+    served = order[order["served"] == order["networks"]]["calibration_set"]
+    named = ", ".join(dict.fromkeys(served.map(set_name)))
+    title = f"These serve every network: {named}" if named else "No set serves every network"
     figure.suptitle(fill(title, 80))
-    axes[-1, 0].set_xlabel(
-        f"{what[0].upper() + what[1:]}, less that with real images (percentage points)"
-    )
-    if far.any():
-        axes[-1, 0].set_title(f"Controls, and sets more than {FAR * margin:g} points off")
     plt.close(figure)
     return figure
 
 
-def _rows(axis: Axes, means: pd.DataFrame, single: pd.DataFrame) -> None:
-    axis.axvline(0, color="black", lw=0.8)
-    for y, row in enumerate(means.itertuples()):
-        own = single[single["set"] == row.set]
-        error = [[row.mean - row.low], [row.high - row.mean]]
-        axis.errorbar(row.mean, y, xerr=error, fmt="|", color="black", capsize=3, ms=11)
-        axis.plot(own["mean"], np.full(len(own), y), "o", color=KINDS[row.set].colour, alpha=0.75)
-        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-        if own["mean"].iloc[-1] < 0:
-            axis.annotate(
-                shortened(own["model"].iloc[-1]), (own["mean"].iloc[-1], y), size="x-small", **place
-            )
-    axis.set_yticks(range(len(means)), means["set"])
-    axis.set(ylim=(len(means) - 0.5, -0.7), ylabel="calibration set", xmargin=0.1)
-    axis.grid(axis="x", alpha=0.3)
+def _row(axis: Axes, y: int, services: pd.DataFrame, row: tuple) -> None:
+    same = services["calibration_set"] == row.calibration_set
+    own = services[same & (services["calibration_size"] == row.calibration_size)]
+    colour = KINDS[row.calibration_set].colour
+    for answer, look in LOOKS.items():
+        some = own[own["answer"] == answer]
+        axis.plot(some["difference_pp"], np.full(len(some), y), ls="", color=colour, **look)
+    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "size": "x-small"}
+    axis.annotate(shortened(network_name(row.worst)), (row.difference_pp, y), **place)
 
 
-def sensitivity_figure(table: pd.DataFrame, title: str, *, by: str = "calibration_size"):
-    """Draw agreement with FP32 by number of images or, `by` method, by variant of quantization.
+def panel_figure(
+    table: pd.DataFrame,
+    title: str,
+    *,
+    x: str,
+    y: str = "agreement",
+    x_label: str,
+    y_label: str = "agreement with FP32 (%)",
+    panel: str = "model",
+    order: Sequence[str] | None = None,
+) -> Figure:
+    """Draw a line for each calibration set against `x`, one panel for each value of `panel`.
 
-    `table` holds those rows of `sensitivity_table`; a network has a row of panels, controls apart.
+    `x` holds texts, drawn in their `order` or that of the table; each panel has its own y axis.
     """
-    table = table.assign(x=table[by].map("{:,}".format if by != "method" else _variant_name))
-    control = table["calibration_set"].map(lambda name: KINDS[name].control)
-    columns = [part for part in (table[~control], table[control]) if len(part)]
-    models = table["model"].unique()
+    places, groups = list(order or dict.fromkeys(table[x])), list(table.groupby(panel, sort=False))
+    across = min(ACROSS, len(groups))
+    down = -(-len(groups) // across)
+    size = (3.4 * across + 2.2, 2.6 * down + 0.8)
+    figure, axes = plt.subplots(down, across, squeeze=False, figsize=size, layout="constrained")
+    for axis in axes.flat[len(groups) :]:
+        axis.remove()
+    for axis, (name, part) in zip(axes.flat, groups, strict=False):
+        for kind, own in part.groupby("calibration_set", sort=False):
+            at = own[x].map(places.index)
+            axis.plot(at, own[y], "o-", ms=3.5, lw=1, color=KINDS[kind].colour)
+        axis.set_xticks(range(len(places)), places)
+        axis.set_title(shortened(network_name(str(name))), fontsize="medium")
+        axis.grid(axis="y", alpha=0.3)
+    figure.supxlabel(x_label)
+    figure.supylabel(y_label)
+    kinds = [KINDS[name] for name in dict.fromkeys(table["calibration_set"])]
+    lines = [Line2D([], [], marker="o", color=kind.colour, label=kind.title) for kind in kinds]
+    figure.legend(handles=lines, loc="outside right upper", frameon=False)
+    figure.suptitle(fill(title, 80))
+    plt.close(figure)
+    return figure
+
+
+def dose_figure(services: pd.DataFrame, title: str) -> Figure:
+    """Draw the differences to real images against the dose, a panel a series, a line a network.
+
+    `services` are rows of `service_table` for one way to quantize.
+    """
+    series = services["calibration_set"].map(lambda name: KINDS[name].series)
+    parts = [(name, part) for name, part in services.groupby(series, sort=False) if name]
     figure, axes = plt.subplots(
-        len(models),
-        len(columns),
-        figsize=(5.5 * len(columns) + 1.6, 3.4 * len(models) + 0.6),
+        1,
+        max(1, len(parts)),
         squeeze=False,
+        figsize=(4.4 * max(1, len(parts)), 4),
         layout="constrained",
     )
-    for (row, column), axis in np.ndenumerate(axes):
-        part = columns[column]
-        _lines(axis, part[part["model"] == models[row]], list(table["x"].unique()))
-        axis.set(title=shortened(models[row]), ylabel="agreement with FP32 (%)")
-        axis.set_xlabel("images read" if by != "method" else "bits of the activations")
-    kinds = [KINDS[name] for name in table["calibration_set"].unique()]
-    lines = [Line2D([], [], marker="o", color=kind.colour, label=kind.name) for kind in kinds]
-    figure.legend(handles=lines, loc="outside right upper", title="calibration set")
+    for axis, (name, part) in zip(axes[0], parts, strict=False):
+        kinds = sorted(dict.fromkeys(part["calibration_set"]), key=lambda kind: KINDS[kind].dose)
+        for number, (_, own) in enumerate(part.groupby("model", sort=False)):
+            own = own.set_index("calibration_set")["difference_pp"].reindex(kinds)
+            axis.plot(range(len(kinds)), own, "o-", ms=3.5, lw=1, color=plt.cm.tab10(number % 10))
+        texts = [f"{KINDS[kind].dose:.2g}" for kind in kinds]
+        spoilt = name == SPOILT
+        axis.set_xticks(range(len(kinds)), [KINDS[k].title for k in kinds] if spoilt else texts)
+        axis.tick_params(axis="x", rotation=20 if spoilt else 0)
+        axis.axhline(0, color="black", lw=0.8)
+        axis.set(title=name, xlabel="" if spoilt else "dose (share of the whole)")
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel(fill(POINTS, 40))
+    models = list(dict.fromkeys(services["model"]))
+    lines = [
+        Line2D([], [], marker="o", color=plt.cm.tab10(k % 10), label=shortened(network_name(model)))
+        for k, model in enumerate(models)
+    ]
+    figure.legend(handles=lines, loc="outside right upper", frameon=False)
     figure.suptitle(fill(title, 80))
     plt.close(figure)
     return figure
-
-
-def _variant_name(method: str) -> str:
-    variant = VARIANTS[method]
-    scale = "" if variant.per_channel_weights else "\none scale a layer"
-    return f"{variant.activation_bits}{scale}"
-
-
-def _lines(axis: Axes, table: pd.DataFrame, places: list[str]) -> None:
-    for index, (name, own) in enumerate(table.groupby("calibration_set", sort=False)):
-        middle, low, high = own[["agreement", "agreement_low", "agreement_high"]].to_numpy().T
-        look = {"color": KINDS[name].colour, "ms": 4, "capsize": 2, "lw": 0.9}
-        x = own["x"].map(places.index) + 0.06 * index
-        axis.errorbar(x, middle, np.maximum([middle - low, high - middle], 0), fmt="o-", **look)
-    axis.set_xticks(range(len(places)), places)
-    axis.grid(axis="y", alpha=0.3)

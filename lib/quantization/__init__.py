@@ -16,7 +16,6 @@ EXPORTS = {
     "models": [
         "export_ir",
         "export_onnx",
-        "export_unfused",
         "measure_speeds",
         "predict_ir",
     ],
@@ -24,7 +23,7 @@ EXPORTS = {
     "options": ["QuantizationOptions"],
     "own.imports": ["export_models", "import_network", "own_table"],
     "own.parameters": ["OwnModel", "own_files", "own_records"],
-    "plan": ["grid_cells", "grid_plan", "make_cells", "sensitivity_cells", "unfused_cells"],
+    "plan": ["grid_cells", "grid_plan", "make_cells"],
     "pot.engine": ["quantize_pot", "quantize_pot_accuracy_aware"],
     "tables": [
         "accuracy_table",

@@ -11,7 +11,7 @@ from lib.classifiers.names import UNFUSED, family, is_classifier
 from lib.common.errors import Skipped
 from lib.common.files import sha256_json
 from lib.common.tensors import load_tensors
-from lib.data.samples import RECORD
+from lib.data.samples import RECORD, SampleSet
 from lib.quantization.models import is_probabilities
 from lib.quantization.options import QuantizationOptions
 
@@ -38,6 +38,10 @@ class Cell:
         return ".".join(map(str, astuple(self)[:-1]))
 
 
+SYNTHETIC = "accuracy_aware_synthetic"
+"""Accuracy-aware quantization that is judged on synthetic images, labelled by the FP32 network."""
+KEPT = ("default", "accuracy_aware")
+"""Methods whose INT8 networks are kept."""
 CELL_KEYS = [key.name for key in fields(Cell)]
 
 
@@ -50,8 +54,10 @@ def cells_of(table: pd.DataFrame) -> list[Cell]:
 class Grid:
     """Where a grid's files are, what their contents hash to, and what its cells share.
 
-    Finished cells lie in `store`, a folder each. `missing` gives the reason for each engine that
-    cannot be had here.
+    Finished cells lie in `store`, a folder each. `synthetic` holds images in place of those of
+    `validation`, which the network itself labels. `few` says of slow networks on how many of the
+    test images, the first, they are judged. `missing` gives the reason for each engine that cannot
+    be had here.
     """
 
     store: Path
@@ -62,6 +68,8 @@ class Grid:
     options: QuantizationOptions
     keep_seed: int | None
     hashes: dict[str, str]
+    synthetic: Path | None = None
+    few: dict[str, int] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def ir(self, model: str) -> Path:
@@ -73,20 +81,24 @@ class Grid:
         folder = self.calibration[cell.calibration_set]
         if (folder / RECORD).is_file():
             return folder
-        if not (folder / cell.model / RECORD).is_file():
+        own = folder / cell.model.removesuffix(UNFUSED)
+        if not (own / RECORD).is_file():
             raise Skipped(
                 f"calibration set {cell.calibration_set} is made for each network by itself, "
                 f"from its batch normalisation, and there is none for {cell.model}"
             )
-        return folder / cell.model
+        return own
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder of a finished cell, named by all that its result depends on."""
         parts = ["tools", "test", f"model {cell.model}"]
         if cell.method != "fp32":
             parts += ["validation", f"calibration {cell.calibration_set}", f"onnx {cell.model}"]
+        if cell.method == SYNTHETIC:
+            parts += ["synthetic"]
         hashes = [self.hashes[part] for part in parts]
-        key = sha256_json([astuple(cell), astuple(self.options), hashes])
+        few = [self.few[cell.model]] if cell.model in self.few else []
+        key = sha256_json([astuple(cell), astuple(self.options), hashes, *few])
         return self.store / f"{cell.model}-{key[:24]}"
 
     def result(self, cell: Cell) -> Path:
@@ -100,7 +112,7 @@ class Grid:
 
     def kept(self, cell: Cell) -> list[Path]:
         """Return the files of the INT8 network of a finished cell, none where it is not kept."""
-        if cell.method == "fp32" or cell.seed != self.keep_seed:
+        if cell.method not in KEPT or cell.seed != self.keep_seed:
             return []
         return [self.folder(cell) / f"{cell.stem}{end}" for end in (".xml", ".bin", ".json")]
 
@@ -110,15 +122,21 @@ class Grid:
 
 
 def measure(
-    cell: Cell, reference: np.ndarray, logits: np.ndarray, labels: np.ndarray
+    cell: Cell, reference: np.ndarray, logits: np.ndarray, samples: SampleSet
 ) -> dict[str, str | float]:
-    """Return what `logits` `(n, classes)` have lost against the `reference` in FP32."""
-    fp32, int8 = ((values.argmax(axis=1) == labels).mean() for values in (reference, logits))
+    """Return what `logits` `(n, classes)` have lost against the `reference` in FP32 on `samples`.
+
+    Accuracy is NaN where the network's classes are not those of the data.
+    """
+    fp32, int8 = ((v.argmax(axis=1) == samples.labels).mean() for v in (reference, logits))
+    if logits.shape[1] != len(samples.class_names):
+        fp32 = int8 = np.nan
     name = cell.model.removesuffix(UNFUSED)
     return {
         "family": family(name) if is_classifier(name) else "own",
         "status": "ok",
         "error": "",
+        "images": len(logits),
         "fp32_accuracy": float(fp32),
         "accuracy": float(int8),
         "drop_pp": 100 * float(fp32 - int8),

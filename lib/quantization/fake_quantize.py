@@ -1,9 +1,10 @@
-"""The FakeQuantize operations of an INT8 network: find them, lower their number of levels.
+"""The FakeQuantize operations of an INT8 network: find them, change their levels and ranges.
 
 FakeQuantize rounds what lies between its low and high end to evenly spaced levels and clips the
 rest; both ends are levels themselves. Weights have none here: they are stored as integers.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,11 @@ import openvino as ov
 from openvino import opset13
 
 from lib.common.errors import StudyError
+from lib.common.openvino import compile_model
+
+BINS = 1024  # of the histogram of a channel
+SHARES = np.linspace(0.1, 1, 46)  # of the range of minimum and maximum that are tried
+BATCH = 20
 
 
 class Quantizer(NamedTuple):
@@ -47,18 +53,79 @@ def lower_activation_bits(model: ov.Model, bits: int) -> ov.Model:
     they are simulated in floating point, at the accuracy of integer arithmetic and without its
     speed.
     """
+    return _replace_quantizers(model, bits, lambda _, quantizer: (quantizer.low, quantizer.high))
+
+
+def clip_activations(model: ov.Model, images: np.ndarray, bits: int = 8) -> ov.Model:
+    """Return a copy of an INT8 network whose ranges clip for the least squared error.
+
+    Of its ranges, of minimum and maximum, that share is taken, both ends alike, that rounds the
+    activations of `images` `(n, 3, 32, 32) uint8` to `2**bits` values with the least mean squared
+    error; a channel with a range of its own has a share of its own.
+    """
+    counts = _histograms(model, images)
+
+    def best(number: int, quantizer: Quantizer) -> tuple[np.ndarray, np.ndarray]:
+        return least_error(quantizer.low, quantizer.high, counts[number], 2**bits)
+
+    return _replace_quantizers(model, bits, best)
+
+
+def _replace_quantizers(
+    model: ov.Model,
+    bits: int,
+    ends: Callable[[int, Quantizer], tuple[np.ndarray, np.ndarray]],
+) -> ov.Model:
+    """Return a copy whose quantizers have `2**bits` levels between the `ends` given for each."""
     if not 2 <= bits <= 8:
         raise StudyError(f"activation bits are {bits}: give 2 to 8")
     model = model.clone()
-    for quantizer in activation_quantizers(model):
+    for number, quantizer in enumerate(activation_quantizers(model)):
         old = quantizer.operation
         shape = old.input_value(1).get_node().shape
-        ends = zero_on_grid(quantizer.low, quantizer.high, 2**bits)
-        low, high = (opset13.constant(end.reshape(shape)) for end in ends)
+        moved = zero_on_grid(*ends(number, quantizer), 2**bits)
+        low, high = (opset13.constant(end.reshape(shape)) for end in moved)
         new = opset13.fake_quantize(old.input_value(0), low, high, low, high, 2**bits)
         new.set_friendly_name(quantizer.name)
         old.output(0).replace(new.output(0))
     return model
+
+
+def _histograms(model: ov.Model, images: np.ndarray) -> list[np.ndarray]:
+    """Count `(channels, BINS)` what enters each quantizer, between its ends."""
+    quantizers = activation_quantizers(model)
+    entering = [quantizer.operation.input_value(0) for quantizer in quantizers]
+    network = compile_model(ov.Model(entering, model.get_parameters()))
+    request, counts = network.create_infer_request(), [0] * len(quantizers)
+    for start in range(0, len(images), BATCH):
+        request.infer([images[start : start + BATCH].astype(np.float32)])
+        for number, quantizer in enumerate(quantizers):
+            values, n = request.get_output_tensor(number).data, len(quantizer.low)
+            rows = np.moveaxis(values, 1, 0).reshape(n, -1) if n > 1 else values.reshape(1, -1)
+            width = np.maximum(quantizer.high - quantizer.low, np.finfo(np.float32).tiny)
+            bins = ((rows - quantizer.low[:, None]) * (BINS / width)[:, None]).astype(np.int64)
+            bins = np.clip(bins, 0, BINS - 1) + BINS * np.arange(n)[:, None]
+            counts[number] += np.bincount(bins.ravel(), minlength=n * BINS).reshape(n, BINS)
+    return counts
+
+
+def least_error(
+    low: np.ndarray, high: np.ndarray, counts: np.ndarray, levels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends `(n,)` of the share of each range that rounds with the least squared error.
+
+    `counts` `(n, BINS)` are histograms of the values between the ends.
+    """
+    places = low[:, None] + (high - low)[:, None] * ((np.arange(BINS) + 0.5) / BINS)
+    errors = []
+    for share in SHARES:
+        ends = zero_on_grid(share * low, share * high, levels)
+        first, last = (end[:, None] for end in ends)
+        step = np.maximum((last - first) / (levels - 1), np.finfo(np.float32).tiny)
+        rounded = first + step * np.round((np.clip(places, first, last) - first) / step)
+        errors.append((counts * (places - rounded) ** 2).sum(axis=1))
+    best = SHARES[len(SHARES) - 1 - np.argmin(errors[::-1], axis=0)]  # of equals, the widest
+    return best * low, best * high
 
 
 def is_simulated(model: ov.Model) -> bool:

@@ -28,9 +28,18 @@ RESULTS, PREDICTIONS, TIMINGS = "results.csv", "predictions.safetensors", "timin
 SECONDS = "seconds.csv"
 MEASURED = (SECONDS, "cells/*")
 """What of `run_grid`'s files holds timings, which vary."""
-COUNTS = ["size_bytes", "quantizers", "images_read", "classes_read"]
-COLUMNS = ["model", "family", *CELL_KEYS[1:], "status", "error", "fp32_accuracy", "accuracy"]
-COLUMNS += ["drop_pp", "agreement", "kl", *COUNTS, "bias_correction", "other_drop_pp"]
+COUNTS = ["images", "size_bytes", "quantizers", "images_read", "classes_read"]
+COLUMNS = [
+    "model",
+    "family",
+    *CELL_KEYS[1:],
+    "status",
+    "error",
+    "images",
+    "fp32_accuracy",
+    "accuracy",
+]
+COLUMNS += ["drop_pp", "agreement", "kl", *COUNTS[1:], "bias_correction", "other_drop_pp"]
 SPEED_IMAGES = 512
 
 
@@ -44,6 +53,8 @@ def run_grid(
     test: Path,
     options: QuantizationOptions,
     keep_seed: int | None = 0,
+    synthetic: Path | None = None,
+    few: dict[str, int] | None = None,
     jobs: int = 1,
     scheduler: str = "",
     cache: Path | None = None,
@@ -52,11 +63,11 @@ def run_grid(
 
     `models` holds `<model>.xml` in FP32 (and .onnx for the engine pot), `calibration` names the
     SampleSet of each calibration set, or a folder with one for each model; `validation` judges
-    accuracy-aware quantization, `test` the results. Each cell reads as many images as it says, not
-    as `options` does. `models/` keeps the INT8 networks of `keep_seed`, each with a .json that
-    says how it was made and how accurate it is. seconds.csv says how long each quantization took,
-    which varies. `scheduler` is the address of a dask scheduler that takes the place of `jobs`
-    local processes; its workers must see the same files.
+    accuracy-aware quantization, `test` the results; `synthetic` and `few` are `Grid`'s. Each cell
+    reads as many images as it says, not as `options` does. `models/` keeps the INT8 networks of
+    `keep_seed`, each with a .json that says how it was made and how accurate it is. seconds.csv
+    says how long each quantization took, which varies. `scheduler` is the address of a dask
+    scheduler that takes the place of `jobs` local processes; its workers must see the same files.
     A cell that fails has its error in its row and stops nothing. Finished cells lie in the folder
     `cache` (`out/cells` if None) and are not run again by the next call, nor by that of another
     grid that has them, too; those of earlier grids are dropped once no cell has failed.
@@ -64,9 +75,12 @@ def run_grid(
     names = list(dict.fromkeys(cell.model for cell in cells))
     if lacking := {cell.calibration_set for cell in cells} - set(calibration):
         raise StudyError(f"cells name {', '.join(sorted(lacking))}, which calibration lacks")
-    hashes = _hashes(names, models, calibration, validation, test)
+    folders = {"validation": validation, "test": test}
+    folders |= {} if synthetic is None else {"synthetic": synthetic}
+    hashes = _hashes(names, models, calibration, folders)
     store = out / "cells" if cache is None else cache
-    grid = Grid(store, models, calibration, validation, test, options, keep_seed, hashes)
+    about = {"synthetic": synthetic, "few": few or {}}
+    grid = Grid(store, models, calibration, validation, test, options, keep_seed, hashes, **about)
     grid = replace(grid, missing=missing_engines(cells, grid, scheduler))
     rows = [run_reference(name, grid) for name in names]
     rows += run_all(cells, grid, jobs, scheduler)
@@ -103,8 +117,8 @@ def has_failures(folder: Path) -> bool:
 def load_results(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray]:
     """Read what `run_grid` wrote into `folder`.
 
-    Returns the table, the predicted classes `(n,)` of each cell by its name (those of the FP32
-    rows too), and the labels `(n,)` of the test images.
+    Returns the table, the predicted classes of each cell by its name (those of the FP32 rows too)
+    on as many of the test images as it has, from the first, and the labels `(n,)` of all.
     """
     if not (folder / RESULTS).is_file():
         raise StudyError(f"{folder / RESULTS} is missing: run the quantization notebook first")
@@ -148,11 +162,10 @@ def time_grid(
 
 
 def _hashes(
-    names: list[str], models: Path, calibration: dict, validation: Path, test: Path
+    names: list[str], models: Path, calibration: dict[str, Path], folders: dict[str, Path]
 ) -> dict[str, str]:
     """Return the content hash of every input, and of what works on them, as `Grid` names them."""
-    folders = {"validation": validation, "test": test}
-    folders |= {f"calibration {name}": folder for name, folder in calibration.items()}
+    folders = folders | {f"calibration {name}": folder for name, folder in calibration.items()}
     hashes = {name: sha256_json(hash_tree(folder)) for name, folder in folders.items()}
     versions = {name: version(name) for name in ("openvino", "nncf")}
     code = [code_fingerprint(maker) for maker in (run_cells, run_reference)]

@@ -2,8 +2,7 @@
 
 import contextlib
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,34 +17,41 @@ from lib.classifiers.residual import fuse_repvgg
 from lib.classifiers.training import load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path
-from lib.common.openvino import LATENCY, THROUGHPUT, compile_model, convert, read_ir, save_ir
+from lib.common.openvino import (
+    LATENCY,
+    THROUGHPUT,
+    compile_model,
+    convert,
+    read_ir,
+    save_ir,
+    traceable,
+)
 from lib.data.samples import IMAGE_SHAPE, SampleSet
 from lib.quantization.fake_quantize import is_simulated
 
 BATCH_SIZE = 64
 CHECK_IMAGES = 64
 TOLERANCE = 1e-4  # of the largest logit, between forms of a network
-OPSET = 13  # of ONNX, which POT's Model Optimizer reads
+OPSET = 14  # of ONNX, which POT's Model Optimizer reads and attention needs
 
 
-def export_classifiers(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
+def export_classifiers(
+    out: Path, *, classifiers: dict[str, Path], check: Path, unfused: Sequence[str] = ()
+) -> None:
     """Write `out/<name>.xml` and .bin, FP32, for each trained classifier of `{name: folder}`.
 
-    POT starts from another form, `out/<name>.onnx`. The first images of the SampleSet `check` are
-    used to compare both with torch.
+    RepVGG's branches are fused; networks named in `unfused` are written with them, too, as
+    `<name>_unfused`. POT starts from another form, `out/<name>.onnx`. The first images of the
+    SampleSet `check` are used to compare all with torch.
     """
     images = SampleSet.load(check).images[:CHECK_IMAGES]
     for name, folder in classifiers.items():
-        network = fuse_repvgg(load_classifier(folder))
+        network = load_classifier(folder)
+        if name in unfused:
+            export_ir(out / f"{name}{UNFUSED}.xml", network, images)
+        network = fuse_repvgg(network)
         export_ir(out / f"{name}.xml", network, images)
         export_onnx(out / f"{name}.onnx", network, images)
-
-
-def export_unfused(out: Path, *, classifiers: dict[str, Path], check: Path) -> None:
-    """Write `out/<name>_unfused.xml` and .bin for trained RepVGG classifiers, branches and all."""
-    images = SampleSet.load(check).images[:CHECK_IMAGES]
-    for name, folder in classifiers.items():
-        export_ir(out / f"{name}{UNFUSED}.xml", load_classifier(folder), images)
 
 
 def export_ir(out_xml: Path, classifier: nn.Module, check_images: np.ndarray) -> None:
@@ -69,8 +75,7 @@ def export_onnx(out: Path, classifier: nn.Module, check_images: np.ndarray) -> N
     """
     classifier = classifier.cpu().eval()
     with atomic_path(out) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's tracer warns of its own deprecations
+        with traceable():
             torch.onnx.export(
                 classifier,
                 torch.zeros(1, *IMAGE_SHAPE),

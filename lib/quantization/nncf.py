@@ -17,10 +17,10 @@ from unittest import mock
 import numpy as np
 import openvino as ov
 
-from lib.calibration.kinds import balanced_order
+from lib.calibration.sets import balanced_order
 from lib.common.errors import StudyError
 from lib.data.samples import SampleSet
-from lib.quantization.fake_quantize import lower_activation_bits
+from lib.quantization.fake_quantize import clip_activations, lower_activation_bits
 from lib.quantization.models import fixed_batch, predict_ir
 from lib.quantization.options import QuantizationOptions
 
@@ -33,8 +33,25 @@ class Variant(NamedTuple):
 
     per_channel_weights: bool = True
     activation_bits: int = 8
+    estimator: str = ""
+
+    @property
+    def needs_own_default(self) -> bool:
+        """Whether it starts from another quantization than the default one."""
+        return not self.per_channel_weights or bool(self.estimator)
 
 
+ESTIMATORS = {
+    "minmax": "MINMAX",
+    "mean": "MEAN_MINMAX",
+    "quantile": "MEAN_QUANTILE",
+    "mse": "MINMAX",
+}
+"""Estimators of the ranges of activations, and what NNCF calls them.
+
+Least and greatest value of all images; means over the images of these; means of the 0.0001 and
+0.9999 quantiles; or what `clip_activations` makes of the first.
+"""
 VARIANTS = {
     "default": Variant(),
     "default_per_tensor": Variant(per_channel_weights=False),
@@ -42,6 +59,8 @@ VARIANTS = {
     "default_a5": Variant(activation_bits=5),
     "default_a4": Variant(activation_bits=4),
 }
+VARIANTS |= {name: Variant(estimator=name) for name in ESTIMATORS}
+VARIANTS |= {f"{name}_a4": Variant(activation_bits=4, estimator=name) for name in ESTIMATORS}
 """Default quantization and its variants by the names that cells and tables give as method."""
 
 
@@ -78,12 +97,14 @@ def quantize_default(
     *,
     seed: int = 0,
     per_channel_weights: bool = True,
+    estimator: str = "",
 ) -> Quantized:
     """Quantize an FP32 network to INT8 with ranges from `subset_size` calibration images.
 
     `seed` chooses the images and their order. A set smaller than `subset_size` is read whole. The
     fast bias correction is misled where images are alike at their borders and maps are small.
-    Weights have one scale for each channel of a layer's output, or one for the layer.
+    Weights have one scale for each channel of a layer's output, or one for the layer. `estimator`
+    is one of `ESTIMATORS`, or NNCF's own choice, quantizer by quantizer.
     """
     images = CalibrationImages(calibration, seed, fixed_batch(ir) or 1)
     with quiet_nncf() as nncf:
@@ -91,6 +112,9 @@ def quantize_default(
         if not per_channel_weights:
             module = nncf.quantization.advanced_parameters
             advanced.weights_quantization_params = module.QuantizationParameters(per_channel=False)
+        if estimator:
+            known = nncf.quantization.range_estimator.RangeEstimatorParametersSet
+            advanced.activations_range_estimator_params = getattr(known, ESTIMATORS[estimator])
         model = nncf.quantize(ir, nncf.Dataset(images), advanced_parameters=advanced, **common)
     return Quantized(model, images.labels_read())
 
@@ -111,10 +135,14 @@ def quantize_variant(
     """
     if variant not in VARIANTS:
         raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
-    per_channel, bits = VARIANTS[variant]
-    if default is None or not per_channel:
-        how = {"seed": seed, "per_channel_weights": per_channel}
+    per_channel, bits, estimator = VARIANTS[variant]
+    if default is None or VARIANTS[variant].needs_own_default:
+        how = {"seed": seed, "per_channel_weights": per_channel, "estimator": estimator}
         default = quantize_default(ir, calibration, options, **how)
+    if estimator == "mse":
+        read = CalibrationImages(calibration, seed).order[: options.subset_size]
+        model = clip_activations(default.model, calibration.images[read], bits)
+        return Quantized(model, default.labels_read)
     if bits == 8:
         return default
     return Quantized(lower_activation_bits(default.model, bits), default.labels_read)

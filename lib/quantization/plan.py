@@ -1,19 +1,20 @@
-"""Which cells the study quantizes: the main grid, unfused networks, and where sets differ."""
+"""Which cells the study quantizes."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.calibration.kinds import KINDS
 from lib.classifiers.names import UNFUSED
-from lib.quantization.cell import Cell
+from lib.quantization.cell import SYNTHETIC, Cell
+from lib.quantization.nncf import VARIANTS
 
 
 def make_cells(
     *,
     models: list[str],
-    methods: list[str],
+    methods: Iterable[str],
     calibration_sets: list[str],
     calibration_sizes: list[int],
     seeds: Sequence[int],
@@ -25,71 +26,67 @@ def make_cells(
 
 
 def grid_cells(p: Any) -> list[Cell]:
-    """Return the cells of the main grid from the study's parameters.
+    """Return the cells of the grid from the study's parameters.
 
-    Accuracy-aware quantization and POT, which are slow, have fewer sets, networks and seeds.
+    By NNCF's default quantization each network meets each set; what is slow, or answers a question
+    of its own, has fewer sets, networks or draws.
     """
-    own = [model.name for model in p.own_models]
-    models = {"nncf": p.classifiers + own}
-    models["pot"] = p.classifiers[: p.quantization_pot_classifiers] + own
-    repaired = [name for name in p.calibration_sets if name in p.quantization_accuracy_aware_sets]
-    ways = [
-        ("nncf", "default", p.calibration_sets, p.quantization_seeds),
-        ("nncf", "accuracy_aware", repaired, p.quantization_accuracy_aware_seeds),
-        ("pot", "default", p.calibration_sets, p.quantization_pot_seeds),
-        ("pot", "accuracy_aware", repaired, p.quantization_pot_accuracy_aware_seeds),
-    ]
-    cells = []
-    for engine, method, sets, seeds in ways:
-        if engine in p.quantization_engines and method in p.quantization_methods:
-            cells += make_cells(
-                models=models[engine],
-                engines=(engine,),
-                methods=[method],
-                calibration_sets=sets,
-                calibration_sizes=[p.quantization_subset_size],
-                seeds=range(seeds),
-            )
-    return cells
-
-
-def unfused_cells(p: Any) -> list[Cell]:
-    """Return the cells of the RepVGG networks that keep their branches."""
-    return make_cells(
-        models=[f"{name}{UNFUSED}" for name in p.quantization_unfused],
-        methods=["default"],
-        calibration_sets=["real"],
-        calibration_sizes=[p.quantization_subset_size],
-        seeds=range(p.quantization_seeds),
+    own, size = [model.name for model in p.own_models], p.quantization_subset_size
+    unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
+    sets = p.calibration_sets
+    main = [name for name in sets if not KINDS[name].is_dose]
+    doses = [name for name in sets if KINDS[name].is_dose]
+    aware = [name for name in sets if name in p.quantization_accuracy_aware_sets]
+    clipped = [name for name in sets if name in p.quantization_estimator_sets]
+    sizes = [each for each in p.quantization_sizes if each < size]
+    methods = set(p.quantization_methods)
+    estimators = [v for v in VARIANTS if VARIANTS[v].estimator in p.quantization_estimators]
+    variants, draws, few = (
+        p.quantization_variants,
+        p.quantization_seeds,
+        p.quantization_variant_seeds,
     )
+    often = p.quantization_accuracy_aware_seeds
+    pot, pot_aware = p.quantization_pot_seeds, p.quantization_pot_accuracy_aware_seeds
+    ways = [  # engine, methods, sets, sizes, draws
+        ("nncf", methods & {"default"}, main, [size], draws),
+        ("nncf", methods & {"default"}, doses, [size], min(draws, p.quantization_dose_seeds)),
+        ("nncf", methods & {"default"}, ["real"], sizes, draws),
+        ("nncf", variants, sets, [size], few),
+        ("nncf", estimators, clipped, [size], few),
+        ("nncf", methods & {"accuracy_aware"}, aware, [size], often),
+        ("nncf", methods & {SYNTHETIC}, aware, [size], often),
+        ("pot", methods & {"default"}, main, [size], pot),
+        ("pot", methods & {"accuracy_aware"}, aware, [size], pot_aware),
+    ]
+    models = {"nncf": p.classifiers + unfused + own}
+    models["pot"] = p.classifiers[: p.quantization_pot_classifiers] + own
+    cells = [
+        make_cells(
+            models=models[engine],
+            engines=(engine,),
+            methods=names,
+            calibration_sets=kinds,
+            calibration_sizes=images,
+            seeds=range(times),
+        )
+        for engine, names, kinds, images, times in ways
+        if engine in p.quantization_engines
+    ]
+    return list(itertools.chain.from_iterable(cells))
 
 
-def sensitivity_cells(p: Any, images: int) -> list[Cell]:
-    """Return cells that show where sets of so many `images` differ, for sets that all share.
+def grid_plan(p: Any, cells: list[Cell], work: Path) -> dict[str, dict]:
+    """Return `inputs`, `options` and `run_options` with which `Study.make` runs the grid.
 
-    Default quantization at several sizes, but none larger than a set, and its variants at one.
-    """
-    size = p.quantization_subset_size
-    sizes = {size, *(each for each in p.sensitivity_sizes if each <= images)}
-    common = {
-        "models": p.sensitivity_classifiers,
-        "calibration_sets": [kind for kind in p.calibration_sets if not KINDS[kind].per_network],
-        "seeds": range(p.sensitivity_seeds),
-    }
-    cells = make_cells(methods=["default"], calibration_sizes=sorted(sizes), **common)
-    return cells + make_cells(methods=p.sensitivity_methods, calibration_sizes=[size], **common)
-
-
-def grid_plan(
-    p: Any, cells: list[Cell], *, name: str, models: str, work: Path, keep_seed: int | None = 0
-) -> dict[str, dict]:
-    """Return `inputs`, `options` and `run_options` with which `Study.make` runs a grid.
-
-    `models` names the artifact of FP32 networks; finished cells are kept in `work/<name>.cells`.
+    Finished cells are kept in `work/quantization.cells`.
     """
     sets = dict.fromkeys(cell.calibration_set for cell in cells)
-    inputs = {"models": models, "calibration": {kind: f"calibration-{kind}" for kind in sets}}
+    inputs = {"models": "models", "calibration": {kind: f"calibration-{kind}" for kind in sets}}
     inputs |= {"validation": "real/validation", "test": "real/test"}
-    options = {"cells": cells, "options": p.options("quantization"), "keep_seed": keep_seed}
-    run = {"jobs": p.jobs, "scheduler": p.scheduler, "cache": work / f"{name}.cells"}
+    if any(cell.method == SYNTHETIC for cell in cells):
+        inputs["synthetic"] = "calibration-student"
+    options = {"cells": cells, "options": p.options("quantization")}
+    options |= {"few": p.quantization_few_images}
+    run = {"jobs": p.jobs, "scheduler": p.scheduler, "cache": work / "quantization.cells"}
     return {"inputs": inputs, "options": options, "run_options": run}

@@ -28,7 +28,7 @@ from lib.common.seeds import derive_seed
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.quantization.bias import choose_bias_correction
-from lib.quantization.cell import Cell, Grid, measure
+from lib.quantization.cell import SYNTHETIC, Cell, Grid, measure
 from lib.quantization.models import fixed_batch, predict_ir
 from lib.quantization.nncf import VARIANTS, Quantized, quantize_accuracy_aware, quantize_variant
 from lib.quantization.options import QuantizationOptions
@@ -40,12 +40,14 @@ from lib.quantization.pot.engine import (
     quantize_pot_accuracy_aware,
 )
 
+AWARE = ("accuracy_aware", SYNTHETIC)
+
 
 def run_nncf(cell: Cell, grid: Grid, calibration: SampleSet, **common: Any) -> Quantized:
-    """Quantize with NNCF by the cell's method: accuracy_aware or one of `VARIANTS`."""
+    """Quantize with NNCF by the cell's method: accuracy-aware or one of `VARIANTS`."""
     ir = read_ir(grid.ir(cell.model))
-    if cell.method == "accuracy_aware":
-        return quantize_accuracy_aware(ir, calibration, SampleSet.load(grid.validation), **common)
+    if cell.method in AWARE:
+        return quantize_accuracy_aware(ir, calibration, validation_set(cell, grid), **common)
     return quantize_variant(ir, calibration, cell.method, **common)
 
 
@@ -59,9 +61,22 @@ def run_pot(
         return quantize_pot(onnx, calibration, **common)
     if cell.method == "accuracy_aware":
         common |= {"reference": read_ir(ir), "default": default}
-        validation = SampleSet.load(grid.validation)
-        return quantize_pot_accuracy_aware(onnx, calibration, validation, **common)
+        return quantize_pot_accuracy_aware(onnx, calibration, validation_set(cell, grid), **common)
     raise Skipped(f"POT has no method {cell.method}: choose default or accuracy_aware")
+
+
+def validation_set(cell: Cell, grid: Grid) -> SampleSet:
+    """Return the images and labels by which a cell's accuracy is judged in quantization.
+
+    The network's own answers in FP32 are the labels where the images are synthetic, or its classes
+    are not those of the data.
+    """
+    samples = SampleSet.load(grid.validation if cell.method != SYNTHETIC else grid.synthetic)
+    ir = read_ir(grid.ir(cell.model))
+    classes = ir.output(0).partial_shape[1].get_length()
+    if cell.method != SYNTHETIC and classes == len(samples.class_names):
+        return samples
+    return replace(samples, labels=predict_ir(ir, samples.images).argmax(axis=1))
 
 
 ENGINES: dict[str, Callable[..., Quantized]] = {"nncf": run_nncf, "pot": run_pot}
@@ -88,7 +103,7 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
                 took = time.perf_counter() - start
                 if cell.method == "default":
                     default, seconds = quantized, took
-                elif cell.method == "accuracy_aware" or VARIANTS[cell.method].per_channel_weights:
+                elif cell.method in AWARE or not VARIANTS[cell.method].needs_own_default:
                     took += seconds  # of the default quantization that it starts from
                 _finish(cell, grid, quantized, took)
             except (OSError, MemoryError):
@@ -102,13 +117,19 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
     return rows
 
 
+def test_set(model: str, grid: Grid) -> SampleSet:
+    """Return the test images that a network is judged on."""
+    test = SampleSet.load(grid.test)
+    return test.subset(np.arange(min(len(test), grid.few.get(model, len(test)))))
+
+
 def run_reference(model: str, grid: Grid) -> dict:
     """Evaluate a model in FP32, unless that is done; return its row."""
     cell = Cell(model)
     if not grid.is_finished(cell):
-        ir, test = grid.ir(model), SampleSet.load(grid.test)
+        ir, test = grid.ir(model), test_set(model, grid)
         logits = predict_ir(ir, test.images)
-        row = asdict(cell) | measure(cell, logits, logits, test.labels)
+        row = asdict(cell) | measure(cell, logits, logits, test)
         row |= {"size_bytes": ir.with_suffix(".bin").stat().st_size, "quantizers": 0}
         save_tensors(grid.result(cell), {"logits": torch.from_numpy(logits)}, row)
     return grid.read(cell)[0]
@@ -206,7 +227,7 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
     if options.bias_correction == "best":
         default = default or choose_bias_correction(
             read_ir(grid.ir(cell.model)),
-            SampleSet.load(grid.validation),
+            validation_set(replace(cell, method="default"), grid),
             options,
             partial(quantize, method="default", default=None),
         )
@@ -219,9 +240,9 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
 
 def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> None:
     """Evaluate an INT8 network on the test images and write the cell's files, the row's last."""
-    test = SampleSet.load(grid.test)
+    test = test_set(cell.model, grid)
     logits = predict_ir(quantized.model, test.images)
-    row = asdict(cell) | measure(cell, grid.read(Cell(cell.model))[1], logits, test.labels)
+    row = asdict(cell) | measure(cell, grid.read(Cell(cell.model))[1], logits, test)
     row |= {"quantizers": quantized.quantizers, "images_read": quantized.images_read}
     row |= {"classes_read": int(np.count_nonzero(quantized.labels_read))}
     row |= {"seconds": round(seconds, 2), "bias_correction": quantized.bias_correction}

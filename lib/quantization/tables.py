@@ -11,13 +11,12 @@ from lib.quantization.cell import CELL_KEYS, Cell, cells_of
 MEASURES = ["accuracy", "drop_pp", "agreement", "quantizers", "size_bytes"]
 
 
-def accuracy_table(table: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
-    """Return top-1 accuracy, the mean over seeds: a column a set, and `fp32` before quantization.
+def accuracy_table(int8: pd.DataFrame, table: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
+    """Return top-1 accuracy, the mean over draws: a column a set, and `fp32` before quantization.
 
-    A row for each engine, method and model that has an INT8 network.
+    `int8` are the rows of `table` that count; a row for each engine, method and model.
     """
     fp32 = table[table["method"] == "fp32"].set_index("model")["accuracy"]
-    int8 = table[(table["method"] != "fp32") & (table["status"] == "ok")]
     groups = int8.groupby(["engine", "method", "model", "calibration_set"], sort=False)
     means = groups["accuracy"].mean().unstack().reindex(columns=sets).reset_index()
     means.insert(3, "fp32", means["model"].map(fp32))
@@ -41,8 +40,9 @@ def per_class_table(
     """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images."""
     rows = []
     for name, predicted in predictions.items():
+        of_images = labels[: len(predicted)]
         for label, class_name in enumerate(class_names):
-            hits = predicted[labels == label] == label
+            hits = predicted[of_images == label] == label
             row = asdict(Cell(*name.split("/"))) | {"class": class_name, "images": len(hits)}
             rows.append(row | {"accuracy": hits.mean() if len(hits) else np.nan})
     return pd.DataFrame(rows)
@@ -102,21 +102,22 @@ def speed_words(timings: pd.DataFrame, seconds: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def unfused_table(fused: pd.DataFrame, unfused: pd.DataFrame) -> pd.DataFrame:
+def unfused_table(table: pd.DataFrame) -> pd.DataFrame:
     """Compare networks quantized with their branches with their fused forms.
 
-    Both are results as `grid.load_results` gives them. A row for each model and form, from nncf's
-    default quantization with real images: FP32 accuracy, and of INT8 (means over seeds) accuracy,
-    its loss in percentage points, agreement with FP32, FakeQuantize operations, bytes of weights.
+    `table` holds results as `grid.load_results` gives them. A row for each model and form, from
+    nncf's default quantization with real images: FP32 accuracy, and of INT8 (means over draws)
+    accuracy, its loss in percentage points, agreement with FP32, FakeQuantize operations, bytes of
+    weights.
     """
-    rows = []
-    for name in unfused["model"].unique():
+    way = "engine == 'nncf' and method == 'default' and calibration_set == 'real'"
+    rows, names = [], table["model"].unique()
+    size = table["calibration_size"].max()
+    for name in (name for name in names if name.endswith(UNFUSED)):
         model = name.removesuffix(UNFUSED)
-        for table, own_name, form in ((fused, model, "fused"), (unfused, name, "unfused")):
+        for own_name, form in ((model, "fused"), (name, "unfused")):
             own = table[(table["model"] == own_name) & (table["status"] == "ok")]
-            int8 = own.query(
-                "engine == 'nncf' and method == 'default' and calibration_set == 'real'"
-            )
+            int8 = own.query(f"{way} and calibration_size == {size}")
             row = {"model": model, "form": form, "int8_networks": len(int8)}
             row["fp32_accuracy"] = own["fp32_accuracy"].max()
             rows.append(row | int8[MEASURES].astype(float).mean().to_dict())

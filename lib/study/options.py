@@ -175,6 +175,11 @@ class Calibration:
         "sets that networks are quantized with; real is the reference",
     )
     calibration_per_class: Count = option(90, "images per class in each set")
+    calibration_generators: dict[str, str] = option(
+        {},
+        "weights of further students or teachers by the set that they draw: student_original, "
+        "student_b, student_c, teacher_early",
+    )
 
 
 @options
@@ -185,10 +190,19 @@ class Grid:
         list[Literal["nncf", "pot"]], Field(min_length=1), no_repeats
     ] = option(["nncf", "pot"], "nncf; pot is OpenVINO's older tool, in an environment of its own")
     quantization_methods: Annotated[
-        list[Literal["default", "accuracy_aware"]], Field(min_length=1), no_repeats
-    ] = option(["default", "accuracy_aware"], "default, accuracy_aware")
+        list[Literal["default", "accuracy_aware", "accuracy_aware_synthetic"]],
+        Field(min_length=1),
+        no_repeats,
+    ] = option(
+        ["default", "accuracy_aware"],
+        "default, accuracy_aware, and accuracy_aware_synthetic: the same judged on the student's "
+        "images, which the network itself labels",
+    )
     quantization_seeds: Count = option(
-        3, "how many times default quantization is repeated with other images of the set"
+        3, "draws: how often default quantization is repeated with other images of the set"
+    )
+    quantization_dose_seeds: Count = option(
+        2, "the same with sets that are doses of another, such as the student in training"
     )
     quantization_accuracy_aware_seeds: Count = option(
         1, "the same for accuracy-aware quantization, which is slow"
@@ -212,20 +226,29 @@ class Grid:
     quantization_unfused: Classifiers = option(
         ["repvgg_a0_x0_25"], "RepVGG classifiers that are quantized with their branches, too"
     )
-    sensitivity_classifiers: Annotated[list[str], Field(min_length=1), no_repeats] = option(
-        ["mobilenetv2_x0_25"], "which classifiers the section on sensitivity quantizes"
-    )
-    sensitivity_sizes: Annotated[list[Count], Field(min_length=1), no_repeats] = option(
-        [1, 10, 100, 300],
-        "images read by default quantization there; more than a set holds are left out",
-    )
-    sensitivity_methods: Annotated[
+    quantization_variants: Annotated[
         list[Literal["default_per_tensor", "default_a6", "default_a5", "default_a4"]], no_repeats
     ] = option(
-        ["default_per_tensor", "default_a6", "default_a4"],
-        "its variants: weights per tensor, or 6, 5, 4 bits for activations",
+        ["default_a6", "default_a4"],
+        "variants of default quantization: 6, 5, 4 bits for activations, or weights per tensor",
     )
-    sensitivity_seeds: Count = option(2, "how often each is repeated with other images of the set")
+    quantization_variant_seeds: Count = option(1, "draws for the variants")
+    quantization_sizes: Annotated[list[Count], no_repeats] = option(
+        [1, 10, 100], "fewer real images than quantization_subset_size that are tried, too"
+    )
+    quantization_estimators: Annotated[
+        list[Literal["minmax", "mean", "quantile", "mse"]], no_repeats
+    ] = option(
+        [],
+        "estimators of the ranges of activations that are tried, at 8 and 4 bits: least and "
+        "greatest value, means of these over images, means of quantiles, least squared error",
+    )
+    quantization_estimator_sets: Sets = option(
+        ["real", "teacher", "student", "fractal"], "which of calibration_sets they are tried with"
+    )
+    quantization_few_images: dict[str, Count] = option(
+        {}, "slow networks that are judged on so many test images, the first, by name"
+    )
 
 
 @options

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from lib.calibration.sources import check_generators
 from lib.classifiers.names import weights_source
 from lib.classifiers.source import find_weights
 from lib.common.errors import StudyError
@@ -48,6 +49,8 @@ def check(params: Params, notebooks: list[Path]) -> None:
         else:
             source = find_teacher(params.teacher, folder / "manifest.json")
             check_source(source, len(class_folders(params)))
+    if any(path.stem == "04_calibration_sets" for path in notebooks):
+        check_generators(params.calibration_sets, params.calibration_generators)
     if any(path.stem in ("04_calibration_sets", "05_quantization") for path in notebooks):
         check_networks(params)
     if any(path.stem == "A1_distillation_ablation" for path in notebooks):

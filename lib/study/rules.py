@@ -104,16 +104,16 @@ def unfused_are_repvgg(p: Values) -> None:
             raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
 
 
-@reads("classifiers", "own_models", "sensitivity_classifiers")
+@reads("classifiers", "own_models", "quantization_few_images")
 def networks_are_there(p: Values) -> None:
-    """Something must be quantized, and the section on sensitivity takes networks of the grid."""
+    """Something must be quantized, and what is said of networks by name be said of these."""
     names = {*p.classifiers, *(model.name for model in p.own_models)}
     if not names:
         raise ValueError("classifiers and own_models are both empty: name a network in one")
-    if others := sorted(set(p.sensitivity_classifiers) - names):
+    if others := sorted(set(p.quantization_few_images) - names):
         raise ValueError(
-            f"sensitivity_classifiers names {', '.join(others)}, which is not among "
-            "classifiers and own_models"
+            f"quantization_few_images names {', '.join(others)}, which is not among classifiers "
+            "and own_models"
         )
 
 

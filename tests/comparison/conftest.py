@@ -1,4 +1,4 @@
-"""Results tables with predictions whose errors are known."""
+"""Results tables with predictions whose agreement with FP32 is known."""
 
 import itertools
 
@@ -7,51 +7,40 @@ import pandas as pd
 
 from lib.quantization.cell import CELL_KEYS
 
-N, CLASSES, MODELS, SEEDS = 2000, 10, ["resnet20", "vgg11_bn"], [0, 1]
-SETS = ["real", "teacher", "student", "fractal", "noise"]
-
-FEW = {"resamples": 300}
-EQUAL = dict.fromkeys(SETS, 104)
-
-
-def predict(labels, errors, first=0):
-    """Predictions that are wrong on `errors` images, from number `first` on."""
-    wrong = np.zeros(len(labels), bool)
-    wrong[first : first + errors] = True
-    return np.where(wrong, (labels + 1) % CLASSES, labels)
+N, CLASSES, DRAWS = 10_000, 10, range(5)
+MODELS = ["resnet20", "vgg11_bn", "repvgg_a0"]
+EQUAL = {"real": 200, "teacher": 200, "student": 205, "fractal": 210, "noise": 205}
+SPREAD = 10
+"""Images by which the number that changes differs from draw to draw, up and down."""
 
 
-def study(errors, failed=(), methods=("default",), shift=None, models=MODELS):
-    """A results table with predictions, where INT8 of each set errs on `errors[set]` images.
+def change(fp32, number, first):
+    """Predictions that differ from FP32's on `number` images, from number `first` on."""
+    moved = np.zeros(len(fp32), bool)
+    moved[(first + np.arange(number)) % len(fp32)] = True
+    return np.where(moved, (fp32 + 1) % CLASSES, fp32)
 
-    All err on the first images, or on those after `shift[set]`; each seed moves the errors by one
-    image. FP32 errs on 100. `failed` names sets, or pairs of a set and a model.
+
+def study(changed, *, failed=(), models=MODELS, own=None, methods=("default",), spread=SPREAD, n=N):
+    """A results table with predictions, where INT8 of each set changes `changed[set]` of n images.
+
+    `own` gives pairs of a set and a model other numbers; a draw moves them by up to `spread`.
+    `failed` names sets, or pairs of a set and a model.
     """
-    labels = np.arange(N) % CLASSES
-    predictions, rows = {}, []
-    fp32 = predict(labels, 100)
+    labels, own = np.arange(n) % CLASSES, own or {}
+    fp32, predictions, rows = change(labels, n // 10, 0), {}, []
     cells = [(model, "openvino", "fp32", "none", 0, 0) for model in models]
-    cells += itertools.product(models, ["nncf"], methods, errors, [300], SEEDS)
+    cells += itertools.product(models, ["nncf"], methods, changed, [300], DRAWS)
     for cell in cells:
-        model, _, method, kind, _, seed = cell
-        row = dict(zip(CELL_KEYS, cell, strict=True)) | {"status": "ok", "error": None}
-        rows.append(row | {"fp32_accuracy": 0.95, "images_read": 300, "classes_read": CLASSES})
+        model, _, method, kind, _, draw = cell
+        row = dict(zip(CELL_KEYS, cell, strict=True)) | {"status": "ok", "error": ""}
         if kind in failed or (kind, model) in failed:
-            rows[-1] |= {"status": "error", "error": "RuntimeError: no"}
+            rows.append(row | {"status": "error", "error": "RuntimeError: no"})
             continue
-        found = predict(labels, errors.get(kind, 100), (shift or {}).get(kind, 0) + seed)
-        found = fp32 if method == "fp32" else found
+        number = own.get((kind, model), changed.get(kind, 0)) + spread * (draw - 2)
+        found = fp32 if method == "fp32" else change(fp32, max(number, 0), 2000)
         predictions["/".join(map(str, cell))] = found
         accuracy, agreement = float((found == labels).mean()), float((found == fp32).mean())
-        rows[-1] |= {"accuracy": accuracy, "drop_pp": 100 * (0.95 - accuracy)}
-        rows[-1] |= {"kl": 0.01, "agreement": agreement}
-    return pd.DataFrame(rows), predictions, labels
-
-
-def spoil(data, kind, model, errors=300, method="default"):
-    """Return a study's data where one network calibrated with `kind` errs on `errors` images."""
-    table, predictions, labels = data
-    start = f"{model}/nncf/{method}/{kind}/"
-    wrong = {name: predict(labels, errors) for name in predictions if name.startswith(start)}
-    assert wrong
-    return table, predictions | wrong, labels
+        row |= {"fp32_accuracy": 0.9, "accuracy": accuracy, "drop_pp": 100 * (0.9 - accuracy)}
+        rows.append(row | {"kl": 0.01, "agreement": agreement})
+    return pd.DataFrame(rows), predictions

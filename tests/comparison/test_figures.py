@@ -1,17 +1,18 @@
-"""The figures of 06 and A2: what a reader sees, of grids with cells that failed."""
+"""The figures of 06 and A2: what a reader sees."""
 
 import pandas as pd
 import pytest
 
 from lib.calibration.kinds import KINDS
-from lib.comparison.figures import sensitivity_figure, set_figure
-from lib.comparison.tables import versus_real
-from tests.comparison.conftest import EQUAL, FEW, spoil, study
+from lib.comparison.answer import answers, of_way
+from lib.comparison.figures import dose_figure, panel_figure, ranked_figure
+from lib.comparison.service import service_table
+from tests.comparison.conftest import EQUAL, study
 
 
-def versus(**options):
-    data = study(EQUAL | {"fractal": 130, "noise": 900, "teacher": 108}, **options)
-    return versus_real(*spoil(data, "student", "vgg11_bn", 113), **FEW)
+def ranked(changed=EQUAL, **options):
+    services = of_way(service_table(*study(changed, **options), resamples=300))
+    return ranked_figure(services, of_way(answers(services)))
 
 
 def rows(axis):
@@ -19,53 +20,49 @@ def rows(axis):
 
 
 def test_sets_are_ranked_and_controls_have_an_axis_of_their_own():
-    figure = set_figure(versus(), "nncf", "default")
+    figure = ranked(EQUAL | {"fractal": 400, "noise": 4000})
     near, far = figure.axes
-    assert rows(near) == ["teacher", "student", "fractal"] and rows(far) == ["noise"]
-    assert near.get_xlim()[0] > -2 and far.get_xlim()[0] < -35
+    assert rows(near) == ["teacher", "student", "fractals"] and rows(far) == ["noise"]
+    assert near.get_xlim()[0] > -4 and far.get_xlim()[0] < -35
     assert near.get_xscale() == far.get_xscale() == "linear"
-    title = "against real images with: teacher, student"
-    assert figure.get_suptitle().endswith(title)
-    assert "percentage points" in far.get_xlabel() and far.get_title().startswith("Controls")
+    assert figure.get_suptitle() == "These serve every network: teacher, student"
+    assert "points" in far.get_xlabel()
 
 
-def test_every_network_is_a_dot_in_its_sets_colour_and_the_worst_is_named():
-    near = set_figure(versus(), "nncf", "default").axes[0]
-    dots = {line.get_color(): line.get_xdata() for line in near.lines if line.get_marker() == "o"}
-    assert sorted(dots[KINDS["student"].colour]) == pytest.approx([-0.45, 0])
-    assert [text.get_text() for text in near.texts][1] == "vgg11_bn"
+def test_every_network_is_a_mark_that_says_what_was_decided():
+    near = ranked(own={("student", "vgg11_bn"): 340}).axes[0]
+    own = [line for line in near.lines if line.get_color() == KINDS["student"].colour]
+    marks = {line.get_marker(): sorted(line.get_xdata()) for line in own if len(line.get_xdata())}
+    assert marks["o"] == pytest.approx([-0.05, -0.05]) and marks["X"] == pytest.approx([-1.4])
+    assert "vgg11_bn" in [text.get_text() for text in near.texts]
 
 
 def test_a_set_with_a_network_far_off_does_not_flatten_the_others():
-    data = spoil(study(EQUAL), "fractal", "vgg11_bn", 900)
-    near, far = set_figure(versus_real(*data, **FEW), "nncf", "default").axes
-    assert rows(near) == ["teacher", "student"] and rows(far) == ["noise", "fractal"]
+    near, far = ranked(own={("fractal", "vgg11_bn"): 4000}).axes
+    assert rows(near) == ["teacher", "student"] and rows(far) == ["noise", "fractals"]
 
 
-def test_agreement_is_drawn_alike_and_what_failed_is_left_out():
-    table = versus(failed=("fractal",))
-    figure = set_figure(table, "nncf", "default", agreement=True)
-    assert rows(figure.axes[0]) == ["teacher", "student"]
-    assert "Agreement with FP32" in figure.axes[-1].get_xlabel()
-    empty = set_figure(versus(failed=("real",)), "nncf", "default")
-    assert empty.get_suptitle().startswith("Each set costs a network") and rows(empty.axes[0]) == []
+def test_no_set_serves_every_network():
+    own = {(kind, "vgg11_bn"): 400 for kind in EQUAL if kind != "real"}
+    assert ranked(own=own).get_suptitle() == "No set serves every network"
 
 
-def levels(by):
-    kinds, values = ["real", "student", "grey"], [1, 300] if by != "method" else ["default"]
-    values = [*values, "default_per_tensor", "default_a4"] if by == "method" else values
-    frame = pd.DataFrame([(m, k, v) for m in "ab" for k in kinds for v in values])
-    frame.columns = ["model", "calibration_set", by]
-    return frame.assign(agreement=90.0, agreement_low=89.0, agreement_high=92.0)
+def test_panels_have_a_line_for_each_set():
+    table = pd.DataFrame(
+        [(m, k, b, 90.0) for m in "abcd" for k in ("real", "student") for b in ("8", "4")],
+        columns=["model", "calibration_set", "bits", "agreement"],
+    )
+    figure = panel_figure(table, "Title", x="bits", x_label="bits of the activations")
+    assert len(figure.axes) == 4 and all(len(axis.lines) == 2 for axis in figure.axes)
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["8", "4"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real", "student"]
 
 
-def test_sizes_and_bits_are_drawn_with_controls_apart():
-    figure = sensitivity_figure(levels("calibration_size"), "Title")
-    assert len(figure.axes) == 4 and figure.get_suptitle() == "Title"
-    assert [len(axis.containers) for axis in figure.axes] == [2, 1, 2, 1]
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["real", "student", "grey"]
-    figure = sensitivity_figure(levels("method"), "Title", by="method")
-    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert ticks == ["8", "8\none scale a layer", "4"]
-    assert "bits" in figure.axes[0].get_xlabel()
+def test_doses_are_in_their_order_with_the_whole_last():
+    changed = {"real": 200, "student": 205, "student_8": 230, "student_1": 400, "real_dark": 500}
+    services = of_way(service_table(*study(changed), resamples=300))
+    figure = dose_figure(services, "Title")
+    first, second = figure.axes
+    assert [text.get_text() for text in first.get_xticklabels()] == ["0.0044", "0.28", "1"]
+    assert list(first.lines[0].get_ydata()) == pytest.approx([-2.0, -0.3, -0.05])
+    assert [text.get_text() for text in second.get_xticklabels()] == ["real, dark"]

@@ -1,37 +1,8 @@
-"""Each set is compared with real images over the networks that both have."""
+"""What readers see networks, sets and ways to quantize called."""
 
-import numpy as np
-import pandas as pd
+import pytest
 
-from lib.comparison.models import means_over_models, shared_models
-
-MODELS = ["resnet20", "vgg11_bn", "repvgg_a0", "mobilenetv2_x0_5"]
-
-
-def table(drops):
-    """`drops` maps a set to its losses, model by model; None stands for failed cells."""
-    setting = {"engine": "nncf", "method": "default", "calibration_size": 300}
-    rows = [
-        setting | {"model": model, "calibration_set": name, "drop_pp": drop}
-        for name, values in drops.items()
-        for model, drop in zip(MODELS, values, strict=True)
-    ]
-    return pd.DataFrame(rows).astype({"drop_pp": float})
-
-
-def means(degradation):
-    found = means_over_models(degradation, ["drop_pp"]).set_index("calibration_set")
-    return found[["drop_pp", "models", "complete"]].to_dict("index")
-
-
-def test_a_set_goes_over_the_models_that_it_shares_with_real():
-    degradation = table({"real": [0, 1, 2, 9], "student": [0, 1, 2, None], "noise": [1, 1, 1, 9]})
-    assert means(degradation) == {
-        "real": {"drop_pp": 3, "models": 4, "complete": True},
-        "student": {"drop_pp": 1, "models": 3, "complete": False},
-        "noise": {"drop_pp": 3, "models": 4, "complete": True},
-    }
-    assert means(degradation.dropna())["student"]["models"] == 3  # never planned, not failed
+from lib.comparison.models import int8_name, network_name, set_name, shared_models
 
 
 def test_networks_shared_by_all_leave_out_groups_that_lack_too_many():
@@ -41,18 +12,22 @@ def test_networks_shared_by_all_leave_out_groups_that_lack_too_many():
     assert shared_models(real, [real[1:], ["a", "c", "d"], ["a", "b", "d"]]) == ["b", "c", "d"]
 
 
-def test_models_without_real_images_do_not_count():
-    found = means(table({"real": [None, None, 2, 4], "student": [1, 1, 1, 1]}))
-    assert found["real"] == {"drop_pp": 3, "models": 2, "complete": True}
-    assert found["student"] == {"drop_pp": 1, "models": 2, "complete": True}
-    never = table({"real": [None] * 4, "student": [1, 1, 1, 1], "noise": [2, 2, 2, None]})
-    assert means(never)["student"]["models"] == 4 and means(never)["real"]["models"] == 0
-    apart = means(table({"real": [1, None, None, None], "student": [None, 1, 1, 1]}))
-    assert apart["student"]["models"] == 0 and not apart["student"]["complete"]
+@pytest.mark.parametrize(
+    "way, name",
+    [
+        ("default", "NNCF, default quantization"),
+        ("default_a4", "NNCF, activations of 4 bits"),
+        ("minmax", "NNCF, ranges by least and greatest value"),
+        ("mse_a4", "NNCF, activations of 4 bits, least squared error"),
+    ],
+)
+def test_ways_have_names(way, name):
+    assert int8_name("nncf", way) == name
 
 
-def test_nothing_measured():
-    nothing = table({"real": [None] * 4, "student": [None] * 4})
-    found = means(nothing)
-    assert [row["models"] for row in found.values()] == [0, 0]
-    assert np.isnan(found["student"]["drop_pp"])
+def test_sets_and_networks_have_names():
+    assert set_name("zeroq") == "ZeroQ" and set_name("real", 300, 300) == "real"
+    assert set_name("real", 1, 300) == "1 real image"
+    assert set_name("real", 10, 300) == "10 real images"
+    assert set_name("fractal", 10, 300) == "fractals, 10 images"
+    assert network_name("repvgg_a0_unfused") == "repvgg_a0, unfused"

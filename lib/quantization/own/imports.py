@@ -4,7 +4,7 @@ Whatever layout, scale, normalisation and order of colours they want goes into t
 all that follows sees a network of pixels. Files are read by OpenVINO's own readers alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,14 @@ def export_models(
     check: Path,
     own: list[dict[str, Any]],
     files: dict[str, Path],
+    unfused: Sequence[str] = (),
 ) -> None:
     """Write `out/<name>.xml` and .bin, FP32, of trained classifiers and of networks from elsewhere.
 
-    `classifiers` is as `export_classifiers` takes it; `own` as `own_records` gives it,
-    with the `files` by name. The SampleSet `check` compares the IRs with what they were made from.
+    `classifiers` and `unfused` are `export_classifiers`'s; `own` is as `own_records` gives it, with
+    the `files` by name. The SampleSet `check` compares the IRs with what they were made from.
     """
-    export_classifiers(out, classifiers=classifiers, check=check)
+    export_classifiers(out, classifiers=classifiers, check=check, unfused=unfused)
     samples = SampleSet.load(check)
     for record in own:
         fields = {key: value for key, value in record.items() if key != "sha256"}
