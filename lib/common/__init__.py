@@ -9,14 +9,7 @@ EXPORTS = {
     "openvino": ["read_ir"],
     "processes": ["launch"],
     "progress": ["person_watches"],
-    "statistics": [
-        "bootstrap_interval",
-        "holm",
-        "mcnemar_test",
-        "resolution",
-        "sign_flip_test",
-        "tost_test",
-    ],
+    "statistics": ["holm", "wilson_interval"],
     "tensors": ["load_tensors"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

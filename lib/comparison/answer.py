@@ -28,7 +28,7 @@ def answers(services: pd.DataFrame) -> pd.DataFrame:
     `undecided` and `missing` count them; `middle_pp` is the median difference, and `worst` the
     network of the lowest one with its `difference_pp`, `low_pp`, `high_pp`. No mean over networks
     decides: `answer` is *serves all*, *fails* where a set fails one network, or *not decided*.
-    Best first: by networks served, then by those failed, then by the worst difference.
+    Best first: by networks failed or missing, then by those served, then by the worst difference.
     """
     rows = []
     for way, part in services.groupby(WAY, sort=False):
@@ -39,9 +39,8 @@ def answers(services: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     way = table.groupby(WAY, sort=False).ngroup()
     worst = table.get("difference_pp", pd.Series(np.nan, table.index)).fillna(-np.inf)
-    order = np.lexsort(
-        [-worst, table["failed"], -table["served"], table["answer"] != REFERENCE, way]
-    )
+    lost = table["failed"] + table["missing"]
+    order = np.lexsort([-worst, -table["served"], lost, table["answer"] != REFERENCE, way])
     return table.iloc[order].reset_index(drop=True)
 
 

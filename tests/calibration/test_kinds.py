@@ -1,27 +1,23 @@
 """Calibration sets: balance, order, determinism, errors, and what a new kind needs."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from lib.calibration.kinds import (
-    KINDS,
-    MID_GREY,
-    Kind,
-    balanced_order,
-    make_calibration_set,
-    shared_kinds,
-)
+from lib.calibration.kinds import KINDS, Kind
+from lib.calibration.makers import MID_GREY
+from lib.calibration.photographs import FILES, photograph_crops
+from lib.calibration.sets import balanced_order, make_calibration_set
+from lib.calibration.sources import check_generators, further_samples, sample_generator
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
-from lib.comparison.factors import usable_cells
+from lib.comparison.models import set_name
 from lib.data.samples import SampleSet
 from lib.publish.cards import render_card
 from lib.publish.sets import data_card
 from lib.study.params import read_profile, validate
 
 NAMES = ["ant", "bee", "cat"]
-SHARED = [kind.name for kind in shared_kinds()]
+SHARED = [kind.name for kind in KINDS.values() if not kind.per_network and not kind.drawn]
 BALANCED = sorted(set(SHARED) - {"one_class"})
 
 
@@ -126,7 +122,7 @@ def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
     monkeypatch.setitem(KINDS, "black", black)
     values = read_profile(ROOT / "params" / "tiny.yaml") | {"calibration_sets": ["real", "black"]}
     params = validate(values)
-    assert shared_kinds()[-1] is black and black.inputs == {}
+    assert params.calibration_sets == ["real", "black"] and black.inputs == {}
     samples = make(tmp_path / "calibration-black", "black", None)
     assert samples.images.max() == 0 and samples.info["kind"] == "black"
     entry = {"builder": "b", "options": {}, "inputs": {}}
@@ -136,9 +132,63 @@ def test_a_new_kind_is_one_entry(monkeypatch, tmp_path):
     assert "made by the study's code alone" in card["licence"]
     text = render_card("set.md.j2", **card)
     assert "Images without light." in text and "show no classes" in text
-    table = pd.DataFrame({"calibration_set": ["real", "black"], "method": "default"})
-    table = table.assign(status="ok", agreement=1.0)
-    assert usable_cells(table, controls=False)["calibration_set"].tolist() == ["real"]
+    assert set_name("black") == "black"
+
+
+def test_every_kind_has_a_title_and_a_colour_of_its_own():
+    for what in ("title", "colour", "description"):
+        assert len({getattr(kind, what) for kind in KINDS.values()}) == len(KINDS)
+    assert [name for name, kind in KINDS.items() if kind.drawn and not kind.is_dose] == [
+        "student_original", "student_b", "student_c", "teacher_early"
+    ]  # fmt: skip
+
+
+def test_spoilt_images_are_those_of_the_data_less_good(source, tmp_path):
+    known = SampleSet.load(source).images.astype(float)
+    flat, dark, blurred = (
+        make(tmp_path / kind, f"real_{kind}", source).images.astype(float)
+        for kind in ("flat", "dark", "blurred")
+    )
+    assert flat.std() == pytest.approx(0.3 * known.std(), rel=0.1)
+    assert dark.mean() == pytest.approx(0.25 * known.mean(), rel=0.05)
+    assert np.diff(blurred).std() < 0.5 * np.diff(known).std()
+    assert blurred.mean() == pytest.approx(known.mean(), rel=0.05)
+
+
+def test_the_mixed_set_is_half_fractals(source, tmp_path):
+    known = {image.tobytes() for image in SampleSet.load(source).images}
+    mixed = make(tmp_path, "student_fractal", source)
+    drawn = np.array([image.tobytes() in known for image in mixed.images])
+    assert [drawn[mixed.labels == label].sum() for label in range(3)] == [5, 5, 5]
+
+
+def test_photographs_are_cut_alike_at_any_size():
+    few, many = photograph_crops(3, seed=1), photograph_crops(20, seed=1)
+    assert np.array_equal(few, many[:3]) and many.shape == (20, 3, 32, 32)
+    assert sum(map(len, FILES.values())) == 9
+    large = photograph_crops(3, seed=1, side=224)
+    small = large.reshape(3, 3, 32, 7, 32, 7).mean(axis=(3, 5))
+    assert np.abs(small - few).mean() < 6 < np.abs(small - few[::-1]).mean()
+
+
+def test_further_generators_are_found_and_named(tmp_path):
+    moments = tmp_path / "moments"
+    moments.mkdir()
+    for kimg in range(16):
+        (moments / f"{kimg**2:05}.safetensors").touch()
+    where = {"files": {}, "per_class": 5, "seed": 1, "folder": lambda name: tmp_path}
+    plan = further_samples(KINDS["student_4"], **where)
+    assert plan["inputs"] == {"weights": "student/moments/00016.safetensors"}
+    plan = further_samples(KINDS["teacher_60"], **where)
+    assert plan["options"] == {"per_class": 5, "seed": 1, "truncation": 0.6}
+    with pytest.raises(StudyError, match="student_b draws from a generator of its own: name the"):
+        check_generators(["real", "student_b"], {})
+    with pytest.raises(StudyError, match="none.safetensors"):
+        check_generators(["student_b"], {"student_b": str(tmp_path / "none.safetensors")})
+    changed = tmp_path / "weights.safetensors"
+    changed.write_bytes(b"other")
+    with pytest.raises(StudyError, match="changed since its hash"):
+        sample_generator(tmp_path / "out", weights=changed, per_class=1, seed=0, sha256="0" * 64)
 
 
 def test_balanced_order_is_a_permutation_even_of_unequal_classes():

@@ -140,7 +140,7 @@ def test_weights_come_name_by_name(tmp_path, monkeypatch):
     values = read_profile(ROOT / "params/cifar10.yaml") | {"classifiers_weights": weights}
     names = ["resnet20", "resnet20_x0_5", "vgg11_bn"]
     values |= {"classifiers": names, "quantization_unfused": []}
-    p = validate(values | {"sensitivity_classifiers": ["resnet20"]})
+    p = validate(values)
     network = NormalizedClassifier(build_classifier("resnet20_x0_5"))
     record = {"name": "resnet20_x0_5", "num_classes": 10, "mean": [0.5] * 3, "std": [0.5] * 3}
     file = tmp_path / "mine.safetensors"

@@ -14,8 +14,8 @@ from lib.common.openvino import read_ir
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
 from lib.quantization.cell import Cell, measure
-from lib.quantization.models import export_classifiers, export_unfused, predict_ir
-from lib.quantization.plan import grid_cells, grid_plan, sensitivity_cells, unfused_cells
+from lib.quantization.models import export_classifiers, predict_ir
+from lib.quantization.plan import grid_cells, grid_plan
 from lib.quantization.tables import (
     accuracy_table,
     engine_words,
@@ -34,33 +34,47 @@ def params():
     return validate(read_profile(ROOT / "params" / "digits.yaml"))
 
 
-def test_the_grid_repeats_what_is_slow_less_often(params):
+def counted(params):
     cells = pd.DataFrame([vars(cell) for cell in grid_cells(params)])
-    counts = cells.groupby(["engine", "method"]).size().to_dict()
-    models, sets = len(params.classifiers), len(params.calibration_sets)
+    assert not cells.duplicated().any()
+    return cells, cells.groupby(["engine", "method"]).size().to_dict()
+
+
+def test_the_grid_repeats_what_is_slow_less_often(params):
+    cells, counts = counted(params)
+    models, sets = len(params.classifiers) + len(params.quantization_unfused), 7
+    sizes = len(params.quantization_sizes)
     assert counts == {
-        ("nncf", "default"): models * sets * params.quantization_seeds,
+        ("nncf", "default"): models * (sets + sizes) * params.quantization_seeds,
+        ("nncf", "default_a6"): models * sets,
+        ("nncf", "default_a4"): models * sets,
         ("nncf", "accuracy_aware"): models * len(params.quantization_accuracy_aware_sets),
         ("pot", "default"): params.quantization_pot_classifiers * sets,
     }
-    assert not cells.duplicated().any()
+    few = cells[cells["calibration_size"] < params.quantization_subset_size]
+    assert set(few["calibration_set"]) == {"real"} and set(few["calibration_size"]) == {1, 10, 100}
 
 
-def test_sensitivity_takes_sets_that_all_share_and_sizes_that_they_hold(params):
-    cells = sensitivity_cells(params, images=100)
-    assert {cell.calibration_set for cell in cells}.isdisjoint({"zeroq"})
-    sizes = {cell.calibration_size for cell in cells if cell.method == "default"}
-    assert sizes == {1, 10, 100, params.quantization_subset_size}
-    variants = {cell.method for cell in cells} - {"default"}
-    assert variants == set(params.sensitivity_methods)
+def test_doses_estimators_and_synthetic_validation_have_cells_of_their_own(params):
+    new = {"calibration_sets": ["real", "student", "student_1", "real_dark"]}
+    new |= {"quantization_estimators": ["mse"], "quantization_seeds": 5, "own_models": []}
+    new |= {"quantization_methods": ["default", "accuracy_aware_synthetic"]}
+    cells, counts = counted(validate(params.model_dump() | new))
+    own = cells[(cells["method"] == "default") & (cells["calibration_size"] == 300)]
+    draws = own[own["engine"] == "nncf"].groupby("calibration_set")["seed"].nunique()
+    assert draws.to_dict() == {"real": 5, "student": 5, "student_1": 2, "real_dark": 2}
+    for method in ("mse", "mse_a4", "accuracy_aware_synthetic"):
+        assert set(cells[cells["method"] == method]["calibration_set"]) == {"real", "student"}
+    plan = grid_plan(params, grid_cells(validate(params.model_dump() | new)), Path("w"))
+    assert plan["inputs"]["synthetic"] == "calibration-student"
 
 
 def test_a_plan_names_the_sets_of_its_cells_alone(params):
-    cells = unfused_cells(params)
-    plan = grid_plan(params, cells, name="unfused", models="models-unfused", work=Path("w"))
+    cells = [cell for cell in grid_cells(params) if cell.calibration_set == "real"]
+    plan = grid_plan(params, cells, Path("w"))
     assert plan["inputs"]["calibration"] == {"real": "calibration-real"}
     assert plan["options"]["options"] == params.options("quantization")
-    assert plan["run_options"]["cache"] == Path("w/unfused.cells")
+    assert plan["run_options"]["cache"] == Path("w/quantization.cells")
 
 
 def results():
@@ -72,7 +86,7 @@ def results():
 
 
 def test_accuracies_and_losses_by_hand():
-    table = accuracy_table(results(), ["real", "grey"])
+    table = accuracy_table(results().query("method != 'fp32'"), results(), ["real", "grey"])
     assert table.columns.tolist() == ["engine", "method", "model", "fp32", "real", "grey"]
     assert table.iloc[0].tolist() == ["nncf", "default", "a", 0.9, 0.89, 0.4]
     int8 = results().query("method != 'fp32'")
@@ -102,8 +116,8 @@ def test_unfused_export_keeps_the_branches_and_computes_the_same(tmp_path):
     SampleSet(images, np.arange(8), info={"class_names": list("abcdefgh")}).save(tmp_path / "set")
     config = {"name": NAME, "num_classes": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
     save_tensors(tmp_path / "trained" / WEIGHTS, build_classifier(NAME, 8), config)
-    for export in (export_classifiers, export_unfused):
-        export(tmp_path, classifiers={NAME: tmp_path / "trained"}, check=tmp_path / "set")
+    given = {"classifiers": {NAME: tmp_path / "trained"}, "check": tmp_path / "set"}
+    export_classifiers(tmp_path, **given, unfused=[NAME])
     fused, unfused = tmp_path / f"{NAME}.xml", tmp_path / f"{NAME}_unfused.xml"
     assert kinds(fused).count("Convolution") == 22
     assert kinds(unfused).count("Convolution") == 44
@@ -116,7 +130,18 @@ def test_unfused_export_keeps_the_branches_and_computes_the_same(tmp_path):
     "name, family", [("repvgg_a0_unfused", "repvgg"), ("repvgg_a0", "repvgg"), ("mine", "own")]
 )
 def test_families_of_the_grid(name, family):
-    assert measure(Cell(name), np.eye(2), np.eye(2), np.arange(2))["family"] == family
+    row = measure(Cell(name), np.eye(2), np.eye(2), samples(2))
+    assert row["family"] == family and row["fp32_accuracy"] == 1
+
+
+def test_networks_of_other_classes_have_no_accuracy():
+    row = measure(Cell("mine"), np.eye(2, 5), np.eye(2, 5), samples(2))
+    assert np.isnan(row["accuracy"]) and np.isnan(row["drop_pp"]) and row["agreement"] == 1
+
+
+def samples(n):
+    images = np.zeros((n, 3, 32, 32), np.uint8)
+    return SampleSet(images, np.arange(n), info={"class_names": list("abcdefgh")[:n]})
 
 
 def rows_of(model, drops, status="ok"):
@@ -125,13 +150,14 @@ def rows_of(model, drops, status="ok"):
     rows += [{"method": "default", "calibration_set": "noise", "drop_pp": 50.0}]
     rows += [{"method": "accuracy_aware", "calibration_set": "real", "drop_pp": 50.0}]
     base = {"model": model, "engine": "nncf", "status": status, "fp32_accuracy": 0.9}
+    base |= {"calibration_size": 300}
     base |= {"accuracy": 0.8, "agreement": 0.95, "quantizers": 7, "size_bytes": 100}
     return pd.DataFrame([base | row for row in rows])
 
 
 def test_the_table_pairs_the_two_forms():
     fused = pd.concat([rows_of(NAME, [1.0, 2.0]), rows_of("resnet20", [9.0])])
-    table = unfused_table(fused, rows_of(f"{NAME}_unfused", [0.2, 0.4]))
+    table = unfused_table(pd.concat([fused, rows_of(f"{NAME}_unfused", [0.2, 0.4])]))
     assert table["form"].tolist() == ["fused", "unfused"]
     assert table["drop_pp"].tolist() == pytest.approx([1.5, 0.3])
     assert table["int8_networks"].tolist() == [2, 2]
@@ -140,5 +166,6 @@ def test_the_table_pairs_the_two_forms():
 
 
 def test_the_verdict_says_when_a_form_failed():
-    table = unfused_table(rows_of(NAME, [1.0]), rows_of(f"{NAME}_unfused", [1.0], "error"))
+    forms = [rows_of(NAME, [1.0]), rows_of(f"{NAME}_unfused", [1.0], "error")]
+    table = unfused_table(pd.concat(forms))
     assert "nothing to compare" in unfused_verdict(table)
