@@ -80,7 +80,17 @@ def test_width_multiplies_the_channels():
 
 
 def test_the_name_says_the_family():
-    assert {family(name) for name in PUBLISHED} == set(FAMILIES)
+    others = ["efficientnet_b0_x0_5", "efficientnet_lite0", "vit_p4"]
+    assert {family(name) for name in [*PUBLISHED, *others]} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0_x0_25", "vit_p4_x0_33"])
+def test_networks_that_nobody_published_give_logits(name):
+    network = build_classifier(name, 7).eval()
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_names_say_families_at_any_width():
     assert family("vgg11_bn_x0_1") == "vgg" and family("repvgg_a0_x0_25") == "repvgg"
 
 

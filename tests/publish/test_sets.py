@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder
 
-from lib.calibration.kinds import make_calibration_set
+from lib.calibration.sets import make_calibration_set
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, hash_tree, read_json, replace_folder, sha256_file
 from lib.data.samples import SampleSet

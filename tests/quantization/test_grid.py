@@ -21,7 +21,7 @@ from distributed import LocalCluster
 from PIL import Image
 from torch import nn
 
-from lib.calibration.kinds import make_calibration_set
+from lib.calibration.sets import make_calibration_set
 from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.calibration.kinds import make_calibration_set
+from lib.calibration.sets import make_calibration_set
 from lib.classifiers.build import NormalizedClassifier
 from lib.common.errors import StudyError
 from lib.common.openvino import read_ir, save_ir
