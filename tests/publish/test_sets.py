@@ -68,7 +68,7 @@ def test_the_card_says_what_is_there(params):
     card = read_json(root / "calibration-noise" / "card.json")
     assert card["images"] == 4 and card["images_per_class"] == {"ant": 2, "bee": 2}
     assert card["options"]["seed"] == 1 and not card["labels_have_meaning"]
-    assert card["made_by"] == "lib.calibration.kinds.make_calibration_set"
+    assert card["made_by"] == "lib.calibration.sets.make_calibration_set"
     for name, value in card["sha256"].items():
         assert sha256_file(root / "calibration-noise" / "samples" / name) == value
     text = (root / "calibration-noise" / "README.md").read_text()
