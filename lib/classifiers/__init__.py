@@ -1,4 +1,4 @@
-"""The networks that are quantized: five families, their training, published weights."""
+"""The networks that are quantized: seven families, their training, published weights."""
 
 import lazy_loader
 
@@ -9,6 +9,7 @@ EXPORTS = {
     "source": ["classifier_maker", "published_file"],
     "training": [
         "accuracy",
+        "classifier_table",
         "load_classifier",
         "predict",
         "predict_with_features",

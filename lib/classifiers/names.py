@@ -42,6 +42,8 @@ def split_name(name: str) -> tuple[str, float]:
             f"{IMAGENET}, vit_p4; "
             "each also at another width, such as resnet20_x0_5 or mobilenetv2_x0_25"
         )
+    if match["size"] == IMAGENET != name:
+        raise StudyError(f"{name}: {IMAGENET} has one width, that of its weights")
     width = float((match["width"] or "1_0").replace("_", "."))
     if not 0 < width <= MAX_WIDTH:
         raise StudyError(f"{name}: its width must be above 0 and at most {MAX_WIDTH:g}")

@@ -91,6 +91,21 @@ def read_classifier(path: Path | str) -> tuple[NormalizedClassifier, dict]:
     return NormalizedClassifier(model, config["mean"], config["std"]).eval(), config
 
 
+def classifier_table(networks: dict[str, Path], test: SampleSet) -> pd.DataFrame:
+    """Return parameters and top-1 accuracy on `test` of classifiers `{name: folder}`.
+
+    Accuracy is NaN where a network's classes are not those of the data.
+    """
+    rows = []
+    for name, folder in networks.items():
+        network, config = read_classifier(folder)
+        row = {"classifier": name, "parameters": sum(w.numel() for w in network.parameters())}
+        alike = config["num_classes"] == len(test.class_names)
+        top1 = accuracy(predict(network, test.images), test.labels) if alike else math.nan
+        rows.append(row | {"FP32 top-1": top1})
+    return pd.DataFrame(rows)
+
+
 def predict(model: nn.Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Return the logits `(n, num_classes) float32` of images `(n, 3, 32, 32) uint8`.
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.calibration.kinds import KINDS, SPOILT
+from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
 from lib.comparison.answer import usual_size
 from lib.comparison.models import network_name, set_name
 from lib.comparison.service import FAILS, OPEN, SERVES
@@ -19,6 +19,7 @@ from lib.figures.style import shortened
 FAR = 10  # margins: sets with a network farther off have a panel of their own, as have controls
 ACROSS = 3  # panels side by side
 POINTS = "agreement with FP32, less that with real images (points)"
+DOSES = {TRAINED: "share of the training", TRUNCATED: "truncation psi"}
 LOOKS = {SERVES: {"marker": "o"}, OPEN: {"marker": "o", "mfc": "white"}, FAILS: {"marker": "X"}}
 
 
@@ -133,7 +134,7 @@ def dose_figure(services: pd.DataFrame, title: str) -> Figure:
         axis.set_xticks(range(len(kinds)), [KINDS[k].title for k in kinds] if spoilt else texts)
         axis.tick_params(axis="x", rotation=20 if spoilt else 0)
         axis.axhline(0, color="black", lw=0.8)
-        axis.set(title=name, xlabel="" if spoilt else "dose (share of the whole)")
+        axis.set(title=name, xlabel=DOSES.get(name, ""))
         axis.grid(axis="y", alpha=0.3)
     axes[0, 0].set_ylabel(fill(POINTS, 40))
     models = list(dict.fromkeys(services["model"]))

@@ -7,8 +7,8 @@ further than that, twice the standard deviation of the difference of two such dr
 
 A set *serves* a network if the difference lies above the margin's lower end beyond chance, *fails*
 if below; else it is not decided. Chance is that of other test images and of other draws of both
-sets at once (Owen 2007, "The pigeonhole bootstrap"); p-values are corrected together for all the
-networks and sets of one way to quantize (Holm 1979).
+sets at once (Owen 2007, "The pigeonhole bootstrap"), of a single draw that of images alone;
+p-values are corrected together for all the networks and sets of one way to quantize (Holm 1979).
 """
 
 import numpy as np

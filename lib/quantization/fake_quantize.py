@@ -56,14 +56,17 @@ def lower_activation_bits(model: ov.Model, bits: int) -> ov.Model:
     return _replace_quantizers(model, bits, lambda _, quantizer: (quantizer.low, quantizer.high))
 
 
-def clip_activations(model: ov.Model, images: np.ndarray, bits: int = 8) -> ov.Model:
+def clip_activations(
+    model: ov.Model, images: np.ndarray, bits: int = 8, batch: int = BATCH
+) -> ov.Model:
     """Return a copy of an INT8 network whose ranges clip for the least squared error.
 
     Of its ranges, of minimum and maximum, that share is taken, both ends alike, that rounds the
     activations of `images` `(n, 3, 32, 32) uint8` to `2**bits` values with the least mean squared
-    error; a channel with a range of its own has a share of its own.
+    error; a channel with a range of its own has a share of its own. `batch` is the network's own
+    where it is fixed.
     """
-    counts = _histograms(model, images)
+    counts = _histograms(model, images, batch)
 
     def best(number: int, quantizer: Quantizer) -> tuple[np.ndarray, np.ndarray]:
         return least_error(quantizer.low, quantizer.high, counts[number], 2**bits)
@@ -91,14 +94,15 @@ def _replace_quantizers(
     return model
 
 
-def _histograms(model: ov.Model, images: np.ndarray) -> list[np.ndarray]:
+def _histograms(model: ov.Model, images: np.ndarray, batch: int) -> list[np.ndarray]:
     """Count `(channels, BINS)` what enters each quantizer, between its ends."""
     quantizers = activation_quantizers(model)
     entering = [quantizer.operation.input_value(0) for quantizer in quantizers]
     network = compile_model(ov.Model(entering, model.get_parameters()))
     request, counts = network.create_infer_request(), [0] * len(quantizers)
-    for start in range(0, len(images), BATCH):
-        request.infer([images[start : start + BATCH].astype(np.float32)])
+    for start in range(0, len(images), batch):
+        chosen = np.resize(np.arange(start, min(start + batch, len(images))), batch)
+        request.infer([images[chosen].astype(np.float32)])
         for number, quantizer in enumerate(quantizers):
             values, n = request.get_output_tensor(number).data, len(quantizer.low)
             rows = np.moveaxis(values, 1, 0).reshape(n, -1) if n > 1 else values.reshape(1, -1)

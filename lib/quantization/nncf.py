@@ -141,7 +141,8 @@ def quantize_variant(
         default = quantize_default(ir, calibration, options, **how)
     if estimator == "mse":
         read = CalibrationImages(calibration, seed).order[: options.subset_size]
-        model = clip_activations(default.model, calibration.images[read], bits)
+        batch = {"batch": fixed_batch(ir)} if fixed_batch(ir) else {}
+        model = clip_activations(default.model, calibration.images[read], bits, **batch)
         return Quantized(model, default.labels_read)
     if bits == 8:
         return default

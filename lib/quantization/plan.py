@@ -79,13 +79,14 @@ def grid_cells(p: Any) -> list[Cell]:
 def grid_plan(p: Any, cells: list[Cell], work: Path) -> dict[str, dict]:
     """Return `inputs`, `options` and `run_options` with which `Study.make` runs the grid.
 
-    Finished cells are kept in `work/quantization.cells`.
+    Finished cells are kept in `work/quantization.cells`; synthetic images to judge by, where they
+    are wanted, are the artifact `validation-student`.
     """
     sets = dict.fromkeys(cell.calibration_set for cell in cells)
     inputs = {"models": "models", "calibration": {kind: f"calibration-{kind}" for kind in sets}}
     inputs |= {"validation": "real/validation", "test": "real/test"}
     if any(cell.method == SYNTHETIC for cell in cells):
-        inputs["synthetic"] = "calibration-student"
+        inputs["synthetic"] = "validation-student"
     options = {"cells": cells, "options": p.options("quantization")}
     options |= {"few": p.quantization_few_images}
     run = {"jobs": p.jobs, "scheduler": p.scheduler, "cache": work / "quantization.cells"}

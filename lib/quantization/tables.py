@@ -26,7 +26,7 @@ def accuracy_table(int8: pd.DataFrame, table: pd.DataFrame, sets: list[str]) -> 
 def loss_words(int8: pd.DataFrame) -> str:
     """Say of each set which network loses most accuracy by NNCF's default quantization."""
     own = int8.query("engine == 'nncf' and method == 'default'")
-    losses = own.groupby(["calibration_set", "model"], sort=False)["drop_pp"].mean()
+    losses = own.groupby(["calibration_set", "model"], sort=False)["drop_pp"].mean().dropna()
     return "\n".join(
         f"{name}: mean loss {part.mean():.2f} points by NNCF's default quantization, largest "
         f"{part.max():.2f} ({part.idxmax()[1]})"
@@ -37,9 +37,14 @@ def loss_words(int8: pd.DataFrame) -> str:
 def per_class_table(
     predictions: dict[str, np.ndarray], labels: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
-    """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images."""
+    """Return top-1 accuracy by class, a row for each cell (FP32 too) and class of test images.
+
+    Networks with classes of their own are left out.
+    """
     rows = []
     for name, predicted in predictions.items():
+        if predicted.max() >= len(class_names):
+            continue
         of_images = labels[: len(predicted)]
         for label, class_name in enumerate(class_names):
             hits = predicted[of_images == label] == label

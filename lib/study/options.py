@@ -195,8 +195,8 @@ class Grid:
         no_repeats,
     ] = option(
         ["default", "accuracy_aware"],
-        "default, accuracy_aware, and accuracy_aware_synthetic: the same judged on the student's "
-        "images, which the network itself labels",
+        "default, accuracy_aware, and accuracy_aware_synthetic: the same judged on fresh images "
+        "of the student, which the network itself labels",
     )
     quantization_seeds: Count = option(
         3, "draws: how often default quantization is repeated with other images of the set"

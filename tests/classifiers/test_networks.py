@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,11 @@ from lib.classifiers.build import (
 )
 from lib.classifiers.names import FAMILIES, PUBLISHED, family
 from lib.classifiers.residual import RepVGGBlock, fuse_repvgg
+from lib.classifiers.source import adopt_imagenet
+from lib.classifiers.training import classifier_table, load_classifier, predict
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
+from lib.data.samples import SampleSet
 from tests.classifiers.conftest import fill
 
 KEYS = json.loads((ROOT / "tests/fixtures/classifiers/keys.json").read_text())
@@ -88,6 +92,17 @@ def test_the_name_says_the_family():
 def test_networks_that_nobody_published_give_logits(name):
     network = build_classifier(name, 7).eval()
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_efficientnet_lite0_has_one_width_and_classes_of_its_own(tmp_path):
+    adopt_imagenet(tmp_path / "lite", real=tmp_path, name="efficientnet_lite0")
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    assert predict(load_classifier(tmp_path / "lite"), images).shape == (2, 1000)
+    test = SampleSet(images, np.arange(2), info={"class_names": ["a", "b"]})
+    [row] = classifier_table({"lite": tmp_path / "lite"}, test).to_dict("records")
+    assert row["parameters"] == 4_652_008 and np.isnan(row["FP32 top-1"])
+    with pytest.raises(StudyError, match="has one width"):
+        build_classifier("efficientnet_lite0_x0_5")
 
 
 def test_names_say_families_at_any_width():

@@ -28,7 +28,7 @@ from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization import grid, run
 from lib.quantization.bias import bias_words, choose_bias_correction
-from lib.quantization.cell import CELL_KEYS, cells_of, divergence
+from lib.quantization.cell import CELL_KEYS, SYNTHETIC, Cell, Grid, cells_of, divergence
 from lib.quantization.grid import (
     has_failures,
     load_results,
@@ -252,6 +252,35 @@ def test_losses_are_told_where_bias_corrections_differ_by_more_than_the_margin()
         "Bias correction: left out in 1 of 2 default quantizations.",
         "mine, nncf, real, seed 0: loses 1.30 points with the fast correction, 0.40 without",
     ]
+
+
+def test_networks_may_be_judged_on_few_images_and_by_synthetic_ones(
+    places, tmp_path, sets, test_set
+):
+    wanted = cells(
+        models=["resnet20"],
+        methods=["default", "accuracy_aware_synthetic"],
+        calibration_sets=["real"],
+    )
+    options = QuantizationOptions(max_drop=0.5)
+    given = places | {"synthetic": sets["noise"], "few": {"resnet20": 40}}
+    run_grid(tmp_path, cells=wanted, options=options, **given)
+    table, predictions, labels = load_results(tmp_path)
+    assert (table["images"] == 40).all() and (table["status"] == "ok").all()
+    assert {len(found) for found in predictions.values()} == {40} and len(labels) == 150
+    right = predictions["resnet20/openvino/fp32/none/0/0"] == test_set.labels[:40]
+    assert table["fp32_accuracy"].iloc[0] == pytest.approx(right.mean())
+    assert len(per_class_table(predictions, labels, NAMES)) == 3 * len(table)
+
+
+def test_synthetic_images_are_labelled_by_the_network(places, ir, sets):
+    about = {"store": None, "options": None, "keep_seed": None, "hashes": {}}
+    own = Grid(**places | about, synthetic=sets["noise"])
+    judged = run.validation_set(Cell("resnet20", "nncf", SYNTHETIC), own)
+    expected = predict_ir(ir, SampleSet.load(sets["noise"]).images).argmax(axis=1)
+    assert np.array_equal(judged.labels, expected)
+    real = run.validation_set(Cell("resnet20", "nncf", "accuracy_aware"), own)
+    assert np.array_equal(real.labels, SampleSet.load(places["validation"]).labels)
 
 
 def test_overflow_fix_halves_the_range_of_weights(ir, real):

@@ -66,7 +66,7 @@ def test_doses_estimators_and_synthetic_validation_have_cells_of_their_own(param
     for method in ("mse", "mse_a4", "accuracy_aware_synthetic"):
         assert set(cells[cells["method"] == method]["calibration_set"]) == {"real", "student"}
     plan = grid_plan(params, grid_cells(validate(params.model_dump() | new)), Path("w"))
-    assert plan["inputs"]["synthetic"] == "calibration-student"
+    assert plan["inputs"]["synthetic"] == "validation-student"
 
 
 def test_a_plan_names_the_sets_of_its_cells_alone(params):

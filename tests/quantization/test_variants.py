@@ -7,18 +7,21 @@ import torch
 from torch import nn
 
 from lib.calibration.sets import make_calibration_set
-from lib.classifiers.build import NormalizedClassifier
+from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD, NormalizedClassifier
 from lib.common.errors import StudyError
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
 from lib.quantization.fake_quantize import (
+    BINS,
     activation_quantizers,
+    clip_activations,
     is_simulated,
+    least_error,
     lower_activation_bits,
     zero_on_grid,
 )
 from lib.quantization.models import export_ir, predict_ir
-from lib.quantization.nncf import VARIANTS, quantize_default, quantize_variant
+from lib.quantization.nncf import ESTIMATORS, VARIANTS, quantize_default, quantize_variant
 from lib.quantization.options import QuantizationOptions
 
 NAMES = ["a", "b", "c"]
@@ -156,3 +159,57 @@ def test_zero_is_a_level(levels):
     half = (high - low) / (levels - 1) / 2 + 1e-6
     assert np.all(new_high >= high - half) and np.all(new_low <= low + half)
     assert new_high[-1] == 1 and new_low[-1] == pytest.approx(-(levels / 2) / (levels / 2 - 1))
+
+
+def squared_error(values, low, high, levels):
+    """The mean squared error of rounding values to evenly spaced levels that hold 0."""
+    low, high = zero_on_grid(np.array([low]), np.array([high]), levels)
+    step = (high - low) / (levels - 1)
+    rounded = low + step * np.round((np.clip(values, low, high) - low) / step)
+    return ((values - rounded) ** 2).mean()
+
+
+@pytest.mark.parametrize("levels", [16, 256])
+def test_clipping_has_the_least_squared_error(levels):
+    """Of values most of which lie in a tenth of the range, against all shares by hand."""
+    values = np.random.default_rng(0).laplace(0, 0.05, 20_000).clip(-1, 1)
+    low, high = np.array([values.min()]), np.array([values.max()])
+    counts = np.histogram(values, BINS, (low[0], high[0]))[0][None]
+    found = least_error(low, high, counts, levels)
+    own = squared_error(values, found[0][0], found[1][0], levels)
+    others = [squared_error(values, s * low[0], s * high[0], levels) for s in np.linspace(0.1, 1)]
+    assert own <= 1.05 * min(others) and own < (0.6 if levels == 16 else 1.01) * others[-1]
+
+
+def test_each_channel_is_clipped_by_itself():
+    flat, peak = np.ones(BINS, int), np.zeros(BINS, int)
+    peak[[0, -1]], peak[int(0.45 * BINS) : int(0.55 * BINS)] = 1, 1000
+    low, high = np.array([-1.0, -1.0]), np.array([1.0, 1.0])
+    _, ends = least_error(low, high, np.stack([flat, peak]), 16)
+    assert ends[0] > 0.9 and ends[1] < 0.2
+
+
+def test_clipped_networks_keep_their_quantizers(default, calibration):
+    clipped = clip_activations(default.model, calibration.images, 4, batch=5)
+    found, before = (activation_quantizers(model) for model in (clipped, default.model))
+    assert [q.name for q in found] == [q.name for q in before]
+    assert all(
+        q.levels == 16 and (q.high <= 1.1 * b.high).all()
+        for q, b in zip(found, before, strict=True)
+    )
+    again = clip_activations(default.model, calibration.images, 4)  # whole batches, another cut
+    images = calibration.images[:5]
+    np.testing.assert_allclose(predict_ir(clipped, images), predict_ir(again, images), rtol=0.2)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_each_estimator_gives_ranges_of_its_own(estimator, ir, calibration):
+    [found] = activation_quantizers(variant(ir, calibration, estimator).model)[:1]
+    mean, std = (np.array(part)[:, None, None] for part in (CIFAR10_MEAN, CIFAR10_STD))
+    values = ((calibration.images / 255 - mean) / std).reshape(len(calibration), -1)
+    ends = {"minmax": np.ptp(values), "mean": np.ptp(values, axis=1).mean()}
+    width = found.high.max() - found.low.min()
+    assert width == pytest.approx(ends.get(estimator, width), rel=0.02)
+    assert width <= 1.02 * ends["minmax"]
+    four = variant(ir, calibration, f"{estimator}_a4").model
+    assert {q.levels for q in activation_quantizers(four)} == {16}

@@ -143,7 +143,7 @@ def test_the_published_state_is_one_to_go_on_from():
 def test_a_rounded_state_goes_on_with_this_trainings_settings(real, begun, tmp_path):
     rounded = tmp_path / "state.safetensors"
     round_state(Path(begun), rounded)
-    assert rounded.stat().st_size < 0.5 * Path(begun).stat().st_size
+    assert rounded.stat().st_size < 0.3 * Path(begun).stat().st_size
     trainer = trainer_of(real, learning_rate=0.5)
     assert trainer.go_on_from(rounded) == 3
     exact, _ = load_tensors(begun)
@@ -151,9 +151,11 @@ def test_a_rounded_state_goes_on_with_this_trainings_settings(real, begun, tmp_p
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight, exact[f"module/generator/{name}"], rtol=0.01, atol=0)
     assert trainer.optimizers["generator"].param_groups[0]["lr"] == 0.5
-    moments = trainer.optimizers["generator"].state[trainer.generator.mapping.fc0.weight]
-    assert moments["step"] == 3 and moments["exp_avg_sq"].dtype == torch.float32
+    adam = trainer.optimizers["generator"]
+    assert not adam.state
     trainer.step(3)
+    moments = adam.state[trainer.generator.mapping.fc0.weight]
+    assert moments["step"] == 1 and moments["exp_avg_sq"].dtype == torch.float32
 
 
 def test_unfit_states_are_refused(real, trained, begun, tmp_path):
