@@ -1,7 +1,7 @@
 """Which cells the study quantizes."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lib.quantization.nncf import VARIANTS
 def make_cells(
     *,
     models: list[str],
-    methods: Iterable[str],
+    methods: Sequence[str],
     calibration_sets: list[str],
     calibration_sizes: list[int],
     seeds: Sequence[int],
@@ -31,34 +31,31 @@ def grid_cells(p: Any) -> list[Cell]:
     By NNCF's default quantization each network meets each set; what is slow, or answers a question
     of its own, has fewer sets, networks or draws.
     """
-    own, size = [model.name for model in p.own_models], p.quantization_subset_size
-    unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
-    sets = p.calibration_sets
-    main = [name for name in sets if not KINDS[name].is_dose]
-    doses = [name for name in sets if KINDS[name].is_dose]
-    aware = [name for name in sets if name in p.quantization_accuracy_aware_sets]
-    clipped = [name for name in sets if name in p.quantization_estimator_sets]
-    sizes = [each for each in p.quantization_sizes if each < size]
-    methods = set(p.quantization_methods)
-    estimators = [v for v in VARIANTS if VARIANTS[v].estimator in p.quantization_estimators]
-    variants, draws, few = (
-        p.quantization_variants,
-        p.quantization_seeds,
-        p.quantization_variant_seeds,
+    sets, size = p.calibration_sets, [p.quantization_subset_size]
+    main, doses = ([s for s in sets if KINDS[s].is_dose == wanted] for wanted in (False, True))
+    aware, clipped = (
+        [name for name in sets if name in few]
+        for few in (p.quantization_accuracy_aware_sets, p.quantization_estimator_sets)
     )
-    often = p.quantization_accuracy_aware_seeds
-    pot, pot_aware = p.quantization_pot_seeds, p.quantization_pot_accuracy_aware_seeds
+    sizes = [images for images in p.quantization_sizes if images < size[0]]
+    default, repaired, synthetic = (
+        [method] if method in p.quantization_methods else []
+        for method in ("default", "accuracy_aware", SYNTHETIC)
+    )
+    estimators = [v for v in VARIANTS if VARIANTS[v].estimator in p.quantization_estimators]
+    dose_seeds = min(p.quantization_seeds, p.quantization_dose_seeds)
     ways = [  # engine, methods, sets, sizes, draws
-        ("nncf", methods & {"default"}, main, [size], draws),
-        ("nncf", methods & {"default"}, doses, [size], min(draws, p.quantization_dose_seeds)),
-        ("nncf", methods & {"default"}, ["real"], sizes, draws),
-        ("nncf", variants, sets, [size], few),
-        ("nncf", estimators, clipped, [size], few),
-        ("nncf", methods & {"accuracy_aware"}, aware, [size], often),
-        ("nncf", methods & {SYNTHETIC}, aware, [size], often),
-        ("pot", methods & {"default"}, main, [size], pot),
-        ("pot", methods & {"accuracy_aware"}, aware, [size], pot_aware),
+        ("nncf", default, main, size, p.quantization_seeds),
+        ("nncf", default, doses, size, dose_seeds),
+        ("nncf", default, ["real"], sizes, p.quantization_seeds),
+        ("nncf", p.quantization_variants, sets, size, p.quantization_variant_seeds),
+        ("nncf", estimators, clipped, size, p.quantization_variant_seeds),
+        ("nncf", repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
+        ("pot", default, main, size, p.quantization_pot_seeds),
+        ("pot", repaired, aware, size, p.quantization_pot_accuracy_aware_seeds),
     ]
+    own = [model.name for model in p.own_models]
+    unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
     models = {"nncf": p.classifiers + unfused + own}
     models["pot"] = p.classifiers[: p.quantization_pot_classifiers] + own
     cells = [
