@@ -37,6 +37,9 @@ class StudentOptions(TrainingOptions):
     real_share: Share = option(
         0.0, "share of real images among those that the discriminator takes for real"
     )
+    final_moments: Annotated[int, Field(ge=1, le=16)] = option(
+        1, "how many of the last of the 16 moments kept of the training are averaged in the student"
+    )
     ngf: Annotated[int, Field(ge=8)] = option(32, "channels of DiStyleGAN's first block")
     ndf: Count = option(32, "channels of the original discriminator's first block")
     project_dim: Count = option(48, "width of its projections before the class is added")

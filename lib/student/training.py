@@ -1,11 +1,14 @@
 """The study's own training of the student: the teacher's game, with its samples as the data."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.common.processes import share_batch_norm
+from lib.common.processes import rank, share_batch_norm
 from lib.common.seeds import derive_seed
+from lib.common.tensors import load_tensors
 from lib.data.samples import SampleSet
 from lib.gan.adversarial import AdversarialTraining, build_discriminator
 from lib.gan.batches import Batches
@@ -59,6 +62,19 @@ class StudentTraining(AdversarialTraining):
         chosen = self.batches.rows % groups < round(self.options.real_share * groups)
         chosen = chosen.to(self.device)[:, None, None, None]
         return torch.where(chosen, self.real.real(step)[0], images)
+
+    def write(self, out: Path) -> None:
+        """Write the results; the student is the mean of the last `final_moments`.
+
+        The learning rate is constant to the end: a longer mean steadies the weights (Izmailov et
+        al. 2018, arXiv 1803.05407).
+        """
+        files = sorted((out / "moments").iterdir())[-self.options.final_moments :]
+        if len(files) > 1 and rank() == 0:
+            moments = [load_tensors(file)[0] for file in files]
+            mean = {k: torch.stack([m[k].float() for m in moments]).mean(0) for k in moments[0]}
+            self.average.load_state_dict(mean)
+        super().write(out)
 
     def pairing(
         self, step: int, fake: Tensor, maps: list[Tensor], images: Tensor, labels: Tensor

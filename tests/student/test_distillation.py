@@ -99,6 +99,18 @@ def test_run_ended_by_sigkill_resumes_to_the_same_bytes(tmp_path, sets):
     assert hash_tree(tmp_path / "parts") == hash_tree(tmp_path / "whole")
 
 
+def test_the_student_is_the_mean_of_the_last_moments(tmp_path, sets):
+    run(tmp_path / "one", sets)
+    run(tmp_path / "three", sets, final_moments=3)
+    last = sorted((tmp_path / "one/moments").iterdir())[-3:]
+    for name, tensor in load_tensors(tmp_path / "three/student.safetensors")[0].items():
+        mean = sum(load_tensors(file)[0][name] for file in last) / 3
+        torch.testing.assert_close(tensor, mean)
+    assert [file.read_bytes() for file in last] == [
+        (tmp_path / "three/moments" / file.name).read_bytes() for file in last
+    ]
+
+
 @RECIPES
 def test_what_a_training_writes(tmp_path, sets, recipe):
     run(tmp_path, sets, recipe=recipe)
