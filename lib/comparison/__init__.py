@@ -18,7 +18,13 @@ EXPORTS = {
     "literature": ["published_table"],
     "models": ["ESTIMATORS", "int8_name", "int8_names", "network_name", "set_name"],
     "quality": ["measure_quality"],
-    "ranges": ["range_table", "range_tables"],
+    "reasons": [
+        "MEASURES",
+        "measure_reasons",
+        "prediction_table",
+        "prediction_words",
+        "reason_table",
+    ],
     "service": ["service_table"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

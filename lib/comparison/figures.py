@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas.api.types import is_numeric_dtype
 
 from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
 from lib.comparison.answer import usual_size
@@ -84,8 +85,10 @@ def panel_figure(
 ) -> Figure:
     """Draw a line for each calibration set against `x`, one panel for each value of `panel`.
 
-    `x` holds texts, drawn in their `order` or that of the table; each panel has its own y axis.
+    `x` holds texts, drawn in their `order` or that of the table, or numbers, drawn as dots; each
+    panel has its own y axis.
     """
+    dots = is_numeric_dtype(table[x])
     places, groups = list(order or dict.fromkeys(table[x])), list(table.groupby(panel, sort=False))
     across = min(ACROSS, len(groups))
     down = -(-len(groups) // across)
@@ -95,9 +98,10 @@ def panel_figure(
         axis.remove()
     for axis, (name, part) in zip(axes.flat, groups, strict=False):
         for kind, own in part.groupby("calibration_set", sort=False):
-            at = own[x].map(places.index)
-            axis.plot(at, own[y], "o-", ms=3.5, lw=1, color=KINDS[kind].colour)
-        axis.set_xticks(range(len(places)), places)
+            at, look = (own[x], "o") if dots else (own[x].map(places.index), "o-")
+            axis.plot(at, own[y], look, ms=3.5, lw=1, color=KINDS[kind].colour)
+        if not dots:
+            axis.set_xticks(range(len(places)), places)
         axis.set_title(shortened(network_name(str(name))), fontsize="medium")
         axis.grid(axis="y", alpha=0.3)
     figure.supxlabel(x_label)

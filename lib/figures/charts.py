@@ -1,6 +1,7 @@
 """The study's charts. Each function returns a matplotlib figure with title and labelled axes."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -138,12 +139,14 @@ def heatmap(
     `cell` is the width and height of a cell in inches; narrow ones hold no numbers.
     """
     rows, columns = table.shape
-    figure, (axis,) = panels(1, (cell[0] * columns + 3, cell[1] * rows + 1.6))
+    width = cell[0] * columns + 3
+    figure, (axis,) = panels(1, (width, cell[1] * rows + 1.6))
     look = {"cmap": "vlag" if center is not None else "rocket_r", "cbar_kws": {"label": unit}}
     look |= {"center": center, "vmin": limits[0], "vmax": limits[1]}
     numbers = {"annot_kws": {"size": "small"} if cell[0] < 1 else None, "fmt": ".2f"}
     sns.heatmap(table, ax=axis, annot=cell[0] > 0.4, **numbers, **look)
-    axis.set(title=title, xlabel=x_label, ylabel=y_label)
+    figure.suptitle(fill(title, round(11 * width)))
+    axis.set(xlabel=x_label, ylabel=y_label)
     axis.tick_params(axis="y", rotation=0)
     return figure
 

@@ -1,0 +1,219 @@
+"""Why a calibration set harms a network: what its ranges do to real activations, layer by layer.
+
+Too narrow a range clips activations, too wide a one wastes levels. Both are counted in the ranges
+of the INT8 networks that the grid kept, on activations of real test images. Beside them stands
+what needs no ranges: how far the Gram matrices of the set's activations are from those of real
+images (after Yu et al. 2021, arXiv 2105.07331).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import openvino as ov
+import pandas as pd
+from scipy.stats import spearmanr
+
+from lib.classifiers.names import UNFUSED
+from lib.common.errors import StudyError
+from lib.common.files import write_text
+from lib.common.openvino import compile_model, read_ir
+from lib.common.progress import progress
+from lib.common.seeds import numpy_generator
+from lib.comparison.answer import of_way
+from lib.comparison.models import MAIN, REAL, network_name
+from lib.data.samples import RECORD, SampleSet
+from lib.quantization.cell import Cell
+from lib.quantization.fake_quantize import Quantizer, activation_quantizers
+from lib.quantization.grid import load_results
+
+IMAGES = 100  # of each set that are looked at
+PLACES = 256  # activations of an image that are looked at in a layer, the same in every image
+BATCH = 10
+NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a range of one level
+REASONS = {"clipped": "activations clipped", "wasted": "levels wasted", "gram": "Gram matrices"}
+MEASURES = REASONS | {"fid": "Fréchet distance"}
+
+
+def measure_reasons(out: Path, *, grid: Path, sets: dict[str, Path], real: Path, seed: int) -> None:
+    """Write `reasons.csv`: a row for each network, calibration set and quantizer of activations.
+
+    `grid` is the grid's folder, with the INT8 networks of the first draw by NNCF's default
+    quantization; `sets` names the folders of SampleSets, or of one for each network; `real` is that
+    of the real test images. Columns: see `network_reasons`.
+    """
+    results, _, _ = load_results(grid)
+    main = of_way(results[results["status"] == "ok"])
+    main = main[main["calibration_size"] == main["calibration_size"].max()]
+    groups = main.groupby("model", sort=False)["calibration_set"].unique()
+    size, parts = main["calibration_size"].max(), []
+    for model, kinds in progress(list(groups.items()), "why", unit="network"):
+        if REAL in kinds and len(kinds) > 1:
+            stems = {kind: Cell(model, *MAIN, kind, int(size)).stem for kind in kinds}
+            files = {kind: grid / "models" / f"{stem}.xml" for kind, stem in stems.items()}
+            shown = {kind: _some(sets[kind], model, seed) for kind in kinds}
+            found = network_reasons(files, shown, _some(real, model, seed))
+            parts.append(found.assign(model=model))
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=["model", "calibration_set"])
+    write_text(out / "reasons.csv", table.to_csv(index=False, float_format="%.6g"))
+
+
+def _some(folder: Path, model: str, seed: int) -> np.ndarray:
+    alone = (folder / RECORD).is_file()
+    images = SampleSet.load(folder if alone else folder / model.removesuffix(UNFUSED)).images
+    chosen = numpy_generator(seed, "reasons").permutation(len(images))[:IMAGES]
+    return images[np.sort(chosen)]
+
+
+def network_reasons(
+    files: dict[str, Path], sets: dict[str, np.ndarray], real: np.ndarray
+) -> pd.DataFrame:
+    """Return a row for each calibration set and quantizer of one network.
+
+    files: its INT8 networks by calibration set, real images among them; sets: images of each; real:
+    real images that calibrated none, all `(n, 3, 32, 32) uint8`. `clipped`: share of the real
+    activations outside the set's range; `wasted`: share of its levels beyond all real activations;
+    `log2_width`: base-2 logarithm of its width over that by real images (1: one bit lost); `gram`:
+    distance of the mean Gram matrices of the set's and of real activations, over the latter's norm.
+    """
+    model = read_ir(files[REAL])
+    reference, probe = activation_quantizers(model), entering(model)
+    expected = activations(probe, real)
+    rows = []
+    for kind, file in files.items():
+        quantizers, seen = activation_quantizers(read_ir(file)), activations(probe, sets[kind])
+        if [q.name for q in quantizers] != [q.name for q in reference]:
+            raise StudyError(f"{file} and {files[REAL]} have other quantizers: make both again")
+        for layer, (own, other) in enumerate(zip(quantizers, reference, strict=True)):
+            row = {"calibration_set": kind, "layer": layer, "name": own.name}
+            row |= range_faults(own, expected[layer]) | {"log2_width": log2_width(own, other)}
+            wanted = expected[layer].gram
+            apart = np.linalg.norm(seen[layer].gram - wanted)
+            rows.append(row | {"gram": apart / max(np.linalg.norm(wanted), 1e-12)})
+    return pd.DataFrame(rows)
+
+
+class Layer(NamedTuple):
+    """What enters a quantizer, for some images."""
+
+    values: np.ndarray
+    """`(n, PLACES)`, at the same random places in every image."""
+    channels: np.ndarray
+    """`(PLACES,)`, those of the places."""
+    low: np.ndarray
+    """`(channels,)`, the least value of each."""
+    high: np.ndarray
+    gram: np.ndarray
+    """`(channels, channels)`, the mean over images and places of the products of two channels."""
+
+
+def entering(model: ov.Model) -> ov.CompiledModel:
+    """Return a network of the same input that gives what enters each quantizer of `model`."""
+    sources = [quantizer.operation.input_value(0) for quantizer in activation_quantizers(model)]
+    return compile_model(ov.Model(sources, model.get_parameters()))
+
+
+def activations(network: ov.CompiledModel, images: np.ndarray) -> list[Layer]:
+    """Return each output of `network` for images `(n, 3, 32, 32) uint8`, whole batches only."""
+    fixed = network.input(0).partial_shape[0]
+    size = fixed.get_length() if fixed.is_static else BATCH
+    request = network.create_infer_request()
+    parts: list[list[Layer]] = [[] for _ in network.outputs]
+    for start in range(0, len(images) // size * size, size):
+        request.infer([images[start : start + size].astype(np.float32)])
+        for layer, found in enumerate(parts):
+            found.append(_layer(request.get_output_tensor(layer).data, layer))
+    return [
+        Layer(
+            np.concatenate([part.values for part in found]),
+            found[0].channels,
+            np.min([part.low for part in found], axis=0),
+            np.max([part.high for part in found], axis=0),
+            np.mean([part.gram for part in found], axis=0),
+        )
+        for found in parts
+    ]
+
+
+def _layer(data: np.ndarray, number: int) -> Layer:
+    """Return the layer of one batch: feature maps `(n, c, …)`, or tokens `(n, t, c)`."""
+    if data.ndim == 3:
+        data = data.transpose(0, 2, 1)
+    maps = data.reshape(*data.shape[:2], -1)
+    n, channels, places = maps.shape
+    chosen = numpy_generator(0, "reasons", number).integers(0, channels * places, PLACES)
+    gram = np.einsum("nap,nbp->ab", maps, maps, optimize=True) / (n * places)
+    values = maps.reshape(n, -1)[:, chosen]
+    return Layer(values, chosen // places, maps.min((0, 2)), maps.max((0, 2)), gram)
+
+
+def range_faults(own: Quantizer, real: Layer) -> dict[str, float]:
+    """Return `clipped` and `wasted` of one quantizer, see `network_reasons`."""
+    low, high = np.broadcast_to(own.low, real.low.shape), np.broadcast_to(own.high, real.low.shape)
+    outside = (real.values < low[real.channels]) | (real.values > high[real.channels])
+    if len(own.low) == 1:
+        ends, (low, high) = (real.low.min(), real.high.max()), (own.low, own.high)
+    else:
+        ends = real.low, real.high
+    used = np.maximum(np.minimum(high, ends[1]) - np.maximum(low, ends[0]), 0)
+    alive = high > low
+    wasted = float(np.mean(1 - used[alive] / (high - low)[alive])) if alive.any() else np.nan
+    return {"clipped": float(outside.mean()), "wasted": wasted}
+
+
+def log2_width(own: Quantizer, real: Quantizer) -> float:
+    """Return the mean over channels of log2 of a range's width over that by real images.
+
+    Channels in which real images have no range do not count.
+    """
+    width, expected = np.broadcast_arrays(own.high - own.low, real.high - real.low)
+    alive = expected > 0
+    if not alive.any():
+        return float("nan")
+    ratio = width[alive].astype(float) / expected[alive]
+    return float(np.log2(np.maximum(ratio, NARROWEST)).mean())
+
+
+def reason_table(reasons: pd.DataFrame, services: pd.DataFrame) -> pd.DataFrame:
+    """Join what the ranges do, means over layers, to what sets do to networks.
+
+    `services` are rows of `service_table` for one way to quantize and one number of images; a row
+    for each network and set. Real images, the reference, differ from themselves by 0.
+    """
+    keys = ["model", "calibration_set"]
+    real = services["calibration_set"] == REAL
+    services = services.assign(difference_pp=services["difference_pp"].mask(real, 0.0))
+    means = reasons.groupby(keys, sort=False)[list(REASONS)].mean().reset_index()
+    return services.merge(means, on=keys)
+
+
+def prediction_table(joined: pd.DataFrame) -> pd.DataFrame:
+    """Return how well each measure of a set ranks the harm that it does: Spearman's, by network.
+
+    `joined`: as `reason_table` gives it, with the column `fid` where a Fréchet distance is known;
+    real images are left out. 1: the sets' order is that of the harm in agreement with FP32.
+    """
+    others = joined[joined["calibration_set"] != REAL]
+    measures = [name for name in MEASURES if name in others]
+    rows = []
+    for model, part in others.groupby("model", sort=False):
+        row = {"model": model, "sets": len(part)}
+        for name in measures:
+            known = part[part[name].notna() & part["difference_pp"].notna()]
+            varies = known[name].nunique() > 1 and known["difference_pp"].nunique() > 1
+            harm = -known["difference_pp"]
+            row[name] = float(spearmanr(known[name], harm).statistic) if varies else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["model", "sets", *measures])
+
+
+def prediction_words(table: pd.DataFrame) -> str:
+    """Say which measure of a `prediction_table` ranks sets most like the harm that they do."""
+    middle = table[[name for name in MEASURES if name in table]].median().dropna()
+    if middle.empty:
+        return "Too few sets to tell what predicts the harm"
+    best = middle.idxmax()
+    worst = table.loc[table[best].idxmin()]
+    words = f"{MEASURES[best]}: rank correlation with the harm {middle[best]:.2f} in the middle "
+    words += f"network, {worst[best]:.2f} in {network_name(worst['model'])}"
+    return words[0].upper() + words[1:]
