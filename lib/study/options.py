@@ -129,7 +129,7 @@ class Evaluation:
     evaluation_neighbours: Count = option(3, "neighbours for precision and recall")
     evaluation_extractor: Literal["efficientnet-lite0", "inception-v3-compat", "classifier"] = (
         option(
-            "classifier",
+            "efficientnet-lite0",
             "whose features beside the evaluator's: efficientnet-lite0, inception-v3-compat (a "
             "download) or, for none, classifier",
         )
