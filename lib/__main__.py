@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
             metavar=("KEY", "VALUE"),
             help="override a value of the profile",
         )
+    _add_quantize(add(quantize, profile=False))
     add(blog)
     command = add(app)
     command.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1")
@@ -78,6 +79,44 @@ def parser() -> argparse.ArgumentParser:
     add(bench, profile=False)
     add(docs, profile=False)
     return whole
+
+
+def _add_quantize(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, help=".onnx, OpenVINO .xml or .tflite, not quantized")
+    command.add_argument(
+        "--calibrate",
+        default="photographs",
+        metavar="KIND|FOLDER[,…]",
+        help="photographs, fractals, mixed, noise, grey or folders of images; of several the best "
+        "is kept (default: %(default)s)",
+    )
+    numbers = {"metavar": "X,X,X", "type": _numbers}
+    command.add_argument("--mean", **numbers, help="(pixels * input-max / 255 - mean) / std: by")
+    command.add_argument("--std", **numbers, help="channel, in the order of --colours")
+    command.add_argument("--input-max", type=int, choices=(1, 255), help="the largest value")
+    command.add_argument("--layout", choices=("NCHW", "NHWC"), help="where the file does not tell")
+    command.add_argument("--colours", choices=("RGB", "BGR"), default="RGB")
+    command.add_argument("--size", type=_size, metavar="HxW", help="where the file leaves it open")
+    command.add_argument("-n", type=int, default=300, help="images to calibrate with")
+    command.add_argument("--check", type=Path, metavar="FOLDER", help="images to check INT8 on")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="for the results")
+    command.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="SHARE",
+        help="return layers to floating point until no larger share of classes changes",
+    )
+    command.add_argument("--bias-correction", choices=("fast", "none", "best"), default="fast")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = (int(part) for part in text.lower().split("x"))
+    return height, width
 
 
 def _params(options: argparse.Namespace):
@@ -107,6 +146,27 @@ def parameters(options: argparse.Namespace) -> None:
     from lib.study.reference import parameter_lines
 
     print("\n".join(parameter_lines(_params(options))))
+
+
+def quantize(options: argparse.Namespace) -> None:
+    """Quantize a network of your own to INT8 without its data."""
+    from lib.quantization.tool.network import Takes
+    from lib.quantization.tool.quantize import quantize_file
+
+    fields = ("mean", "std", "input_max", "layout", "colours", "size")
+    takes = Takes(**{name: getattr(options, name) for name in fields})
+    report = quantize_file(
+        options.model,
+        calibrate=options.calibrate.split(","),
+        takes=takes,
+        images=options.n,
+        check=options.check,
+        out=options.out,
+        max_drop=options.max_drop,
+        bias_correction=options.bias_correction,
+        seed=options.seed,
+    )
+    print(report.page())
 
 
 def blog(options: argparse.Namespace) -> None:

@@ -7,29 +7,27 @@ images (after Yu et al. 2021, arXiv 2105.07331).
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import openvino as ov
 import pandas as pd
 from scipy.stats import spearmanr
 
 from lib.classifiers.names import UNFUSED
 from lib.common.errors import StudyError
 from lib.common.files import write_text
-from lib.common.openvino import compile_model, read_ir
+from lib.common.openvino import read_ir
 from lib.common.progress import progress
 from lib.common.seeds import numpy_generator
 from lib.comparison.answer import of_way
 from lib.comparison.models import MAIN, REAL, network_name
 from lib.data.samples import RECORD, SampleSet
+from lib.quantization.activations import BATCH, activations, batches, entering, range_faults
 from lib.quantization.cell import Cell
 from lib.quantization.fake_quantize import Quantizer, activation_quantizers
 from lib.quantization.grid import load_results
+from lib.quantization.models import fixed_batch
 
 IMAGES = 100  # of each set that are looked at
-PLACES = 256  # activations of an image that are looked at in a layer, the same in every image
-BATCH = 10
 NARROWEST = 2.0**-8  # of the real range: narrower ones all count as this, a range of one level
 REASONS = {"clipped": "activations clipped", "wasted": "levels wasted", "gram": "Gram matrices"}
 MEASURES = REASONS | {"fid": "Fréchet distance"}
@@ -77,11 +75,14 @@ def network_reasons(
     distance of the mean Gram matrices of the set's and of real activations, over the latter's norm.
     """
     model = read_ir(files[REAL])
-    reference, probe = activation_quantizers(model), entering(model)
-    expected = activations(probe, real)
+    reference, probe, size = activation_quantizers(model), entering(model), fixed_batch(model)
+    expected = activations(probe, batches(real, size or BATCH))
     rows = []
     for kind, file in files.items():
-        quantizers, seen = activation_quantizers(read_ir(file)), activations(probe, sets[kind])
+        quantizers, seen = (
+            activation_quantizers(read_ir(file)),
+            activations(probe, batches(sets[kind])),
+        )
         if [q.name for q in quantizers] != [q.name for q in reference]:
             raise StudyError(f"{file} and {files[REAL]} have other quantizers: make both again")
         for layer, (own, other) in enumerate(zip(quantizers, reference, strict=True)):
@@ -91,74 +92,6 @@ def network_reasons(
             apart = np.linalg.norm(seen[layer].gram - wanted)
             rows.append(row | {"gram": apart / max(np.linalg.norm(wanted), 1e-12)})
     return pd.DataFrame(rows)
-
-
-class Layer(NamedTuple):
-    """What enters a quantizer, for some images."""
-
-    values: np.ndarray
-    """`(n, PLACES)`, at the same random places in every image."""
-    channels: np.ndarray
-    """`(PLACES,)`, those of the places."""
-    low: np.ndarray
-    """`(channels,)`, the least value of each."""
-    high: np.ndarray
-    gram: np.ndarray
-    """`(channels, channels)`, the mean over images and places of the products of two channels."""
-
-
-def entering(model: ov.Model) -> ov.CompiledModel:
-    """Return a network of the same input that gives what enters each quantizer of `model`."""
-    sources = [quantizer.operation.input_value(0) for quantizer in activation_quantizers(model)]
-    return compile_model(ov.Model(sources, model.get_parameters()))
-
-
-def activations(network: ov.CompiledModel, images: np.ndarray) -> list[Layer]:
-    """Return each output of `network` for images `(n, 3, 32, 32) uint8`, whole batches only."""
-    fixed = network.input(0).partial_shape[0]
-    size = fixed.get_length() if fixed.is_static else BATCH
-    request = network.create_infer_request()
-    parts: list[list[Layer]] = [[] for _ in network.outputs]
-    for start in range(0, len(images) // size * size, size):
-        request.infer([images[start : start + size].astype(np.float32)])
-        for layer, found in enumerate(parts):
-            found.append(_layer(request.get_output_tensor(layer).data, layer))
-    return [
-        Layer(
-            np.concatenate([part.values for part in found]),
-            found[0].channels,
-            np.min([part.low for part in found], axis=0),
-            np.max([part.high for part in found], axis=0),
-            np.mean([part.gram for part in found], axis=0),
-        )
-        for found in parts
-    ]
-
-
-def _layer(data: np.ndarray, number: int) -> Layer:
-    """Return the layer of one batch: feature maps `(n, c, …)`, or tokens `(n, t, c)`."""
-    if data.ndim == 3:
-        data = data.transpose(0, 2, 1)
-    maps = data.reshape(*data.shape[:2], -1)
-    n, channels, places = maps.shape
-    chosen = numpy_generator(0, "reasons", number).integers(0, channels * places, PLACES)
-    gram = np.einsum("nap,nbp->ab", maps, maps, optimize=True) / (n * places)
-    values = maps.reshape(n, -1)[:, chosen]
-    return Layer(values, chosen // places, maps.min((0, 2)), maps.max((0, 2)), gram)
-
-
-def range_faults(own: Quantizer, real: Layer) -> dict[str, float]:
-    """Return `clipped` and `wasted` of one quantizer, see `network_reasons`."""
-    low, high = np.broadcast_to(own.low, real.low.shape), np.broadcast_to(own.high, real.low.shape)
-    outside = (real.values < low[real.channels]) | (real.values > high[real.channels])
-    if len(own.low) == 1:
-        ends, (low, high) = (real.low.min(), real.high.max()), (own.low, own.high)
-    else:
-        ends = real.low, real.high
-    used = np.maximum(np.minimum(high, ends[1]) - np.maximum(low, ends[0]), 0)
-    alive = high > low
-    wasted = float(np.mean(1 - used[alive] / (high - low)[alive])) if alive.any() else np.nan
-    return {"clipped": float(outside.mean()), "wasted": wasted}
 
 
 def log2_width(own: Quantizer, real: Quantizer) -> float:

@@ -23,24 +23,31 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
+def read_image(
+    source: Path | bytes, name: str = "", fill: tuple[int, int] | None = None
+) -> np.ndarray:
     """Read one image, a file or its content, as `(3, 32, 32) uint8`.
 
     Grey, palette, YCbCr and CMYK become RGB, 16-bit grey its upper 8 bits; what is transparent
-    lies on white; a rotation that the file's EXIF data ask for is carried out. Another size,
-    several frames, pixels whose range nothing states (32-bit integers, floating-point numbers)
-    and damage are `StudyError`s, which call the image `name`.
+    lies on white; a rotation that the file's EXIF data ask for is carried out. `fill`: height and
+    width of the result in place of 32×32; the image, of any size, is resized to fill them and its
+    middle kept. Else another size, and always several frames, pixels whose range nothing states
+    (32-bit integers, floating-point numbers) and damage are `StudyError`s, which call the image
+    `name`.
     """
     name = name or str(source)
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
-            if image.size != (SIDE, SIDE):
+            if fill is None and image.size != (SIDE, SIDE):
                 size = f"{image.width}×{image.height} pixels, the study takes 32×32"
                 raise StudyError(f"{name} is {size}: resize the images first")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise StudyError(f"{name} has {frames} frames: keep the one that you mean")
-            return np.asarray(_upright_rgb(image, name)).transpose(2, 0, 1)
+            found = _upright_rgb(image, name)
+            if fill is not None:
+                found = ImageOps.fit(found, fill[::-1], Image.Resampling.LANCZOS)
+            return np.asarray(found).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 

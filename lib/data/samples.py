@@ -1,8 +1,9 @@
 """SampleSet: labelled images, with the latents they were made from, in safetensors shards.
 
 A set is a folder: `samples.json` (the record) and `shard-00000.safetensors` … Each shard holds
-images `(n, 3, 32, 32) uint8`, labels `(n,) int64` and, for generated images, latents
-`(n, z_dim) float32`. Shards are written atomically and carry a hash of their own content.
+images `(n, 3, h, w) uint8`, labels `(n,) int64` and, for generated images, latents
+`(n, z_dim) float32`; the study's own are 32×32. Shards are written atomically and carry a hash of
+their own content.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class SampleSet:
-    """Images `(n, 3, 32, 32) uint8`, labels `(n,) int64`, latents `(n, z_dim) float32` or None.
+    """Images `(n, 3, h, w) uint8`, labels `(n,) int64`, latents `(n, z_dim) float32` or None.
 
     `info` is the record: `data`, `class_names`, `maker`, latent distribution, truncation, seed.
     """
@@ -166,8 +167,8 @@ def check_arrays(arrays: Arrays, name: str) -> None:
         if array.dtype != DTYPES[key]:
             raise StudyError(f"{name}: {key} are {array.dtype}, expected {DTYPES[key].__name__}")
     images, labels = arrays["images"], arrays["labels"]
-    if images.shape[1:] != IMAGE_SHAPE:
-        raise StudyError(f"{name}: images have shape {images.shape[1:]}, expected {IMAGE_SHAPE}")
+    if images.ndim != 4 or images.shape[1] != IMAGE_SHAPE[0]:
+        raise StudyError(f"{name}: images have shape {images.shape[1:]}, expected (3, h, w)")
     if any(len(array) != len(labels) for array in arrays.values()) or labels.ndim != 1:
         raise StudyError(f"{name}: numbers of images, labels and latents differ")
 

@@ -12,8 +12,6 @@ from lib.common.openvino import save_ir
 from lib.common.tensors import save_tensors
 from lib.comparison.reasons import (
     NARROWEST,
-    activations,
-    entering,
     log2_width,
     measure_reasons,
     network_reasons,
@@ -21,14 +19,15 @@ from lib.comparison.reasons import (
     reason_table,
 )
 from lib.data.samples import SampleSet
+from lib.quantization.activations import activations, batches, entering
 from lib.quantization.fake_quantize import Quantizer
 
 SHARES = {"a": 0.1, "b": 0.2, "c": 0.3}
 
 
-def network(low, high, name="quantizer", batch=-1):
+def network(low, high, name="quantizer"):
     """A network of one quantizer: of all channels, or of each of the three."""
-    images = opset13.parameter([batch, 3, 32, 32], np.float32, name="images")
+    images = opset13.parameter([-1, 3, 32, 32], np.float32, name="images")
     shape = (1, len(low), 1, 1)
     ends = [opset13.constant(np.array(end, np.float32).reshape(shape)) for end in (low, high)]
     rounded = opset13.fake_quantize(images, *ends, *ends, 256)
@@ -69,7 +68,7 @@ def test_ranges_by_hand(files):
 
 def test_gram_matrices_by_hand(files):
     real = half_and_half()
-    found = activations(entering(network([0], [255])), real)
+    found = activations(entering(network([0], [255])), batches(real, 10))
     assert found[0].values.shape == (10, 256)  # whole batches
     expected = [[0, 0, 0], [0, 1e4, 1.5e4], [0, 1.5e4, 2.5e4]]
     np.testing.assert_allclose(found[0].gram, expected)
@@ -79,15 +78,13 @@ def test_gram_matrices_by_hand(files):
     assert table["gram"].tolist() == [0, pytest.approx(0.75)]
 
 
-def test_networks_of_a_fixed_batch_and_of_tokens():
-    assert (
-        activations(entering(network([0], [9], batch=3)), half_and_half())[0].values.shape[0] == 12
-    )
+def test_networks_of_tokens():
     images = opset13.parameter([-1, 3, 32, 32], np.float32)
     tokens = opset13.reshape(images, [0, 3, 1024], special_zero=True)
     ends = [opset13.constant(np.float32(end)) for end in (0, 255)]
     model = ov.Model([opset13.fake_quantize(tokens, *ends, *ends, 256)], [images])
-    assert activations(entering(model), half_and_half())[0].gram.shape == (1024, 1024)
+    found = activations(entering(model), batches(half_and_half(), 6))
+    assert found[0].gram.shape == (1024, 1024) and len(found[0].values) == 12
 
 
 def test_other_quantizers_are_refused(files, tmp_path):

@@ -140,7 +140,7 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
     _check_form(network, model)
     if network.input(0).get_element_type() == ov.Type.u8:  # of its preprocessing, inside
         network.input(0).get_node().set_element_type(ov.Type.f32)
-    with _named(file, "does not take 32×32 images"):
+    with named(file, "does not take 32×32 images"):
         network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
         widen_constants(network)
         network = _preprocessed(network, model)
@@ -151,7 +151,7 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
         raise StudyError(f"{file} gives {found}, {wanted}: export it as (n, classes)")
     network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
     network = free_batch(network, images)
-    with _named(file, "does not run"):
+    with named(file, "does not run"):
         outputs = predict_ir(network, images)
     if not np.isfinite(outputs).all():
         raise StudyError(f"{file} gives NaN or infinity for plain images: export it again")
@@ -167,7 +167,7 @@ def read_source(file: Path) -> ov.Model:
             raise StudyError(f"{file} was exported in training mode: call eval() and export again")
     elif not (start[4:] == b"TFL3" if suffix == ".tflite" else start.lstrip()[:1] == b"<"):
         raise StudyError(f"{file} is no {suffix} file: export the network again")
-    with _named(file, "cannot be read"):
+    with named(file, "cannot be read"):
         return ov.Core().read_model(file)
 
 
@@ -240,10 +240,7 @@ def _check_form(network: ov.Model, model: OwnModel) -> None:
     file = model.file
     if len(network.inputs) != 1:
         raise StudyError(f"{file} has {len(network.inputs)} inputs: export it with one")
-    for op in network.get_ops():
-        small = op.get_type_name() == "Constant" and op.get_element_type() in BYTES
-        if small or op.get_type_name() == "FakeQuantize":
-            raise StudyError(f"{file} is quantized already: give the network in floating point")
+    check_floating(network, file)
     entry = network.input(0)
     kind = entry.get_element_type()
     if kind == ov.Type.u8:
@@ -261,6 +258,14 @@ def _check_form(network: ov.Model, model: OwnModel) -> None:
         )
 
 
+def check_floating(network: ov.Model, file: Path) -> None:
+    """Raise `StudyError` if a network is quantized already."""
+    for op in network.get_ops():
+        small = op.get_type_name() == "Constant" and op.get_element_type() in BYTES
+        if small or op.get_type_name() == "FakeQuantize":
+            raise StudyError(f"{file} is quantized already: give the network in floating point")
+
+
 def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
     steps = ov.preprocess.PrePostProcessor(network)
     steps.input().tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NCHW"))
@@ -276,7 +281,7 @@ def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
 
 
 @contextmanager
-def _named(file: Path, trouble: str) -> Iterator[None]:
+def named(file: Path, trouble: str) -> Iterator[None]:
     """Turn OpenVINO's errors into one line; the last words of its messages say most."""
     try:
         yield

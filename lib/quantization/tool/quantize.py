@@ -1,0 +1,300 @@
+"""Quantize somebody's network to INT8 without its data, and say how far to trust the result."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from lib.common.errors import StudyError
+from lib.common.openvino import save_ir
+from lib.quantization.bias import TRIED
+from lib.quantization.fake_quantize import activation_quantizers
+from lib.quantization.nncf import quiet_nncf
+from lib.quantization.own.imports import named
+from lib.quantization.own.parameters import content_hash
+from lib.quantization.tool.images import NATURAL, Folder, find_kind, make_images
+from lib.quantization.tool.measure import answers, clipped_layers, compare, measure_speed
+from lib.quantization.tool.network import Network, Takes, read_network
+from lib.quantization.tool.report import Report, not_checked, snippet, verdict
+
+CHECKED = 100  # images of each kind that decide, and as many others that the report is of
+PLAIN = Takes()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An INT8 network and what it was calibrated with."""
+
+    kind: str
+    bias_correction: str
+    model: ov.Model
+    restored: int = 0  # operations that went back to floating point
+
+
+@dataclass(frozen=True)
+class Check:
+    """Images `(n, 3, height, width) uint8` to judge candidates by, and others for the report."""
+
+    judged: np.ndarray
+    reported: np.ndarray
+    counts: bool = True
+    """False: the images are much like those of a candidate's calibration."""
+
+
+def quantize_file(
+    path: Path | str,
+    *,
+    calibrate: Sequence[str] = ("photographs",),
+    takes: Takes = PLAIN,
+    images: int = 300,
+    check: Path | str | None = None,
+    out: Path | str | None = None,
+    max_drop: float | None = None,
+    bias_correction: str = "fast",
+    seed: int = 0,
+) -> Report:
+    """Write `<name>_int8.xml`, `<name>_fp32.xml`, `report.json` and `report.md` of a network.
+
+    path: .onnx, .xml or .tflite, in floating point, with one input of images of 1 or 3 channels.
+    calibrate: kinds of images (`lib.quantization.tool.images.KINDS`) or folders of them; of
+    several, that one is kept which keeps most where it is checked. images: how many of each.
+    check: a folder of images to check on; without, photographs and fractals. out: the folder to
+    write to, by default `<name>_int8` beside the file. max_drop: largest share of the judging
+    images whose class may change; operations go back to floating point until that holds.
+    bias_correction: fast, none or best. What does not do is a `StudyError` of one line, before
+    any work begins.
+    """
+    file, clock = Path(path), Clock()
+    network = read_network(file, takes)
+    if max_drop is not None and not (0 < max_drop < 1 and any(network.classifies)):
+        raise StudyError("--max-drop is a share of images, and for networks that give classes")
+    folder = Path(out) if out else file.with_name(f"{file.stem}_int8")
+    check_writable(folder)
+    with clock.part("images"):
+        sets, checks = gather(network, calibrate, images, check, seed)
+    tried = TRIED if bias_correction == "best" else (bias_correction,)
+    with clock.part("quantization"):
+        candidates = [
+            Candidate(kind, correction, quantize(network, sets[kind], correction))
+            for kind, correction in product(sets, tried)
+        ]
+        best = choose(network, candidates, checks)
+        if max_drop is not None:
+            best = restore(network, best, sets[best.kind], checks, max_drop)
+    with clock.part("measurement"):
+        shown = {c.kind: c.model for c in candidates if c.bias_correction == best.bias_correction}
+        rows = list(check_rows(network, shown | {best.kind: best.model}, checks))
+        every = np.concatenate([one.reported for one in checks.values()])
+        clipped = clipped_layers(network, best.model, every[:: max(1, len(every) // 50)])
+        speed = measure_speed(network, best.model, every)
+    files = {"int8": f"{file.stem}_int8.xml", "fp32": f"{file.stem}_fp32.xml"}
+    for name, model in (("int8", best.model), ("fp32", network.model)):
+        save_ir(folder / files[name], model.clone())
+    own = [row for row in rows if row["calibrated"] == best.kind and row["counts"]]
+    report = Report(
+        name=file.name,
+        files=files,
+        sha256=content_hash(file),
+        fed=network.words,
+        chosen=best.kind,
+        bias_correction=best.bias_correction,
+        images_read=len(sets[best.kind]),
+        restored=best.restored,
+        checks=rows,
+        size={n: (folder / f).with_suffix(".bin").stat().st_size for n, f in files.items()},
+        speed=speed,
+        clipped=clipped,
+        verdict=verdict(own),
+        unchecked=not_checked(check is not None, network.words),
+        seconds=clock.seconds,
+        versions={package: version(package) for package in ("openvino", "nncf")},
+        snippet=snippet(folder / files["int8"], network),
+    )
+    report.write(folder)
+    return report
+
+
+class Clock:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count a block's seconds."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder for the results; `StudyError` where that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"{folder} cannot be written to ({error}): name another by --out"
+        ) from error
+    if shutil.disk_usage(folder).free < 2**20:
+        raise StudyError(f"{folder} has no space left: name another by --out")
+
+
+def gather(
+    network: Network, calibrate: Sequence[str], n: int, check: Path | str | None, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, Check]]:
+    """Return the images of each calibration set, and those to check on, by their names."""
+    kinds = [find_kind(name) for name in dict.fromkeys(calibrate)]
+    if n < 1 or not kinds:
+        raise StudyError("give at least one kind of images, and one image of it")
+    tested = None if check is None else Folder(Path(check), seed)
+    folders = {kind: Folder(kind, seed) for kind in kinds if isinstance(kind, Path)}
+    sets, held_out = {}, 0
+    for kind in kinds:
+        if isinstance(kind, str):
+            sets[kind] = make_images(kind, n, network.size, seed)
+            continue
+        last = len(folders[kind])
+        if tested and kind.resolve() == tested.folder.resolve():
+            last = held_out = max(1, last - 2 * CHECKED, last // 2)
+        sets[str(kind)] = folders[kind].read(0, min(n, last), network.size)
+    if tested:
+        images = tested.read(held_out, held_out + 2 * CHECKED, network.size)
+        if not len(images):
+            raise StudyError(f"{check} has no image left to check on: give it two at least")
+        return sets, {str(check): Check(images[::2], images[1::2] if len(images) > 1 else images)}
+    alike = {name for kind in sets for name in (NATURAL if kind == "mixed" else (kind,))}
+    checks = {}
+    for kind in NATURAL:
+        images = make_images(kind, 2 * CHECKED, network.size, seed + 1)
+        counts = kind not in alike or alike >= set(NATURAL)
+        checks[kind] = Check(images[::2], images[1::2], counts)
+    return sets, checks
+
+
+class Items:
+    """Calibration items of NNCF: the network's input, a batch each."""
+
+    def __init__(self, network: Network, images: np.ndarray) -> None:
+        self.network, self.images = network, images
+
+    def __len__(self) -> int:
+        return max(1, len(self.images) // self.network.batch)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        size = self.network.batch
+        some = self.images[number * size : (number + 1) * size]
+        return next(self.network.batches(some))[0]
+
+
+def quantize(network: Network, images: np.ndarray, bias_correction: str) -> ov.Model:
+    """Return the network in INT8, by NNCF's default quantization."""
+    items = Items(network, images)
+    with named(network.file, "cannot be quantized"), quiet_nncf() as nncf:
+        model = nncf.quantize(
+            network.model.clone(),
+            nncf.Dataset(items),
+            advanced_parameters=_advanced(nncf, network, bias_correction),
+            **_common(nncf, items),
+        )
+    if not activation_quantizers(model):
+        raise StudyError(f"{network.file} has no layer that INT8 would make faster")
+    return model
+
+
+def _advanced(nncf, network: Network, bias_correction: str):
+    return nncf.AdvancedQuantizationParameters(
+        disable_bias_correction=bias_correction == "none",
+        batchwise_statistics=network.batch > 1 or None,
+    )
+
+
+def _common(nncf, items: Items) -> dict:
+    return {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(items)}
+
+
+def choose(network: Network, candidates: list[Candidate], checks: dict[str, Check]) -> Candidate:
+    """Return the candidate that keeps most on the judging images; the first of equals."""
+    if len(candidates) == 1:
+        return candidates[0]
+    models = {str(k): candidate.model for k, candidate in enumerate(candidates)}
+    scores = np.zeros(len(candidates))
+    for one in (one for one in checks.values() if one.counts):
+        found = compare(network, models, one.judged)
+        scores += [score(found[name]) for name in models]
+    return candidates[int(scores.argmax())]
+
+
+def score(outputs: list[dict]) -> float:
+    """Return the share of images of the same class, or else the worst output's decibels."""
+    agreements = [row["agreement"] for row in outputs if row["agreement"] is not None]
+    decibels = [np.inf if row["snr_db"] is None else row["snr_db"] for row in outputs]
+    return min(agreements) if agreements else float(min(min(decibels), 1e3))
+
+
+def restore(
+    network: Network,
+    best: Candidate,
+    images: np.ndarray,
+    checks: dict[str, Check],
+    max_drop: float,
+) -> Candidate:
+    """Return operations to floating point until at most `max_drop` of the classes change.
+
+    NNCF's quantization with accuracy control, whose accuracy is agreement with FP32 on the judging
+    images.
+    """
+    judged = np.concatenate([one.judged for one in checks.values() if one.counts])
+    classes, first = answers(network, judged), network.classifies.index(True)
+    starts = np.cumsum([0] + [count for _, count in network.batches(judged)])
+    batches = [
+        (batch, classes[start : start + count])
+        for start, (batch, count) in zip(starts[:-1], network.batches(judged), strict=True)
+    ]
+
+    def agreement(compiled: ov.CompiledModel, items: Iterable) -> tuple[float, list[float]]:
+        request = compiled.create_infer_request()
+        same = []
+        for batch, labels in items:
+            request.infer([batch])
+            found = request.get_output_tensor(first).data[: len(labels)].argmax(1)
+            same.append(found == labels)
+        return float(np.concatenate(same).mean()), [float(part.mean()) for part in same]
+
+    items = Items(network, images)
+    with named(network.file, "cannot be quantized"), quiet_nncf() as nncf:
+        model = nncf.quantize_with_accuracy_control(
+            network.model.clone(),
+            nncf.Dataset(items),
+            nncf.Dataset(batches, lambda batch: batch[0]),
+            agreement,
+            max_drop=max_drop,
+            drop_type=nncf.DropType.ABSOLUTE,
+            advanced_quantization_parameters=_advanced(nncf, network, best.bias_correction),
+            **_common(nncf, items),
+        )
+    lost = len(activation_quantizers(best.model)) - len(activation_quantizers(model))
+    return replace(best, model=model, restored=lost)
+
+
+def check_rows(
+    network: Network, models: dict[str, ov.Model], checks: dict[str, Check]
+) -> Iterator[dict]:
+    """Yield a row for each check, INT8 network and output, as `Report.checks` has them."""
+    for name, one in checks.items():
+        for kind, outputs in compare(network, models, one.reported).items():
+            for output, found in zip(network.outputs, outputs, strict=True):
+                row = {"calibrated": kind, "checked": name, "images": len(one.reported)}
+                yield row | {"counts": one.counts, "output": output} | found
