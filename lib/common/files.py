@@ -15,6 +15,8 @@ from lib.common.errors import StudyError
 ROOT = Path(__file__).resolve().parents[2]  # the repository
 NOTEBOOKS = ROOT / "notebooks"
 
+LFS = b"version https://git-lfs"  # begins what stands in for a file that is not fetched yet
+
 
 def resolve(path: Path | str) -> Path:
     """Return a path from the parameters; a relative one starts at the repository's root."""
@@ -59,6 +61,13 @@ def write_text(path: Path | str, text: str) -> None:
 def write_csv(path: Path | str, table: Any) -> None:
     """Write a pandas `table` without its index, floats to six digits, atomically."""
     write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def read_named(path: Path | str) -> Any:
+    """Read a CSV file in which the column `class` has names, whatever these look like."""
+    import pandas as pd  # slow, and most who import this module read no table
+
+    return pd.read_csv(path, dtype={"class": str}, keep_default_na=False, na_values=[""])
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -113,7 +113,7 @@ def _read_zip(path: Path) -> Files:
         _bound(sum(member.file_size for member in archive.infolist()), path)
         for member in archive.infolist():
             name = member.filename
-            parts = _inside(name if "/" in name else name.replace("\\", "/"))
+            parts = _inside(name.replace("\\", "/"))
             if member.flag_bits & 1:
                 raise StudyError(f"{path} is encrypted: unpack it and name the folder")
             if parts is None:

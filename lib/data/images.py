@@ -4,10 +4,11 @@ import io
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
 from lib.common.errors import StudyError
+from lib.common.files import LFS
 
 SIDE = 32
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp"}
@@ -15,6 +16,8 @@ SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
 BACKGROUND = "white"  # of transparent images
 EIGHT_BITS = ("1", "L", "P", "RGB", "YCbCr", "CMYK")
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of TIFF
+SCALES = {"L;2": 85, "L;4": 17}  # of grey in 2 and 4 bits to 8
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -37,8 +40,10 @@ def read_image(
     """
     name = name or str(source)
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=FORMATS) as image:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        if content.startswith(LFS):
+            raise StudyError(f"{name} is a pointer of Git LFS: run git lfs pull")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if fill is None and image.size != (SIDE, SIDE):
                 size = f"{image.width}×{image.height} pixels, the study takes 32×32"
                 raise StudyError(f"{name} is {size}: resize the images first")
@@ -48,6 +53,8 @@ def read_image(
             if fill is not None:
                 found = ImageOps.fit(found, fill[::-1], Image.Resampling.LANCZOS)
             return np.asarray(found).transpose(2, 0, 1)
+    except UnidentifiedImageError as error:
+        raise StudyError(f"{name} is no image of a known kind: replace it") from error
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 
@@ -55,9 +62,17 @@ def read_image(
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert an image of any kind to 8-bit RGB."""
     sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    tags, stored = getattr(image, "tag_v2", {}), str(image.tile[0][3]) if image.tile else ""
+    if image.mode in EIGHT_BITS and 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
+        raise StudyError(f"{name} has signed pixels: save it as an 8-bit RGB or grey image")
+    if "transparency" in image.info and "RGB;16" in stored:
+        raise StudyError(f"{name} has 16 bits and one transparent colour: save it with 8 bits")
+    if "transparency" in image.info and stored in SCALES:  # Pillow scales the pixels alone
+        image.info["transparency"] *= SCALES[stored]
     image = ImageOps.exif_transpose(image)
     if sixteen_bits:
         values = np.asarray(image).astype(np.int64)
+        values = 65535 - values if tags.get(PHOTOMETRIC) == 0 else values  # 0 is white
         upper = np.where(values == image.info.get("transparency"), 255, values >> 8)
         image = Image.fromarray(upper.astype(np.uint8))  # Pillow itself would clip at 255
     if image.mode in TRANSPARENT or "transparency" in image.info:

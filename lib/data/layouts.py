@@ -18,6 +18,7 @@ from lib.data.samples import SampleSet
 
 LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
+RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)  # by Windows
 FILES = "image_<i>.png and noise_<i>.pt"
 IMAGE, NOISE = (re.compile(form, re.ASCII) for form in (r"image_(\d+)\.png", r"noise_(\d+)\.pt"))
 
@@ -57,11 +58,14 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
 def folder_names(names: list[str]) -> list[str]:
     """Return folder names for classes that any system takes: all different, at most 60 letters."""
     found: list[str] = []
-    for label, name in enumerate(names):
+    for name in names:
         plain = re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:60].strip(" ").rstrip(".")
-        plain = f"_{plain}" if not plain or plain.startswith(".") else plain
-        taken = plain.casefold() in {other.casefold() for other in found}
-        found.append(f"{plain}_{label}" if taken else plain)
+        unusable = not plain or plain.startswith(".") or RESERVED.fullmatch(plain.split(".")[0])
+        plain = f"_{plain}" if unusable else plain
+        taken, number, free = {other.casefold() for other in found}, 1, plain
+        while free.casefold() in taken:
+            free, number = f"{plain}_{number + 1}", number + 1
+        found.append(free)
     return found
 
 

@@ -4,6 +4,7 @@ One walk serves reading and hashing. Hidden files and what systems leave behind 
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from lib.data.samples import SampleSet
 
 SPLITS = ("train", "test")
 TREE = "train/<class>/<image> and test/<class>/<image>"
-LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+LITTER = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+LITTER |= {"thumbs.db", "desktop.ini", "#recycle", "@recycle", "@__thumb"}
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class ImageTree:
                 raise StudyError(f"{self.source}: {fault}")
             for label in classes:
                 if not self.images[split, label]:
-                    remedy = "add some or remove it"
-                    raise StudyError(f"{self.source}: {split}/{label} has no images: {remedy}")
+                    there = [name for name in self.unread if f"{split}/{label}/" in f"/{name}"]
+                    remedy = f"convert {there[0]} and others to PNG" if there else "add some"
+                    fault = f"{split}/{label} has no images: {remedy}, or remove it"
+                    raise StudyError(f"{self.source}: {fault}")
         if alone := sorted(set(self.classes("train")) ^ set(self.classes("test"))):
-            lacks = f"class folders that train/ or test/ lacks ({', '.join(alone)})"
-            raise StudyError(f"{self.source}: {lacks}: add them")
+            lacks = f"class folders that train/ or test/ lacks ({', '.join(map(repr, alone))})"
+            raise StudyError(f"{self.source}: {lacks}: add or rename them")
 
     def read(self, split: str) -> SampleSet:
         """Read the images of one split."""
@@ -98,6 +102,9 @@ def list_tree(source: Path, order: Sequence[str] = ()) -> ImageTree:
     if not source.exists():
         raise StudyError(f"{source} is missing: data_dir needs {TREE}")
     found = read_archive(source) if source.is_file() else _walk(source)
+    for name in ("/".join(parts) for parts in [*found.files, *found.folders]):
+        if not name.isprintable() and ascii(name) != name and re.search("[\ud800-\udfff]", name):
+            raise StudyError(f"{source}: the name {ascii(name)} is not UTF-8: rename it")
     files = {parts: content for parts, content in found.files.items() if not _litter(parts)}
     folders = {parts for parts in found.folders if not _litter(parts)}
     depth = _depth(source, folders | {parts[:-1] for parts in files})
@@ -119,7 +126,7 @@ def list_tree(source: Path, order: Sequence[str] = ()) -> ImageTree:
 
 
 def _litter(parts: Parts) -> bool:
-    return any(part.startswith(".") or part in LITTER for part in parts)
+    return any(part.startswith(".") or part.casefold() in LITTER for part in parts)
 
 
 def _depth(source: Path, folders: set[Parts]) -> int:

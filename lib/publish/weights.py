@@ -15,7 +15,7 @@ import torch
 
 from lib.classifiers.training import load_classifier, predict, train_classifier
 from lib.common.errors import StudyError
-from lib.common.files import sha256_file, write_text
+from lib.common.files import read_named, sha256_file, write_text
 from lib.common.seeds import torch_generator
 from lib.common.statistics import wilson_interval
 from lib.common.tensors import load_tensors, save_tensors
@@ -177,7 +177,7 @@ def generator_measures(study: Study, name: str) -> list[str]:
             folder = study.path(artifact)
             lines += measured_lines(name, pd.read_csv(folder / "metrics.csv"))
     if lines:
-        classes = pd.read_csv(folder / "per_class.csv", dtype={"class": str})
+        classes = read_named(folder / "per_class.csv")
         classes = classes.query("set == @name and against == 'real train'")
         by_class = shares(classes["class"], classes["label_agreement"])
         lines.append(f"Label agreement by class: {by_class}")

@@ -142,7 +142,10 @@ def check_data(params: Params) -> None:
         tree.check()
         for (split, label), ((name, content), *_) in tree.images.items():
             read_image(content, f"{split}/{label}/{name}")
-        counts = tree.counts("train")
+        counts, tested = tree.counts("train"), sum(tree.counts("test").values())
+        if tested <= params.evaluation_neighbours:
+            few = f"{source}: test/ has {tested} images in all"
+            raise StudyError(f"{few}: add some, precision and recall want many neighbours")
     else:
         return  # `lib.study.rules` knows their number
     check_counts(counts, params.validation_images, params.calibration_per_class, params.seed)

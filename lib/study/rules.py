@@ -40,6 +40,13 @@ def digits_suffice(p: Values) -> None:
         )
 
 
+@reads("data", "class_order")
+def order_is_of_a_tree(p: Values) -> None:
+    """Digits and CIFAR-10 have an order of their own."""
+    if p.class_order and p.data != "imagefolder":
+        raise ValueError(f"class_order is for data: imagefolder; {p.data} has an order of its own")
+
+
 @reads("sampling_backend", "device")
 def backend_fits_the_device(p: Values) -> None:
     """OpenVINO samples on the CPU here."""

@@ -38,9 +38,11 @@ def open_teacher(path: Path | str, device: str = "cpu") -> tuple[Generator, dict
     are empty for an official pickle: it names neither classes nor data.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise StudyError(f"{path} is no teacher file: expected one of {SUFFIXES}")
-    if path.suffix == ".pkl":
+    if path.suffix.lower() not in SUFFIXES:
+        raise StudyError(
+            f"{path} is no teacher file: give one that ends in {' or '.join(SUFFIXES)}"
+        )
+    if path.suffix.lower() == ".pkl":
         generator = load_network(path)
         record = {"generator": generator.config, "class_names": [], "data": ""}
     else:

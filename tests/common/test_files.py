@@ -8,6 +8,7 @@ from lib.common.files import (
     atomic_path,
     hash_tree,
     read_json,
+    read_named,
     replace_folder,
     sha256_json,
     write_json,
@@ -58,3 +59,12 @@ def test_replaced_folder_holds_the_new_files_alone(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "target")
     assert os.listdir(tmp_path) == ["target"]
     assert os.listdir(tmp_path / "target") == ["n"]
+
+
+def test_names_of_classes_stay_text(tmp_path):
+    names = ["00", "NA", "null", "1e3", "None"]
+    rows = "".join(f"{name},1,\n" for name in names)
+    (tmp_path / "table.csv").write_text(f"class,value,missing\n{rows}")
+    table = read_named(tmp_path / "table.csv")
+    assert table["class"].tolist() == names
+    assert table["value"].sum() == 5 and table["missing"].isna().all()

@@ -1,6 +1,8 @@
 """Pixels arrive as they are or not at all."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -98,3 +100,39 @@ def test_images_that_do_harm_are_refused():
     for content in (rows, b"P6 32 x", eps, b""):
         with pytest.raises(StudyError, match="photo.png"):
             read_image(content, "photo.png")
+
+
+def test_sixteen_bits_may_count_from_white():
+    image = Image.fromarray(GREY)
+    content = stored(image, "TIFF", tiffinfo={262: 0})
+    np.testing.assert_array_equal(read_image(content)[0], (65535 - GREY) >> 8)
+
+
+@pytest.mark.parametrize(("bits", "step"), [(2, 85), (4, 17)])
+def test_the_transparent_grey_of_few_bits_lies_on_white(bits, step):
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    row = b"\0" + bytes([0x11 if bits == 4 else 0x55]) * (32 * bits // 8)  # each pixel is 1
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, bits, 0, 0, 0, 0))]
+    shown = b"\x89PNG\r\n\x1a\n" + parts[0] + chunk(b"IDAT", zlib.compress(row * 32))
+    assert (read_image(shown + chunk(b"IEND", b"")) == step).all()
+    hidden = shown[: 8 + len(parts[0])] + chunk(b"tRNS", struct.pack(">H", 1))
+    hidden += shown[8 + len(parts[0]) :] + chunk(b"IEND", b"")
+    assert (read_image(hidden) == 255).all()
+
+
+def test_what_is_no_image_is_said_without_an_address():
+    with pytest.raises(StudyError, match="^a.png is a pointer of Git LFS: run git lfs pull$"):
+        read_image(b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a.png")
+    with pytest.raises(StudyError, match="^a.png is no image of a known kind: replace it$"):
+        read_image(b"<html>", "a.png")
+
+
+def test_an_image_of_any_size_fills_another():
+    image = Image.new("RGB", (90, 30), (10, 20, 30))
+    image.paste((200, 0, 0), (0, 0, 25, 30))  # what lies left of the middle is cut off
+    found = read_image(stored(image), fill=(16, 16))
+    assert found.shape == (3, 16, 16)
+    assert (found == np.array([10, 20, 30]).reshape(3, 1, 1)).all()

@@ -203,8 +203,15 @@ def test_missing_and_surplus_files_are_named(original):
 def test_unfit_images_are_named(original):
     path = original / "class_0" / "image_5.png"
     path.write_bytes(b"junk")
-    with pytest.raises(StudyError, match="image_5.png cannot be read"):
+    with pytest.raises(StudyError, match="image_5.png is no image"):
         import_sample_folder(original, NAMES)
     Image.new("RGB", (64, 64)).save(path)
     with pytest.raises(StudyError, match="image_5.png is 64×64"):
         import_sample_folder(original, NAMES)
+
+
+def test_no_two_classes_share_a_folder():
+    for names in (["a:b", "a_b_2", "a*b"], ["a", "a_2", "A"], ["con", "nul.txt", "com1", "_con"]):
+        found = folder_names(names)
+        assert len({name.casefold() for name in found}) == len(names)
+        assert not {"con", "nul.txt", "com1"} & set(found)

@@ -65,7 +65,7 @@ def test_damaged_shard_is_named_and_made_again(tmp_path, damage):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"images": np.zeros((2, 3, 28, 28), np.uint8)}, "images have shape"),
+        ({"images": np.zeros((2, 28, 28, 3), np.uint8)}, "images have shape"),
         ({"images": np.zeros((2, 3, 32, 32), np.float32)}, "images are float32"),
         ({"labels": np.zeros(3, np.int64)}, "numbers of images"),
     ],

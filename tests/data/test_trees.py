@@ -157,11 +157,11 @@ def test_faults_of_a_tree_are_named(tmp_path):
         load_image_tree(tmp_path / "other")
     tree = write_tree(tmp_path / "broken")
     (tree / "train" / "cat" / "1.png").write_bytes(b"no image")
-    with pytest.raises(StudyError, match="1.png cannot be read"):
+    with pytest.raises(StudyError, match="1.png is no image"):
         load_image_tree(tree)
     other = write_tree(tmp_path / "another")
     (other / "test" / "cat").rename(other / "test" / "cta")
-    with pytest.raises(StudyError, match=r"train/ or test/ lacks .cat, cta."):
+    with pytest.raises(StudyError, match=r"train/ or test/ lacks .'cat', 'cta'."):
         load_image_tree(other)
     (other / "train" / "empty").mkdir()
     with pytest.raises(StudyError, match="train/empty has no images: add some or remove it"):
@@ -245,3 +245,29 @@ def test_archives_that_grow_beyond_bounds_are_refused(tmp_path, monkeypatch):
             (tree / f"level{level}" / name).symlink_to(below)
     with pytest.raises(StudyError, match="links multiply its files beyond 50"):
         read_archive(pack(tree, tmp_path / "pets.tar"))
+
+
+def test_names_that_are_not_utf_8_are_refused(tmp_path):
+    tree = write_tree(tmp_path / "pets")
+    for split in ("train", "test"):
+        os.rename(os.fsencode(tree / split / "cat"), os.fsencode(tree / split) + b"/caf\xe9")
+    with pytest.raises(StudyError, match="not UTF-8: rename it"):
+        list_tree(tree)
+
+
+def test_a_class_whose_files_are_not_read_says_what_lies_there(tmp_path):
+    tree = write_tree(tmp_path / "pets")
+    for file in (tree / "train/cat").iterdir():
+        file.rename(file.with_suffix(".avif"))
+    with pytest.raises(StudyError, match="train/cat has no images: convert train/cat/.*avif and"):
+        list_tree(tree).check()
+
+
+def test_litter_of_other_systems_is_passed_over(tmp_path):
+    tree = write_tree(tmp_path / "pets")
+    for name in ("Thumbs.db", "desktop.ini"):
+        (tree / "train/cat" / name).touch()
+    for name in ("#recycle", "@eadir", "@__thumb"):
+        shutil.copytree(tree / "train/cat", tree / "train" / name)
+    found = list_tree(tree)
+    assert (found.classes("train"), found.note()) == (["cat", "dog"], "")

@@ -1,5 +1,6 @@
 """Networks from elsewhere: one small network as ONNX, OpenVINO IR and TFLite, in many manners."""
 
+import os
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import openvino as ov
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 from scipy.special import softmax
 
@@ -124,6 +125,55 @@ def test_weights_beside_the_network_are_part_of_it(tmp_path):
         check_network(own(split), 10)
 
 
+def test_weights_beside_the_network_may_be_hard_links(tmp_path):
+    network = onnx.load(write_onnx(tmp_path / "theirs.onnx"))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    how = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    onnx.save(network, whole / "theirs.onnx", **how)
+    shutil.copytree(whole, tmp_path / "linked", copy_function=os.link)
+    import_network(tmp_path / "out", own(tmp_path / "linked/theirs.onnx"), IMAGES, 10)
+    copy = onnx.load(tmp_path / "out/mine.onnx")
+    source = onnx.load(tmp_path / "theirs.onnx").graph.initializer
+    for ours, theirs in zip(copy.graph.initializer, source, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(ours), numpy_helper.to_array(theirs))
+    outside = tmp_path / "outside.data"
+    (whole / "w.data").rename(outside)
+    (whole / "w.data").symlink_to(outside)
+    with pytest.raises(StudyError, match="outside of the network's folder: .* by cp -rL"):
+        check_network(own(whole / "theirs.onnx"), 10)
+
+
+def test_tflite_may_end_in_capitals(tmp_path):
+    shutil.copy(TFLITE, tmp_path / "theirs.TFLITE")
+    takes = {"layout": "NHWC", "mean": MEAN, "std": STD}
+    check_network(own(tmp_path / "theirs.TFLITE", **takes), 10)
+
+
+@pytest.mark.parametrize("way", ["outputs", "statistics"])
+def test_networks_that_look_at_the_batch_were_exported_in_training(tmp_path, way):
+    path = write_onnx(tmp_path / "theirs.onnx")
+    network = onnx.load(path)
+    nodes = list(network.graph.node)
+    where = next(k for k, node in enumerate(nodes) if node.op_type == "Relu")
+    if way == "outputs":  # as before opset 14
+        ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)
+        for name, array in (("g", ones), ("b", zeros), ("m", zeros), ("v", ones)):
+            network.graph.initializer.append(numpy_helper.from_array(array, f"bn_{name}"))
+        names = [nodes[where].output[0], *(f"bn_{name}" for name in "gbmv")]
+        outputs = ["norm", "m1", "v1", "m2", "v2"]
+        new = [helper.make_node("BatchNormalization", names, outputs)]
+    else:
+        mean = helper.make_node("ReduceMean", [nodes[where].output[0]], ["mean"], axes=[0, 2, 3])
+        new = [mean, helper.make_node("Sub", [nodes[where].output[0], "mean"], ["norm"])]
+    nodes[where + 1].input[0] = "norm"
+    del network.graph.node[:]
+    network.graph.node.extend([*nodes[: where + 1], *new, *nodes[where + 1 :]])
+    onnx.save(network, path)
+    with pytest.raises(StudyError, match="call eval"):
+        check_network(own(path), 10)
+
+
 def test_one_of_several_outputs_is_taken_by_name(tmp_path):
     path = write_onnx(tmp_path / "two.onnx", outputs=2)
     names = [output.name for output in onnx.load(path).graph.output]
@@ -142,6 +192,11 @@ def test_pixels_of_eight_bits_are_taken_as_they_are(tmp_path):
     found = predict_ir(tmp_path / "out/mine.xml", IMAGES)
     np.testing.assert_allclose(found, logits(IMAGES, **plain), rtol=0, atol=1e-2)
     assert not (tmp_path / "out/mine.onnx").exists()  # POT takes floats
+    labels = logits(IMAGES, **plain).argmax(axis=1).astype(np.int64)
+    samples = SampleSet(IMAGES, labels, info={"class_names": NAMES})
+    assert better_description(own(path, **plain), samples) == ""
+    words = better_description(own(path, **plain, colours="BGR"), samples)
+    assert "100% with colours: RGB" in words or words == ""  # so few images may not tell
 
 
 def test_a_wrong_description_is_told_of_a_better_one(tmp_path):
@@ -159,6 +214,14 @@ def test_a_wrong_description_is_told_of_a_better_one(tmp_path):
         (true | {"input_max": 255}, "100% with input_max: 1"),
     ):
         assert words in better_description(own(path, **wrong), samples)
+    both = {"mean": [0.0] * 3, "std": [1.0] * 3, "colours": "BGR"}
+    assert "100% with colours: RGB and ImageNet's mean" in better_description(
+        own(path, **both), samples
+    )
+    turned = SampleSet(images, (labels + 1) % 10, info=samples.info)
+    assert "in the order of the data's (class_order)?" in better_description(
+        own(path, **true), turned
+    )
 
 
 def faulty(folder):
@@ -196,7 +259,7 @@ def faulty(folder):
     return {
         "missing.onnx": "missing.onnx is missing: put it there or mend the path in own_models",
         "alone.xml": "alone.bin is missing",
-        "outside.onnx": "outside.onnx keeps weights outside of its folder",
+        "outside.onnx": "weights lies, or links, outside of the network",
         "trains.onnx": "trains.onnx was exported in training mode: call eval",
         "cut.onnx": "cut.onnx is damaged",
         "cut.tflite": "cut.tflite cannot be read",

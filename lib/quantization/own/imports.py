@@ -4,9 +4,11 @@ Whatever layout, scale, normalisation and order of colours they want goes into t
 all that follows sees a network of pixels. Files are read by OpenVINO's own readers alone.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from lib.quantization.own.parameters import (
     content_hash,
     read_onnx,
     source_files,
+    whole_onnx,
 )
 
 FLOATS, BYTES = (ov.Type.f32, ov.Type.f16), (ov.Type.i8, ov.Type.u8)
@@ -44,6 +47,7 @@ NORMALISATIONS = {
     "ImageNet's mean and std": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "CIFAR-10's mean and std": (list(CIFAR10_MEAN), list(CIFAR10_STD)),
 }
+APART = 1e-3  # of the largest output: an image's outputs among some images and among others
 NEAR_CHANCE = 2.0  # times the accuracy of guessing
 REMARK = "near chance: check its mean, std, input_max, layout, colours, order of classes"
 
@@ -83,7 +87,7 @@ def import_network(out: Path, model: OwnModel, images: np.ndarray, classes: int)
     network = read_network(model, images, classes)
     if model.file.suffix.lower() == ".onnx" and network.is_dynamic() and _takes_floats(model.file):
         with atomic_path(out / f"{model.name}.onnx") as temporary:
-            onnx.save(onnx.load(model.file), temporary)
+            onnx.save(whole_onnx(model.file), temporary)
         write_json(out / f"{model.name}.json", model.model_dump(include=set(Input.model_fields)))
     save_ir(out / f"{model.name}.xml", network)
 
@@ -93,7 +97,9 @@ def check_network(model: OwnModel, classes: int | None = None) -> None:
 
     Its number of classes is compared with `classes`, where that is known.
     """
-    images = np.random.default_rng(0).integers(0, 256, (8, *IMAGE_SHAPE), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, *IMAGE_SHAPE)) * rng.random((8, 1, 1, 1))  # light and dark
+    images = images.astype(np.uint8)
     read_network(model, images, classes)
 
 
@@ -103,12 +109,19 @@ def better_description(model: OwnModel, samples: SampleSet) -> str:
     "" if it is not. Other orders of colours, ranges of values and usual normalisations are tried;
     one counts as better if it is right on more images than chance explains.
     """
-    own = _right(model, samples)
-    others = {words: _right(model.model_copy(update=new), samples) for words, new in likely(model)}
+    own, others = _right(model, samples), {}
+    for words, new in likely(model):
+        with suppress(StudyError):  # that is no fault of the description that was given
+            others[words] = _right(model.model_copy(update=new), samples)
     words = max(others, key=lambda name: others[name].sum())
     won, lost = (others[words] & ~own).sum(), (own & ~others[words]).sum()
     if won - lost < max(BETTER * len(samples), SURE * np.sqrt(won + lost)):
-        return ""
+        if own.mean() >= NEAR_CHANCE / len(samples.class_names):
+            return ""
+        return (
+            f"{model.name} is right on {own.mean():.0%} of {len(samples)} images, as guessing is: "
+            "are its classes in the order of the data's (class_order)?"
+        )
     return (
         f"{model.name} is right on {own.mean():.0%} of {len(samples)} images as own_models "
         f"describes it, on {others[words].mean():.0%} with {words}: is that what it takes?"
@@ -117,12 +130,14 @@ def better_description(model: OwnModel, samples: SampleSet) -> str:
 
 def likely(model: OwnModel) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield other descriptions that people mistake for this one: in words, and what changes."""
-    yield from [
-        (f"colours: {kind}", {"colours": kind}) for kind in {"RGB", "BGR"} - {model.colours}
-    ]
-    yield from [(f"input_max: {top}", {"input_max": top}) for top in {1, 255} - {model.input_max}]
+    other = "BGR" if model.colours == "RGB" else "RGB"
+    ways = {"": {}, f"input_max: {256 - model.input_max}": {"input_max": 256 - model.input_max}}
     for name, (mean, std) in NORMALISATIONS.items():
-        yield name, {"mean": mean, "std": std, "input_max": 1}
+        ways[name] = {"mean": mean, "std": std, "input_max": 1}
+    for words, new in ways.items():
+        if words:
+            yield words, new
+        yield f"colours: {other}" + f" and {words}" * bool(words), new | {"colours": other}
 
 
 def _right(model: OwnModel, samples: SampleSet) -> np.ndarray:
@@ -149,6 +164,9 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
     if len(found) != 2 or not found[1].compatible(ov.Dimension(classes or -1)):
         wanted = f"the data have {classes} classes" if classes else "the study wants logits"
         raise StudyError(f"{file} gives {found}, {wanted}: export it as (n, classes)")
+    if mixes_batch(network, images):
+        fault = f"{file} answers otherwise when other images are in the batch"
+        raise StudyError(f"{fault}: call eval() and export it again")
     network.reshape([fixed_batch(network) or 1, *IMAGE_SHAPE])
     network = free_batch(network, images)
     with named(file, "does not run"):
@@ -158,24 +176,48 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
     return network
 
 
+def mixes_batch(network: ov.Model, images: np.ndarray) -> bool:
+    """Tell whether an image's outputs depend on the others in its batch, as in training.
+
+    Batches of one tell nothing, nor does a network that takes no batch of `images`.
+    """
+    some = np.resize(images, (fixed_batch(network) or len(images), *images.shape[1:]))
+    others = np.concatenate([some[:1], 255 - some[1:]])
+    with suppress(RuntimeError):
+        one, two = (predict_ir(network, batch, batch_size=len(some)) for batch in (some, others))
+        return bool(np.abs(one[0] - two[0]).max() > APART * np.abs(one).max())
+    return False
+
+
 def read_source(file: Path) -> ov.Model:
     """Read an .onnx, .xml or .tflite file; a missing or damaged one is a `StudyError`."""
     source_files(file)
     start, suffix = file.read_bytes()[:8], file.suffix.lower()
     if suffix == ".onnx":
-        if any(map(_trains, read_onnx(file).graph.node)):
+        if trains(read_onnx(file)):
             raise StudyError(f"{file} was exported in training mode: call eval() and export again")
     elif not (start[4:] == b"TFL3" if suffix == ".tflite" else start.lstrip()[:1] == b"<"):
         raise StudyError(f"{file} is no {suffix} file: export the network again")
-    with named(file, "cannot be read"):
+    with named(file, "cannot be read"), TemporaryDirectory() as folder:
+        if suffix == ".tflite" and file.suffix != suffix:  # OpenVINO goes by the ending
+            file = Path(shutil.copy(file, Path(folder) / f"network{suffix}"))
         return ov.Core().read_model(file)
 
 
-def _trains(node: onnx.NodeProto) -> bool:
-    """Tell whether a batch normalisation takes its statistics from the batch."""
-    return node.op_type == "BatchNormalization" and any(
-        attribute.name == "training_mode" and attribute.i for attribute in node.attribute
-    )
+def trains(model: onnx.ModelProto) -> bool:
+    """Tell whether a batch normalisation takes its statistics from the batch.
+
+    Before opset 14 it then has more outputs than one; later an attribute says so.
+    """
+    nodes = list(model.graph.node) + [node for f in model.functions for node in f.node]
+    for node in nodes:  # which grows by those of subgraphs
+        nodes += [inner for a in node.attribute for g in (a.g, *a.graphs) for inner in g.node]
+        if node.op_type == "BatchNormalization" and (
+            len([name for name in node.output if name]) > 1
+            or any(a.name == "training_mode" and a.i for a in node.attribute)
+        ):
+            return True
+    return False
 
 
 def _takes_floats(file: Path) -> bool:

@@ -9,7 +9,7 @@ from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_e
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lib.common.errors import StudyError
-from lib.common.files import read_json, resolve, sha256_file, sha256_json
+from lib.common.files import LFS, read_json, resolve, sha256_file, sha256_json
 from lib.data.samples import IMAGE_SHAPE
 
 SUFFIXES = (".onnx", ".xml", ".tflite")
@@ -90,8 +90,10 @@ def source_files(file: Path) -> list[Path]:
     if file.suffix.lower() == ".onnx" and file.is_file():
         files += [file.parent / name for name in external_files(read_onnx(file))]
     for path in files:
-        if not path.resolve().is_relative_to(file.parent.resolve()) and path != file:
-            raise StudyError(f"{file} keeps weights outside of its folder: export it again")
+        inside = path.resolve().is_relative_to(file.parent.resolve())
+        if not inside and path.with_suffix("") != file.with_suffix(""):
+            copied = "export it again, or copy the folder with its links followed, by cp -rL"
+            raise StudyError(f"{path} lies, or links, outside of the network's folder: {copied}")
         if not path.is_file():
             raise StudyError(f"{path} is missing: put it there or mend the path in own_models")
     return files
@@ -102,7 +104,23 @@ def read_onnx(file: Path) -> onnx.ModelProto:
     try:
         return onnx.load(file, load_external_data=False)
     except (DecodeError, ValueError) as error:
+        if file.read_bytes()[: len(LFS)] == LFS:
+            raise StudyError(f"{file} is a pointer of Git LFS: run git lfs pull") from error
         raise StudyError(f"{file} is damaged ({error}): export the network again") from error
+
+
+def whole_onnx(file: Path) -> onnx.ModelProto:
+    """Read an .onnx file and the weights that it keeps in others, `source_files`."""
+    source_files(file)
+    model = read_onnx(file)
+    for tensor in filter(uses_external_data, _get_all_tensors(model)):
+        info = ExternalDataInfo(tensor)
+        with (file.parent / info.location).open("rb") as weights:
+            weights.seek(info.offset or 0)
+            tensor.raw_data = weights.read(info.length or -1)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return model
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:

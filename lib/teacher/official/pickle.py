@@ -51,12 +51,15 @@ class SafeUnpickler:
         self.memo: dict[int, Any] = {}
         start, header = self.file.tell(), self.file.read(2)
         if len(header) < 2 or header[:1] != pickle.PROTO or header[1] not in PROTOCOLS:
-            raise StudyError(f"byte {start}: no pickle of protocol 2 to 5 begins here")
+            fault = f"byte {start}: no pickle of protocol 2 to 5 begins here"
+            raise StudyError(f"{fault}: download the file again")
         for _ in range(MAX_OPCODES):
             position, code = self.file.tell(), self.file.read(1).decode("latin-1")
             opcode = pickletools.code2op.get(code)
             if not code:
-                raise StudyError(f"byte {position}: the file ends before its STOP")
+                raise StudyError(
+                    f"byte {position}: the file ends before its STOP: download it again"
+                )
             name = opcode.name if opcode else f"opcode {ord(code):#04x}"
             try:
                 if name == "STOP":
