@@ -1,0 +1,279 @@
+"""`quantize`: networks of other sizes and kinds, judged rightly, or refused in one line."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+import torch
+from onnx import TensorProto
+from PIL import Image
+from torch import nn
+
+from lib.__main__ import main
+from lib.common.errors import StudyError
+from lib.common.openvino import compile_model, traceable
+from lib.data.samples import SampleSet
+from lib.quantization.tool import measure
+from lib.quantization.tool.images import Folder, make_images
+from lib.quantization.tool.measure import compare, decibels
+from lib.quantization.tool.network import Takes, inner_scale, read_network
+from lib.quantization.tool.quantize import gather, quantize_file
+from tests.quantization.conftest import TFLITE, write_ir, write_onnx
+
+PIXELS = Takes(input_max=255)
+
+
+@pytest.fixture(autouse=True)
+def no_time_for_speed(monkeypatch):
+    monkeypatch.setattr(measure, "SECONDS", 0)
+
+
+class Net(nn.Module):
+    """Two convolutions; classes, or as many maps as the image has pixels."""
+
+    def __init__(self, channels=3, maps=False, inside=False):
+        super().__init__()
+        self.inside, self.maps = inside, maps
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()
+        )
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        x = (x / 255 - 0.5) / 0.5 if self.inside else x
+        x = self.head(self.body(x))
+        return nn.functional.interpolate(x, scale_factor=2.0) if self.maps else x.mean((2, 3))
+
+
+def write(path, channels=3, size=(40, 56), open_size=False, batch=None, **options):
+    torch.manual_seed(0)
+    axes = {} if batch else {0: "n"}
+    axes |= {2: "h", 3: "w"} if open_size else {}
+    with traceable():
+        torch.onnx.export(
+            Net(channels, **options).eval(),
+            torch.zeros(batch or 1, channels, *size),
+            path,
+            dynamo=False,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": axes},
+        )
+    return path
+
+
+def outputs(xml, values):
+    return compile_model(ov.Core().read_model(xml))(values)[0]
+
+
+def test_a_network_of_its_own_size_becomes_int8(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    takes = Takes(mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5))
+    report = quantize_file(path, takes=takes, images=20)
+    folder = tmp_path / "net_int8"
+    made = {"net_int8.xml", "net_int8.bin", "net_fp32.xml", "net_fp32.bin"}
+    assert {file.name for file in folder.iterdir()} == made | {"report.json", "report.md"}
+    images = make_images("photographs", 20, (40, 56), 5)
+    values = (images / 255 - 0.5) / np.array([0.5, 0.25, 0.5]).reshape(3, 1, 1)
+    values = values.astype(np.float32)
+    exact = Net().eval()
+    exact.load_state_dict({k: v for k, v in _weights().items()})
+    with torch.inference_mode():
+        expected = exact(torch.from_numpy(values)).numpy()
+    np.testing.assert_allclose(outputs(folder / "net_fp32.xml", values), expected, atol=1e-4)
+    error = outputs(folder / "net_int8.xml", values) - expected
+    assert 0 < np.square(error).sum() < 0.05 * np.square(expected).sum()
+    written = json.loads((folder / "report.json").read_text())
+    assert written["chosen"] == report.chosen == "photographs"
+    assert written["images_read"] == 20
+    assert [row["checked"] for row in report.checks] == ["photographs", "fractals"]
+    assert [row["counts"] for row in report.checks] == [False, True]
+    page = (folder / "report.md").read_text()
+    assert "fractals" in page and "Accuracy: that takes labelled images" in page
+
+
+def _weights():
+    torch.manual_seed(0)
+    return Net().state_dict()
+
+
+def test_the_report_agrees_with_a_computation_of_its_own(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images = make_images("photographs", 9, (40, 56), 3)
+    for k, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{k}.png")
+    report = quantize_file(path, takes=PIXELS, images=10, check=folder, calibrate=["fractals"])
+    reported = Folder(folder, 0).read(0, 200, (40, 56))[1::2].astype(np.float32)
+    assert len(reported) == 4
+    exact, rough = (
+        outputs(tmp_path / f"net_int8/net_{kind}.xml", reported).astype(np.float64)
+        for kind in ("fp32", "int8")
+    )
+    row = report.checks[0]
+    assert row["checked"] == str(folder) and row["images"] == 4
+    assert row["agreement"] == (exact.argmax(1) == rough.argmax(1)).mean()
+    noise = np.square(exact - rough).sum()
+    assert row["snr_db"] == pytest.approx(10 * np.log10(np.square(exact).sum() / noise), abs=0.2)
+
+
+def test_the_worse_calibration_is_exposed_and_the_better_kept(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    report = quantize_file(path, takes=PIXELS, images=20, calibrate=["grey", "photos", "noise"])
+    assert report.chosen in ("photographs", "noise")
+    ratios = {row["calibrated"]: row["snr_db"] for row in report.checks if row["counts"]}
+    assert ratios["grey"] < ratios[report.chosen] - 3
+    alone = quantize_file(path, takes=PIXELS, images=20, calibrate=["grey"], out=tmp_path / "g")
+    assert min(row["snr_db"] for row in alone.checks) < 15
+
+
+@pytest.mark.parametrize(
+    ("make", "takes"),
+    [
+        (lambda p: write(p / "a.onnx", channels=1), Takes()),
+        (lambda p: write(p / "a.onnx", maps=True), PIXELS),
+        (lambda p: write(p / "a.onnx", batch=4), PIXELS),
+        (lambda p: write(p / "a.onnx", open_size=True), Takes(size=(24, 32))),
+        (lambda p: write(p / "a.onnx", inside=True), Takes()),
+        (lambda p: write_onnx(p / "a.onnx", kind=TensorProto.UINT8), Takes()),
+        (lambda p: write_onnx(p / "a.onnx", kind=TensorProto.FLOAT16), PIXELS),
+        (lambda p: write_onnx(p / "a.onnx", outputs=2), PIXELS),
+        (lambda p: write_onnx(p / "a.onnx", layout="NHWC"), PIXELS),
+        (lambda p: write_ir(p / "a.xml", half=True), Takes(colours="BGR")),
+        (lambda p: shutil.copy(TFLITE, p / "a.tflite"), Takes()),
+    ],
+)
+def test_networks_of_many_kinds(tmp_path, make, takes):
+    path = make(tmp_path)
+    report = quantize_file(path, takes=takes, images=8, calibrate=["mixed"])
+    network = read_network(path, takes)
+    model = ov.Core().read_model(tmp_path / "a_int8/a_int8.xml")
+    assert any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    assert model.input(0).get_element_type() == network.model.input(0).get_element_type()
+    assert {row["output"] for row in report.checks} == set(network.outputs)
+    assert min(row["snr_db"] for row in report.checks) > 5, report.checks
+    maps = [row["agreement"] is None for row in report.checks]
+    assert any(maps) == (not all(network.classifies))
+
+
+def test_what_a_network_takes_is_found_out(tmp_path):
+    assert inner_scale(ov.Core().read_model(write(tmp_path / "a.onnx", inside=True))) == 255
+    assert inner_scale(ov.Core().read_model(write(tmp_path / "b.onnx"))) is None
+    assert "assumed" in read_network(tmp_path / "b.onnx", Takes()).words
+    assert read_network(tmp_path / "a.onnx", Takes()).words.startswith("values 0 … 255")
+    assert read_network(TFLITE, Takes()).layout == "NHWC"
+
+
+def test_images_reach_the_network_as_said(tmp_path):
+    image = np.zeros((1, 3, 40, 56), np.uint8)
+    image[:, 0], image[:, 1], image[:, 2] = 255, 102, 51
+    takes = Takes(mean=(0.2, 0.4, 1), std=(0.5, 1, 2), colours="BGR")
+    fed = read_network(write(tmp_path / "a.onnx"), takes).feed(image)
+    np.testing.assert_allclose(fed[0, :, 0, 0], [0, 0, 0], atol=1e-6)
+    grey = read_network(write(tmp_path / "b.onnx", channels=1), PIXELS).feed(image)
+    assert grey.shape == (1, 1, 40, 56) and grey[0, 0, 0, 0] == round(76.245 + 59.874 + 5.814)
+
+
+def test_layers_return_to_floating_point_until_the_bound_holds(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    takes, kind = PIXELS, ["grey"]
+    loose = quantize_file(path, takes=takes, images=8, calibrate=kind)
+    bound = quantize_file(
+        path, takes=takes, images=8, calibrate=kind, max_drop=0.02, out=tmp_path / "bound"
+    )
+    assert loose.restored == 0 and bound.restored > 0
+    worst = [min(row["agreement"] for row in each.checks) for each in (loose, bound)]
+    assert worst[1] > worst[0]
+
+
+def test_a_folder_both_calibrates_and_checks_with_other_images(tmp_path):
+    for k in range(10):
+        Image.new("RGB", (20 + k, 30), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    network = read_network(write(tmp_path / "net.onnx"), PIXELS)
+    sets, checks = gather(network, [str(tmp_path)], 300, tmp_path, 0)
+    seen = {int(image[0, 0, 0]) for image in sets[str(tmp_path)]}
+    check = checks[str(tmp_path)]
+    other = {int(i[0, 0, 0]) for images in (check.judged, check.reported) for i in images}
+    assert len(seen) == 5 and not seen & other and seen | other == set(range(10))
+
+
+def test_sample_sets_are_folders_of_images(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 48, 64), dtype=np.uint8)
+    SampleSet(images, np.zeros(6, np.int64), info={"class_names": ["a"]}).save(tmp_path / "set")
+    found = Folder(tmp_path / "set", 0).read(0, 6, (48, 64))
+    assert sorted(image.tobytes() for image in found) == sorted(i.tobytes() for i in images)
+
+
+def test_signal_to_noise_by_hand():
+    assert decibels(100.0, 1.0) == 20 and decibels(1.0, 0.0) is None
+
+
+def test_equal_networks_have_no_error(tmp_path):
+    network = read_network(write(tmp_path / "net.onnx"), PIXELS)
+    images = make_images("noise", 5, (40, 56), 0)
+    found = compare(network, {"same": network.model}, images)
+    assert found == {"same": [{"snr_db": None, "agreement": 1.0}]}
+
+
+def two_inputs(path):
+    x = ov.opset13.parameter([1, 3, 32, 32], np.float32)
+    y = ov.opset13.parameter([1, 3, 32, 32], np.float32)
+    ov.save_model(ov.Model([ov.opset13.add(x, y)], [x, y]), path)
+    return path
+
+
+def unknown_operation(path):
+    model = onnx.load(write_onnx(path))
+    model.graph.node[2].op_type = "Mystery"
+    onnx.save(model, path)
+    return path
+
+
+def quantized(path):
+    quantize_file(write(path), takes=PIXELS, images=4)
+    return path.with_name(f"{path.stem}_int8") / f"{path.stem}_int8.xml"
+
+
+FAULTS = {
+    "two inputs": (lambda p: two_inputs(p / "a.xml"), {}, "has 2 inputs"),
+    "channels": (lambda p: write(p / "a.onnx", channels=4), {}, "images of 1 or 3 channels"),
+    "any size": (lambda p: write(p / "a.onnx", open_size=True), {}, "such as --size 224x224"),
+    "operation": (lambda p: unknown_operation(p / "a.onnx"), {}, "cannot be read .*Mystery"),
+    "quantized": (lambda p: quantized(p / "a.onnx"), {}, "is quantized already"),
+    "missing": (lambda p: p / "none.onnx", {}, "none.onnx is missing"),
+    "mean": (lambda p: write(p / "a.onnx"), {"takes": Takes(mean=(0.5,))}, "takes 3 numbers"),
+    "layout": (lambda p: write(p / "a.onnx"), {"takes": Takes(layout="NHWC")}, "is --layout right"),
+    "kind": (lambda p: write(p / "a.onnx"), {"calibrate": ["cats"]}, "cats is neither a folder"),
+    "zeroq": (lambda p: write(p / "a.onnx"), {"calibrate": ["zeroq"]}, "fold into the layers"),
+    "drop": (lambda p: write(p / "a.onnx", maps=True), {"max_drop": 0.01}, "that give classes"),
+    "out": (lambda p: write(p / "a.onnx"), {"out": "/proc/x"}, "cannot be written to"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_does_not_do_is_said_in_one_line(tmp_path, name):
+    make, options, message = FAULTS[name]
+    path = make(tmp_path)
+    with pytest.raises(StudyError, match=message) as error:
+        quantize_file(path, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_empty_folders_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    path = write(tmp_path / "a.onnx")
+    with pytest.raises(StudyError, match="empty has no images"):
+        quantize_file(path, calibrate=[str(tmp_path / "empty")])
+
+
+def test_command_line(tmp_path, capsys):
+    path = write(tmp_path / "net.onnx")
+    arguments = ["quantize", str(path), "-n", "4", "--mean", "0,0,0", "--std", "1,1,1"]
+    assert main([*arguments, "--calibrate", "noise,fractal", "--out", str(tmp_path / "o")]) == 0
+    assert "# net.onnx in INT8" in capsys.readouterr().out
+    assert main(["quantize", str(tmp_path / "none.onnx")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
