@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     running = add(run)
     which = running.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", help="start at this one (00 to 07)")
-    which.add_argument("--only", metavar="NN", help="run this one alone (00 to 07, A1, A2)")
+    which.add_argument("--only", metavar="NN", help="run this one alone (00 to 08, A1, A2)")
     for command in (running, add(parameters)):
         command.add_argument(
             "-p",
@@ -98,7 +98,7 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
     command.add_argument("--colours", choices=("RGB", "BGR"), default="RGB")
     command.add_argument("--size", type=_size, metavar="HxW", help="where the file leaves it open")
     command.add_argument("-n", type=int, default=300, help="images to calibrate with")
-    command.add_argument("--check", type=Path, metavar="FOLDER", help="images to check INT8 on")
+    command.add_argument("--check", metavar="FOLDER|KIND[,…]", help="images to check INT8 on")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="for the results")
     command.add_argument(
         "--max-drop",
@@ -160,7 +160,7 @@ def quantize(options: argparse.Namespace) -> None:
         calibrate=options.calibrate.split(","),
         takes=takes,
         images=options.n,
-        check=options.check,
+        check=options.check.split(",") if options.check else (),
         out=options.out,
         max_drop=options.max_drop,
         bias_correction=options.bias_correction,

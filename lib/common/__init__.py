@@ -4,7 +4,7 @@ import lazy_loader
 
 EXPORTS = {
     "errors": ["StudyError"],
-    "files": ["read_named", "resolve"],
+    "files": ["read_json", "read_named", "resolve"],
     "machine": ["cpu_flags"],
     "openvino": ["read_ir"],
     "processes": ["launch"],

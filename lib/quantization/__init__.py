@@ -25,6 +25,10 @@ EXPORTS = {
     "own.parameters": ["OwnModel", "own_files", "own_records"],
     "plan": ["grid_cells", "grid_plan", "make_cells"],
     "pot.engine": ["quantize_pot", "quantize_pot_accuracy_aware"],
+    "tool.example": ["quantize_example"],
+    "tool.network": ["Takes"],
+    "tool.quantize": ["quantize_file"],
+    "tool.report": ["Report"],
     "tables": [
         "accuracy_table",
         "compare_engines",

@@ -18,12 +18,12 @@ from lib.study.params import GROUPS, Params, read_profile, validate
 
 def notebook_paths() -> list[Path]:
     """Return the numbered notebooks of the study, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    return sorted(NOTEBOOKS.glob("0[0-7]_*.ipynb"))
 
 
 def appendix_paths() -> list[Path]:
-    """Return the appendices, which run on request only, in order."""
-    return sorted(NOTEBOOKS.glob("A[0-9]_*.ipynb"))
+    """Return the notebooks that run on request only, in order: the tool, the appendices."""
+    return [*NOTEBOOKS.glob("08_*.ipynb"), *sorted(NOTEBOOKS.glob("A[0-9]_*.ipynb"))]
 
 
 @cache

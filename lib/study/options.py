@@ -275,6 +275,20 @@ class ImageGenerator:
 
 
 @options
+class OwnNetwork:
+    """08 A network of your own (--only 08)."""
+
+    tool_kinds: Annotated[list[str], Field(min_length=1), no_repeats] = option(
+        ["photographs", "fractals", "mixed", "noise", "grey"],
+        "kinds of images that the tool makes, with which EfficientNet-Lite0 is calibrated",
+    )
+    tool_sets: Annotated[list[str], no_repeats] = option(
+        ["real", "teacher", "student"], "which of calibration_sets it is calibrated with, enlarged"
+    )
+    tool_images: Count = option(300, "images of each")
+
+
+@options
 class Ablation:
     """A1 What each step from the original distillation to the study's brings (--only A1)."""
 

@@ -33,6 +33,7 @@ from lib.study.options import (
     Grid,
     ImageGenerator,
     Networks,
+    OwnNetwork,
     Run,
     Teacher,
 )
@@ -56,6 +57,7 @@ PARTS: list[tuple[str, type]] = [
     ("", Grid),
     ("", Comparison),
     ("", ImageGenerator),
+    ("", OwnNetwork),
     ("", Ablation),
 ]
 GROUPS = {prefix: kind for prefix, kind in PARTS if prefix}

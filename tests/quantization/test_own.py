@@ -257,7 +257,7 @@ def faulty(folder):
     write_onnx(folder / "bytes.onnx", kind=TensorProto.UINT8)
     write_onnx(folder / "whole.bytes.onnx", kind=TensorProto.INT32)
     return {
-        "missing.onnx": "missing.onnx is missing: put it there or mend the path in own_models",
+        "missing.onnx": "missing.onnx is missing: put it there or mend its path",
         "alone.xml": "alone.bin is missing",
         "outside.onnx": "weights lies, or links, outside of the network",
         "trains.onnx": "trains.onnx was exported in training mode: call eval",

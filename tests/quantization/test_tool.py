@@ -107,7 +107,9 @@ def test_the_report_agrees_with_a_computation_of_its_own(tmp_path):
     images = make_images("photographs", 9, (40, 56), 3)
     for k, image in enumerate(images):
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{k}.png")
-    report = quantize_file(path, takes=PIXELS, images=10, check=folder, calibrate=["fractals"])
+    report = quantize_file(
+        path, takes=PIXELS, images=10, check=[str(folder)], calibrate=["fractals"]
+    )
     reported = Folder(folder, 0).read(0, 200, (40, 56))[1::2].astype(np.float32)
     assert len(reported) == 4
     exact, rough = (
@@ -194,7 +196,7 @@ def test_a_folder_both_calibrates_and_checks_with_other_images(tmp_path):
     for k in range(10):
         Image.new("RGB", (20 + k, 30), (k, 0, 0)).save(tmp_path / f"{k}.png")
     network = read_network(write(tmp_path / "net.onnx"), PIXELS)
-    sets, checks = gather(network, [str(tmp_path)], 300, tmp_path, 0)
+    sets, checks = gather(network, [str(tmp_path)], 300, [str(tmp_path)], 0)
     seen = {int(image[0, 0, 0]) for image in sets[str(tmp_path)]}
     check = checks[str(tmp_path)]
     other = {int(i[0, 0, 0]) for images in (check.judged, check.reported) for i in images}

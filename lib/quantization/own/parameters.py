@@ -95,7 +95,7 @@ def source_files(file: Path) -> list[Path]:
             copied = "export it again, or copy the folder with its links followed, by cp -rL"
             raise StudyError(f"{path} lies, or links, outside of the network's folder: {copied}")
         if not path.is_file():
-            raise StudyError(f"{path} is missing: put it there or mend the path in own_models")
+            raise StudyError(f"{path} is missing: put it there or mend its path")
     return files
 
 

@@ -19,7 +19,7 @@ from lib.quantization.fake_quantize import activation_quantizers
 from lib.quantization.nncf import quiet_nncf
 from lib.quantization.own.imports import named
 from lib.quantization.own.parameters import content_hash
-from lib.quantization.tool.images import NATURAL, Folder, find_kind, make_images
+from lib.quantization.tool.images import KINDS, NATURAL, Folder, find_kind, make_images
 from lib.quantization.tool.measure import answers, clipped_layers, compare, measure_speed
 from lib.quantization.tool.network import Network, Takes, read_network
 from lib.quantization.tool.report import Report, not_checked, snippet, verdict
@@ -54,7 +54,7 @@ def quantize_file(
     calibrate: Sequence[str] = ("photographs",),
     takes: Takes = PLAIN,
     images: int = 300,
-    check: Path | str | None = None,
+    check: Sequence[str] = (),
     out: Path | str | None = None,
     max_drop: float | None = None,
     bias_correction: str = "fast",
@@ -65,7 +65,7 @@ def quantize_file(
     path: .onnx, .xml or .tflite, in floating point, with one input of images of 1 or 3 channels.
     calibrate: kinds of images (`lib.quantization.tool.images.KINDS`) or folders of them; of
     several, that one is kept which keeps most where it is checked. images: how many of each.
-    check: a folder of images to check on; without, photographs and fractals. out: the folder to
+    check: folders or kinds to check on; without, photographs and fractals. out: the folder to
     write to, by default `<name>_int8` beside the file. max_drop: largest share of the judging
     images whose class may change; operations go back to floating point until that holds.
     bias_correction: fast, none or best. What does not do is a `StudyError` of one line, before
@@ -112,7 +112,7 @@ def quantize_file(
         speed=speed,
         clipped=clipped,
         verdict=verdict(own),
-        unchecked=not_checked(check is not None, network.words),
+        unchecked=not_checked(any(name not in KINDS for name in checks), network.words),
         seconds=clock.seconds,
         versions={package: version(package) for package in ("openvino", "nncf")},
         snippet=snippet(folder / files["int8"], network),
@@ -151,34 +151,37 @@ def check_writable(folder: Path) -> None:
 
 
 def gather(
-    network: Network, calibrate: Sequence[str], n: int, check: Path | str | None, seed: int
+    network: Network, calibrate: Sequence[str], n: int, check: Sequence[str], seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Check]]:
-    """Return the images of each calibration set, and those to check on, by their names."""
-    kinds = [find_kind(name) for name in dict.fromkeys(calibrate)]
+    """Return the images of each calibration set, and those to check on, by their names.
+
+    An image of a folder that is named for both is in one of them alone.
+    """
+    kinds, tested = (
+        [find_kind(name) for name in dict.fromkeys(names)] for names in (calibrate, check)
+    )
     if n < 1 or not kinds:
         raise StudyError("give at least one kind of images, and one image of it")
-    tested = None if check is None else Folder(Path(check), seed)
-    folders = {kind: Folder(kind, seed) for kind in kinds if isinstance(kind, Path)}
-    sets, held_out = {}, 0
+    folders = {kind: Folder(kind, seed) for kind in (*kinds, *tested) if isinstance(kind, Path)}
+    sets, used = {}, {}
     for kind in kinds:
         if isinstance(kind, str):
             sets[kind] = make_images(kind, n, network.size, seed)
             continue
-        last = len(folders[kind])
-        if tested and kind.resolve() == tested.folder.resolve():
-            last = held_out = max(1, last - 2 * CHECKED, last // 2)
-        sets[str(kind)] = folders[kind].read(0, min(n, last), network.size)
-    if tested:
-        images = tested.read(held_out, held_out + 2 * CHECKED, network.size)
-        if not len(images):
-            raise StudyError(f"{check} has no image left to check on: give it two at least")
-        return sets, {str(check): Check(images[::2], images[1::2] if len(images) > 1 else images)}
+        most = len(folders[kind])
+        if kind in tested:
+            most = used[kind] = max(1, most - 2 * CHECKED, most // 2)
+        sets[str(kind)] = folders[kind].read(0, min(n, most), network.size)
     alike = {name for kind in sets for name in (NATURAL if kind == "mixed" else (kind,))}
-    checks = {}
-    for kind in NATURAL:
-        images = make_images(kind, 2 * CHECKED, network.size, seed + 1)
-        counts = kind not in alike or alike >= set(NATURAL)
-        checks[kind] = Check(images[::2], images[1::2], counts)
+    names, checks = tested or NATURAL, {}
+    for kind in names:
+        if isinstance(kind, Path):
+            first = used.get(kind, 0)
+            images = folders[kind].read(first, first + 2 * CHECKED, network.size)
+        else:
+            images = make_images(kind, 2 * CHECKED, network.size, seed + 1)
+        counts = kind not in alike or alike >= set(names)
+        checks[str(kind)] = Check(images[::2], images[1::2] if len(images) > 1 else images, counts)
     return sets, checks
 
 
