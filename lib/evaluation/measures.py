@@ -16,6 +16,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from lib.common.errors import StudyError
 from lib.common.files import write_csv
+from lib.common.seeds import numpy_generator
 from lib.common.statistics import wilson_interval
 from lib.evaluation.distances import frechet_estimate, kernel_estimate
 from lib.evaluation.features import FeatureSet
@@ -25,6 +26,7 @@ from lib.evaluation.neighbours import precision_recall
 REAL = ("real train", "real test")
 METRICS, PER_CLASS = "metrics.csv", "per_class.csv"
 FEW = 3  # images of a class, or fewer, have no measures of their own
+MOST = 10_000  # rows that precision and recall look at
 PARTS = 10  # disjoint parts of the images that the inception score is taken on
 
 
@@ -47,10 +49,12 @@ def fidelity(
     float64 for full digits. `kid_subset_size` is lowered to n or m where these are smaller. Keys
     `<value>_low` and `<value>_high` are the ends of intervals: for FID and FID at infinite n of an
     infinitesimal jackknife, for KID of a jackknife over `groups` groups, for IS of its ten disjoint
-    parts, for precision and recall Wilson's with the neighbourhoods held fixed.
+    parts, for precision and recall Wilson's with the neighbourhoods held fixed. These two look at
+    at most `MOST` rows of either, drawn at random: they take as long as the square of the rows.
     """
-    shares = precision_recall(features, reference, neighbours=neighbours)
-    n, m = len(features), len(reference)
+    n = len(features)
+    near = [_at_most(MOST, rows, seed) for rows in (features, reference)]
+    shares = precision_recall(*near, neighbours=neighbours)
     options = {"groups": groups, "confidence": confidence, "seed": seed}
     result = frechet_estimate(features, reference, confidence=confidence, seed=seed)
     if logits is not None:
@@ -62,9 +66,16 @@ def fidelity(
     result |= kernel_estimate(
         features, reference, subset_size=kid_subset_size, subsets=kid_subsets, **options
     )
-    for name, share, count in zip(("precision", "recall"), shares, (n, m), strict=True):
-        result |= _share(name, round(share * count), count, confidence)
+    for name, share, rows in zip(("precision", "recall"), shares, near, strict=True):
+        result |= _share(name, round(share * len(rows)), len(rows), confidence)
     return result
+
+
+def _at_most(most: int, rows: Matrix, seed: int) -> np.ndarray:
+    """Return so many rows of a matrix, drawn by the seed and in their order, or all."""
+    rows = np.asarray(rows)
+    chosen = numpy_generator(seed, "precision and recall").permutation(len(rows))[:most]
+    return rows if len(rows) <= most else rows[np.sort(chosen)]
 
 
 def inception_score(logits: Matrix, *, seed: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lib.common.errors import StudyError
-from lib.evaluation import distances
+from lib.evaluation import distances, measures
 from lib.evaluation.distances import (
     Moments,
     frechet_distance,
@@ -279,3 +279,15 @@ def test_sets_that_cannot_be_compared_are_refused(tmp_path, names, extractor, me
     sets[names[-1]] = feature_set(20, 0, extractor=extractor)
     with pytest.raises(StudyError, match=message):
         evaluate(tmp_path, features=save_sets(tmp_path, sets), **OPTIONS)
+
+
+def test_precision_and_recall_look_at_so_many_rows_at_most(monkeypatch):
+    rng = np.random.default_rng(0)
+    features, reference = rng.normal(size=(60, 3)), rng.normal(size=(90, 3))
+    whole = fidelity(features, reference, kid_subset_size=20, kid_subsets=5, groups=5)
+    monkeypatch.setattr(measures, "MOST", 40)
+    few = fidelity(features, reference, kid_subset_size=20, kid_subsets=5, groups=5)
+    assert few["fid"] == whole["fid"] and few["kid"] == whole["kid"]
+    assert (few["recall"] * 40) == pytest.approx(round(few["recall"] * 40))
+    wider = [v["recall_high"] - v["recall_low"] for v in (few, whole)]
+    assert wider[0] > wider[1]
