@@ -81,7 +81,7 @@ def network_reasons(
     for kind, file in files.items():
         quantizers, seen = (
             activation_quantizers(read_ir(file)),
-            activations(probe, batches(sets[kind])),
+            activations(probe, batches(sets[kind], size or BATCH)),
         )
         if [q.name for q in quantizers] != [q.name for q in reference]:
             raise StudyError(f"{file} and {files[REAL]} have other quantizers: make both again")

@@ -1,6 +1,7 @@
 """Fractal images: a known attractor, determinism, variety, classes."""
 
 import numpy as np
+import pytest
 
 from lib.calibration.fractals import (
     CHUNK,
@@ -18,7 +19,7 @@ def test_chaos_game_draws_the_sierpinski_triangle():
     maps = np.zeros((1, MAX_MAPS, 2, 3), np.float32)
     maps[0, :3, :, :2] = 0.5 * np.eye(2)
     maps[0, :3, :, 2] = 0.5 * corners
-    points, colours = _chaos_game(np.random.default_rng(0), maps, np.array([3]))
+    points, colours = _chaos_game(np.random.default_rng(0), maps, np.array([3]), 96)
     x, y = points[0].T
     assert (x > -1e-3).all() and (y > -1e-3).all() and (x + y < 1 + 1e-3).all()
     inside_first_hole = (x < 0.49) & (y < 0.49) & (x + y > 0.51)
@@ -67,3 +68,12 @@ def test_each_class_has_codes_of_its_own():
     second, _ = class_codes(1, seed=0)
     assert not np.isin(first, second).any()
     assert counts.min() >= 2 and counts.max() <= MAX_MAPS
+
+
+@pytest.mark.parametrize("side", [48, 224])
+def test_fractals_of_any_size_begin_alike_whatever_their_number(side):
+    few, labels = fractal_images(3, 2, 5, side)
+    assert few.shape == (3, 3, side, side) and labels.tolist() == [0, 1, 0]
+    more, _ = fractal_images(8, 2, 5, side)
+    np.testing.assert_array_equal(few, more[:3])
+    assert len({image.tobytes() for image in more}) == 8

@@ -164,7 +164,7 @@ def test_faults_of_a_tree_are_named(tmp_path):
     with pytest.raises(StudyError, match=r"train/ or test/ lacks .'cat', 'cta'."):
         load_image_tree(other)
     (other / "train" / "empty").mkdir()
-    with pytest.raises(StudyError, match="train/empty has no images: add some or remove it"):
+    with pytest.raises(StudyError, match="train/empty has no images: add some, or remove it"):
         load_image_tree(other)
 
 
