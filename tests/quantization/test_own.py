@@ -26,6 +26,7 @@ from lib.quantization.own.imports import (
     check_network,
     export_models,
     import_network,
+    near_chance,
     own_table,
 )
 from lib.quantization.own.parameters import (
@@ -415,3 +416,11 @@ def test_wrong_descriptions_are_one_line(change, message):
         validate(values | {"own_models": [entry, entry]})
     with pytest.raises(StudyError, match="classifiers and own_models are both empty"):
         validate(values | {"classifiers": []})
+
+
+@pytest.mark.parametrize(
+    ("share", "classes", "guessing"),
+    [(0.98, 2, False), (0.55, 2, True), (0.13, 10, True), (0.6, 10, False), (0.02, 100, True)],
+)
+def test_what_is_near_chance_depends_on_the_classes(share, classes, guessing):
+    assert near_chance(share, 300, classes) == guessing

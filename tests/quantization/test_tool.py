@@ -279,3 +279,45 @@ def test_command_line(tmp_path, capsys):
     assert "# net.onnx in INT8" in capsys.readouterr().out
     assert main(["quantize", str(tmp_path / "none.onnx")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_outputs_that_have_no_row_for_each_image_are_refused(tmp_path):
+    model = onnx.load(write(tmp_path / "a.onnx"))
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["y"], ["where"]))
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("where", TensorProto.INT64, [2, None])
+    )
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(StudyError, match="not a row an image"):
+        quantize_file(tmp_path / "a.onnx", takes=PIXELS, images=4)
+    model = onnx.load(write(tmp_path / "b.onnx"))
+    model.graph.node.append(onnx.helper.make_node("Log", ["y"], ["z"]))
+    model.graph.output[0].name = "z"
+    onnx.save(model, tmp_path / "b.onnx")
+    with pytest.raises(StudyError, match="NaN or infinity"):
+        quantize_file(tmp_path / "b.onnx", takes=PIXELS, images=4)
+
+
+def test_folders_that_share_images_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (30, 30)).save(tmp_path / "in/a.png")
+    network = read_network(write(tmp_path / "net.onnx"), PIXELS)
+    with pytest.raises(StudyError, match="name folders that share no images"):
+        gather(network, [str(tmp_path)], 9, [str(tmp_path / "in")], 0)
+    with pytest.raises(StudyError, match="has one image"):
+        gather(network, [str(tmp_path / "in")], 9, [str(tmp_path / "in")], 0)
+
+
+def test_names_from_a_file_become_no_code(tmp_path):
+    model = onnx.load(write(tmp_path / "a.onnx"))
+    name = "y\nimport os; os.abort()|`"
+    model.graph.node[-1].output[0] = model.graph.output[0].name = name
+    onnx.save(model, tmp_path / "a.onnx")
+    page = quantize_file(tmp_path / "a.onnx", takes=PIXELS, images=4).page()
+    assert "\nimport os" not in page
+    compile(page.split("```python\n")[1].split("```")[0], "snippet", "exec")
+
+
+def test_the_assumed_mean_follows_the_order_of_the_colours(tmp_path):
+    network = read_network(write(tmp_path / "net.onnx"), Takes(colours="BGR"))
+    assert network.mean == (0.406, 0.456, 0.485)

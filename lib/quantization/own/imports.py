@@ -48,7 +48,6 @@ NORMALISATIONS = {
     "CIFAR-10's mean and std": (list(CIFAR10_MEAN), list(CIFAR10_STD)),
 }
 APART = 1e-3  # of the largest output: an image's outputs among some images and among others
-NEAR_CHANCE = 2.0  # times the accuracy of guessing
 REMARK = "near chance: check its mean, std, input_max, layout, colours, order of classes"
 
 
@@ -116,7 +115,7 @@ def better_description(model: OwnModel, samples: SampleSet) -> str:
     words = max(others, key=lambda name: others[name].sum())
     won, lost = (others[words] & ~own).sum(), (own & ~others[words]).sum()
     if won - lost < max(BETTER * len(samples), SURE * np.sqrt(won + lost)):
-        if own.mean() >= NEAR_CHANCE / len(samples.class_names):
+        if not near_chance(own.mean(), len(own), len(samples.class_names)):
             return ""
         return (
             f"{model.name} is right on {own.mean():.0%} of {len(samples)} images, as guessing is: "
@@ -126,6 +125,12 @@ def better_description(model: OwnModel, samples: SampleSet) -> str:
         f"{model.name} is right on {own.mean():.0%} of {len(samples)} images as own_models "
         f"describes it, on {others[words].mean():.0%} with {words}: is that what it takes?"
     )
+
+
+def near_chance(share: float, n: int, classes: int) -> bool:
+    """Tell whether such a share of `n` images right is little more than guessing gives."""
+    guess = 1 / classes
+    return share < guess + min(guess, (1 - guess) / 4) + SURE * (guess * (1 - guess) / n) ** 0.5
 
 
 def likely(model: OwnModel) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -253,7 +258,7 @@ def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:
         row = {"classifier": name, "parameters": parameters, "FP32 top-1": top1}
         row["output"] = "probabilities" if is_probabilities(outputs) else "logits"
         row["batch"] = f"{batch}, fixed" if (batch := fixed_batch(network)) else "any"
-        chance = top1 < NEAR_CHANCE / len(test.class_names)
+        chance = near_chance(top1, len(test), len(test.class_names))
         rows.append(row | {"remark": REMARK if chance else ""})
     return pd.DataFrame(rows)
 
@@ -323,10 +328,10 @@ def _preprocessed(network: ov.Model, model: OwnModel) -> ov.Model:
 
 
 @contextmanager
-def named(file: Path, trouble: str) -> Iterator[None]:
+def named(file: Path, trouble: str, remedy: str = "export it again") -> Iterator[None]:
     """Turn OpenVINO's errors into one line; the last words of its messages say most."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[-200:]
-        raise StudyError(f"{file} {trouble} ({reason}): export it again") from error
+        raise StudyError(f"{file} {trouble} ({reason}): {remedy}") from error

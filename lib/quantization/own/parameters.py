@@ -91,7 +91,7 @@ def source_files(file: Path) -> list[Path]:
         files += [file.parent / name for name in external_files(read_onnx(file))]
     for path in files:
         inside = path.resolve().is_relative_to(file.parent.resolve())
-        if not inside and path.with_suffix("") != file.with_suffix(""):
+        if not inside and path not in (file, file.with_suffix(".bin")):
             copied = "export it again, or copy the folder with its links followed, by cp -rL"
             raise StudyError(f"{path} lies, or links, outside of the network's folder: {copied}")
         if not path.is_file():

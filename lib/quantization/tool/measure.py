@@ -109,9 +109,10 @@ def clipped_layers(network: Network, int8: ov.Model, images: np.ndarray) -> list
 
     `images` `(n, 3, height, width) uint8` are not those of the calibration.
     """
-    found = activations(entering(int8), (batch for batch, _ in network.batches(images)))
+    found = activations(entering(int8), (batch for batch, _ in network.batches(images)), gram=False)
     rows = [
         {"layer": quantizer.name.split("/fq_")[0], **range_faults(quantizer, layer)}
         for quantizer, layer in zip(activation_quantizers(int8), found, strict=True)
     ]
+    rows = [row | {"wasted": None} if np.isnan(row["wasted"]) else row for row in rows]
     return sorted(rows, key=lambda row: -row["clipped"])

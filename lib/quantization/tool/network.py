@@ -175,10 +175,12 @@ def _values(
         words = f"values 0 … {input_max}" + (", normalised as said" if takes.mean else "")
         return mean, std, input_max, words
     if (found := inner_scale(model)) is not None:
-        return *plain, found, f"values 0 … {found}: it normalises them itself"
+        sure = "" if found == 255 else ", assumed: say --mean, --std or --input-max if not"
+        return *plain, found, f"values 0 … {found}, which it normalises itself{sure}"
     if channels == 1:
         return *plain, 1, "values 0 … 1, assumed: say --mean, --std or --input-max if not"
-    mean, std = map(tuple, NORMALISATIONS["ImageNet's mean and std"])
+    order = -1 if takes.colours == "BGR" else 1
+    mean, std = (tuple(values[::order]) for values in NORMALISATIONS["ImageNet's mean and std"])
     words = "values with ImageNet's mean and std, assumed: say --mean, --std or --input-max if not"
     return mean, std, 1, words
 

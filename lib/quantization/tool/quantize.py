@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import openvino as ov
 
 from lib.common.errors import StudyError
-from lib.common.openvino import save_ir
+from lib.common.openvino import compile_model, save_ir
 from lib.quantization.bias import TRIED
 from lib.quantization.fake_quantize import activation_quantizers
 from lib.quantization.nncf import quiet_nncf
@@ -68,8 +69,8 @@ def quantize_file(
     check: folders or kinds to check on; without, photographs and fractals. out: the folder to
     write to, by default `<name>_int8` beside the file. max_drop: largest share of the judging
     images whose class may change; operations go back to floating point until that holds.
-    bias_correction: fast, none or best. What does not do is a `StudyError` of one line, before
-    any work begins.
+    bias_correction: fast, none or best. What cannot be used is a `StudyError` of one line, before
+    any work begins but where NNCF itself fails.
     """
     file, clock = Path(path), Clock()
     network = read_network(file, takes)
@@ -77,6 +78,7 @@ def quantize_file(
         raise StudyError("--max-drop is a share of images, and for networks that give classes")
     folder = Path(out) if out else file.with_name(f"{file.stem}_int8")
     check_writable(folder)
+    check_outputs(network)
     with clock.part("images"):
         sets, checks = gather(network, calibrate, images, check, seed)
     tried = TRIED if bias_correction == "best" else (bias_correction,)
@@ -105,7 +107,7 @@ def quantize_file(
         fed=network.words,
         chosen=best.kind,
         bias_correction=best.bias_correction,
-        images_read=len(sets[best.kind]),
+        images_read=read(network, sets[best.kind]),
         restored=best.restored,
         checks=rows,
         size={n: (folder / f).with_suffix(".bin").stat().st_size for n, f in files.items()},
@@ -150,6 +152,22 @@ def check_writable(folder: Path) -> None:
         raise StudyError(f"{folder} has no space left: name another by --out")
 
 
+def check_outputs(network: Network) -> None:
+    """Raise `StudyError` unless outputs are finite, and have a row for each image of a batch."""
+    images = make_images("photographs", 2 * network.batch, network.size, 0)
+    request = compile_model(network.model).create_infer_request()
+    with named(network.file, "does not run"):
+        for batch, _ in network.batches(images):
+            request.infer([batch])
+            for name, tensor in zip(network.outputs, request.output_tensors, strict=True):
+                if tensor.data.ndim == 0 or len(tensor.data) != network.batch:
+                    fault = f"output {name!r} is {list(tensor.data.shape)}, not a row an image"
+                    raise StudyError(f"{network.file}: {fault}: export it without its last steps")
+                if not np.isfinite(tensor.data).all():
+                    fault = f"output {name!r} has NaN or infinity for plain images"
+                    raise StudyError(f"{network.file}: {fault}: export it again")
+
+
 def gather(
     network: Network, calibrate: Sequence[str], n: int, check: Sequence[str], seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Check]]:
@@ -162,6 +180,10 @@ def gather(
     )
     if n < 1 or not kinds:
         raise StudyError("give at least one kind of images, and one image of it")
+    paths = [kind.resolve() for kind in (*kinds, *tested) if isinstance(kind, Path)]
+    for one, other in permutations(dict.fromkeys(paths), 2):
+        if one.is_relative_to(other):
+            raise StudyError(f"{one} lies in {other}: name folders that share no images")
     folders = {kind: Folder(kind, seed) for kind in (*kinds, *tested) if isinstance(kind, Path)}
     sets, used = {}, {}
     for kind in kinds:
@@ -170,7 +192,9 @@ def gather(
             continue
         most = len(folders[kind])
         if kind in tested:
-            most = used[kind] = max(1, most - 2 * CHECKED, most // 2)
+            if most < 2:
+                raise StudyError(f"{kind} has one image: to calibrate and to check takes two")
+            most = used[kind] = max(most - 2 * CHECKED, most // 2)
         sets[str(kind)] = folders[kind].read(0, min(n, most), network.size)
     alike = {name for kind in sets for name in (NATURAL if kind == "mixed" else (kind,))}
     names, checks = tested or NATURAL, {}
@@ -183,6 +207,11 @@ def gather(
         counts = kind not in alike or alike >= set(names)
         checks[str(kind)] = Check(images[::2], images[1::2] if len(images) > 1 else images, counts)
     return sets, checks
+
+
+def read(network: Network, images: np.ndarray) -> int:
+    """Return how many images calibration reads: whole batches."""
+    return min(len(images), len(Items(network, images)) * network.batch)
 
 
 class Items:
@@ -202,10 +231,23 @@ class Items:
         return next(self.network.batches(some))[0]
 
 
+@contextmanager
+def quantizing(file: Path) -> Iterator[ModuleType]:
+    """Give NNCF; whatever it raises becomes one line."""
+    with quiet_nncf() as nncf:
+        try:
+            yield nncf
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # its own are of no common kind
+            reason = " ".join(str(error).split())[-200:]
+            raise StudyError(f"{file} cannot be quantized by NNCF ({reason})") from error
+
+
 def quantize(network: Network, images: np.ndarray, bias_correction: str) -> ov.Model:
     """Return the network in INT8, by NNCF's default quantization."""
     items = Items(network, images)
-    with named(network.file, "cannot be quantized"), quiet_nncf() as nncf:
+    with quantizing(network.file) as nncf:
         model = nncf.quantize(
             network.model.clone(),
             nncf.Dataset(items),
@@ -277,7 +319,7 @@ def restore(
         return float(np.concatenate(same).mean()), [float(part.mean()) for part in same]
 
     items = Items(network, images)
-    with named(network.file, "cannot be quantized"), quiet_nncf() as nncf:
+    with quantizing(network.file) as nncf:
         model = nncf.quantize_with_accuracy_control(
             network.model.clone(),
             nncf.Dataset(items),

@@ -50,6 +50,7 @@ class Report:
         """Return the report as Markdown."""
         environment = Environment(autoescape=False, keep_trailing_newline=True)
         environment.globals |= {"mb": _mb, "times": _times, "percent": _percent, "db": _db}
+        environment.filters["cell"] = _cell
         classifies = any(row["agreement"] is not None for row in self.checks)
         measure = CLASS_WORDS * classifies + NOISE_WORDS
         return environment.from_string(TEMPLATE.read_text("utf-8")).render(
@@ -80,7 +81,7 @@ def verdict(rows: list[dict]) -> str:
         return f"{found}."
     advice = "calibrate with images of its domain, ten are worth a lot, or give --max-drop"
     return (
-        f"**{found}: do not use it so.** Better: {advice}."
+        f"**{found}: too little to rely on.** Better: {advice}."
         if bad
         else f"{found}. Better: {advice}."
     )
@@ -118,9 +119,9 @@ from PIL import Image
 
 picture = Image.open("picture.jpg").convert("{"L" if grey else "RGB"}").resize(({width}, {height}))
 values = {values}
-network = openvino.compile_model("{xml}", "CPU")
+network = openvino.compile_model({str(xml)!r}, "CPU")
 batch = numpy.repeat(values{turned}[None], {network.batch}, axis=0).astype("{kind}")
-outputs = network(batch)  # {", ".join(network.outputs)}"""
+outputs = network(batch)  # {len(network.outputs)} of them"""
 
 
 def _mb(size: int) -> str:
@@ -128,7 +129,12 @@ def _mb(size: int) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.1f} times"
+    return f"{ratio:.1f}"
+
+
+def _cell(text: str) -> str:
+    """Return a name from a file as it may stand in a table of Markdown."""
+    return "".join(c if c.isprintable() and c not in "|`<>" else "_" for c in text)
 
 
 def _percent(share: float | None) -> str:
