@@ -1,7 +1,8 @@
-"""What the notebooks of the study are, which parameters each declares, and their cells for these.
+"""What the notebooks of the study are, which parameters each reads, and their cells for these.
 
-A notebook's cell tagged `parameters` names those that it reads; `python -m lib docs` writes the
-values of the default profile there, in the order of the schema.
+A notebook's cell tagged `parameters` is short: it sets the default profile's name, seed, folder and
+what differs from the schema's defaults (`python -m lib docs` writes it). Any other parameter may be
+set there, too.
 """
 
 import ast
@@ -15,6 +16,10 @@ from typing import Any
 from lib.common.files import NOTEBOOKS, ROOT, write_text
 from lib.study.params import GROUPS, Params, read_profile, validate
 
+ALWAYS = frozenset({"profile", "seed", "output_dir"})
+HANDED_ON = {"05_quantization": ("quantization_", "jobs", "scheduler", "device")}
+"""Beginnings of the parameters that a notebook gives to `lib` as a whole."""
+
 
 def notebook_paths() -> list[Path]:
     """Return the numbered notebooks of the study, in order."""
@@ -27,12 +32,16 @@ def appendix_paths() -> list[Path]:
 
 
 @cache
-def declared_parameters(path: Path) -> dict[str, Any]:
-    """Return names and default values in a notebook's cell tagged `parameters`."""
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            return assigned_literals("".join(cell["source"])) or {}
-    return {}
+def declared_parameters(path: Path) -> frozenset[str]:
+    """Return the parameters that a notebook reads, itself or through what it hands them to."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    handed = HANDED_ON.get(path.stem, ())
+    used = {name for name in Params.model_fields if handed and name.startswith(handed)}
+    code = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    used |= set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
+    for stage in re.findall(r'\bp\.options\("(\w+)"', code):
+        used |= {f"{stage}_{name}" for name in GROUPS[stage].__dataclass_fields__}
+    return frozenset(used | ALWAYS)
 
 
 def assigned_literals(source: str) -> dict[str, Any] | None:
@@ -50,28 +59,20 @@ def read_tagged(notebook: dict, tag: str) -> list[dict]:
 
 
 def parameters_cell(names: Iterable[str]) -> str:
-    """Return the source of a cell that gives parameters their values of the default profile."""
+    """Return the source of a notebook's cell of parameters, of those among `names` that it sets."""
     values = validate(read_profile(ROOT / "params" / "digits.yaml")).model_dump()
-    lines = [f"{name} = {_literal(values[name])}" for name in Params.model_fields if name in names]
-    return "\n".join(["# What each means: docs/parameters.md", *lines])
-
-
-def used_parameters(notebook: dict) -> set[str]:
-    """Return the parameters that a notebook's cells read as `p.name` or `p.options("stage")`."""
-    code = "".join("".join(cell["source"]) for cell in notebook["cells"])
-    used = set(re.findall(r"\bp\.([a-z]\w+)", code)) & Params.model_fields.keys()
-    for stage in re.findall(r'\bp\.options\("(\w+)"', code):
-        used |= {f"{stage}_{name}" for name in GROUPS[stage].__dataclass_fields__}
-    return used
+    defaults = validate({}).model_dump()
+    shown = [n for n in values if n in ALWAYS or (n in names and values[n] != defaults[n])]
+    lines = [f"{name} = {json.dumps(values[name])}" for name in shown]
+    return "\n".join(["# Any parameter of docs/parameters.md can be set here", *lines])
 
 
 def write_parameter_cells() -> None:
-    """Write the cell tagged `parameters` of every notebook anew, for the names that it needs."""
+    """Write the cell tagged `parameters` of every notebook anew."""
     for path in notebook_paths() + appendix_paths():
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in read_tagged(notebook, "parameters"):
-            names = declared_parameters(path).keys() | used_parameters(notebook)
-            cell["source"] = parameters_cell(names).splitlines(keepends=True)
+            cell["source"] = parameters_cell(declared_parameters(path)).splitlines(keepends=True)
         write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -82,12 +83,3 @@ def fold_parameters(path: Path) -> None:
         for cell in read_tagged(notebook, tag):
             cell["metadata"].setdefault("jupyter", {})["source_hidden"] = True
     write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-
-
-def _literal(value: Any) -> str:
-    """Write a value as the formatter would."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = {"true": "True", "false": "False", "null": "None"}.get(text, text)
-    if len(text) < 70:
-        return text
-    return "[\n" + "".join(f"    {json.dumps(item)},\n" for item in value) + "]"

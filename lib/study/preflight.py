@@ -63,7 +63,7 @@ def check_declarations(params: Params) -> None:
     declared = {name for path in paths for name in declared_parameters(path)}
     idle = sorted(set(params.model_dump()) - declared)
     if idle:
-        raise StudyError(f"unknown parameter {idle[0]}: no notebook declares it")
+        raise StudyError(f"unknown parameter {idle[0]}: no notebook reads it")
 
 
 def check_earlier(params: Params, folder: Path, first: str) -> None:

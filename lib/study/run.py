@@ -4,6 +4,7 @@ Each notebook is executed by papermill and kept under `outputs/<profile>/noteboo
 that are still valid are reused, so the same command resumes an interrupted run.
 """
 
+import logging
 import os
 import sys
 import time
@@ -75,6 +76,8 @@ def execute(path: Path, values: dict, folder: Path) -> None:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give way to others
     declared = declared_parameters(path)
+    # it would call every parameter unknown that the notebook's own cell does not set
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
             path,

@@ -63,7 +63,7 @@ class Study:
     def open(cls, notebook: str, namespace: dict[str, Any]) -> "Study":
         """Open the study from a notebook, whose parameters are in its `globals()`.
 
-        Parameters that only other notebooks declare may be absent; a name that is no parameter,
+        Those that are absent have the schema's defaults; a name that is no parameter,
         a wrong type or a value out of range is a `StudyError`.
         """
         given = _plain_values(namespace)
@@ -71,7 +71,8 @@ class Study:
             raise StudyError(
                 f"a notebook by itself cannot take base: {base}: run python -m lib run with --only"
             )
-        study = cls(validate(given, set(given)), notebook, set(given))
+        read = set(given) | declared_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+        study = cls(validate(given, read), notebook, read)
         check_writable(study.folder)
         study.manifest.begin(notebook)
         return study

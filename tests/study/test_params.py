@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.common.options import outcome
+from lib.quantization.plan import grid_cells, grid_plan
 from lib.study.notebooks import (
     appendix_paths,
     declared_parameters,
     notebook_paths,
     parameters_cell,
     read_tagged,
-    used_parameters,
 )
 from lib.study.params import Params, parse_override, read_profile, validate
 from lib.study.preflight import check_declarations
@@ -54,9 +54,7 @@ def test_a_profile_holds_what_differs_from_its_base(tmp_path):
 def test_parameter_cells_are_those_of_the_default_profile(path):
     notebook = json.loads(path.read_text())
     (cell,) = read_tagged(notebook, "parameters")
-    declared = declared_parameters(path)
-    assert "".join(cell["source"]) == parameters_cell(declared)
-    assert used_parameters(notebook) <= declared.keys()
+    assert "".join(cell["source"]) == parameters_cell(declared_parameters(path))
 
 
 @pytest.mark.parametrize(
@@ -155,3 +153,29 @@ def test_rules_name_the_parameters_that_they_read():
 
         rule(Watched(seen))
         assert seen and seen <= keys <= set(values.model_dump())
+
+
+def test_what_a_notebook_hands_on_is_declared(tmp_path):
+    class Watched:
+        """Parameters that remember which of them are read."""
+
+        def __init__(self, params):
+            self.params, self.read = params, set()
+
+        def options(self, prefix):
+            self.read |= {n for n in type(self.params).model_fields if n.startswith(f"{prefix}_")}
+            return self.params.options(prefix)
+
+        def __getattr__(self, name):
+            self.read.add(name)
+            return getattr(self.params, name)
+
+    watched = Watched(validate(TINY))
+    grid_plan(watched, grid_cells(watched), tmp_path)
+    assert len(watched.read) > 20
+    (path,) = [path for path in notebook_paths() if path.stem == "05_quantization"]
+    assert watched.read <= declared_parameters(path)
+    code = "".join(
+        "".join(c["source"]) for p in notebook_paths() for c in json.loads(p.read_text())["cells"]
+    )
+    assert set(re.findall(r"\b(\w+)\([^()]*\bp\b[,)]", code)) <= {"grid_cells", "grid_plan"}

@@ -367,7 +367,7 @@ def test_names_in_a_notebook_that_are_no_parameters_are_refused(tmp_path):
     [
         {"notebook": "04_calibration_sets", "calibration_per_class": 5000},
         {"notebook": "00_teacher_training", "device": "cuda"},
-        {"notebook": "03_evaluation", "evaluation_per_class": 5000},
+        {"notebook": "00_teacher_training", "evaluation_per_class": 5000},
     ],
 )
 def test_values_of_other_notebooks_are_not_guessed(tmp_path, values):
@@ -375,6 +375,14 @@ def test_values_of_other_notebooks_are_not_guessed(tmp_path, values):
     notebook = values.pop("notebook")
     study = Study.open(notebook, {"profile": "mine", "output_dir": str(tmp_path)} | values)
     assert study.params.model_dump().items() >= values.items()
+
+
+def test_what_a_notebook_reads_has_the_default_where_it_is_not_set(tmp_path):
+    given = {"profile": "mine", "output_dir": str(tmp_path), "evaluation_per_class": 5000}
+    with pytest.raises(StudyError, match="must not exceed sampling_per_class .500."):
+        Study.open("03_evaluation", given)  # which samples, too
+    study = Study.open("05_quantization", given)
+    assert "quantization_seeds" in study.given and "student_kimg" not in study.given
 
 
 def test_a_notebook_by_itself_takes_the_default_base_alone(tmp_path):
