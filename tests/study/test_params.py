@@ -175,7 +175,3 @@ def test_what_a_notebook_hands_on_is_declared(tmp_path):
     assert len(watched.read) > 20
     (path,) = [path for path in notebook_paths() if path.stem == "05_quantization"]
     assert watched.read <= declared_parameters(path)
-    code = "".join(
-        "".join(c["source"]) for p in notebook_paths() for c in json.loads(p.read_text())["cells"]
-    )
-    assert set(re.findall(r"\b(\w+)\([^()]*\bp\b[,)]", code)) <= {"grid_cells", "grid_plan"}
