@@ -91,13 +91,15 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
         "is kept (default: %(default)s)",
     )
     numbers = {"metavar": "X,X,X", "type": _numbers}
-    command.add_argument("--mean", **numbers, help="(pixels * input-max / 255 - mean) / std: by")
-    command.add_argument("--std", **numbers, help="channel, in the order of --colours")
+    command.add_argument("--mean", **numbers, help="by channel; if negative --mean=-1,…")
+    command.add_argument("--std", **numbers, help="fed is (pixels * input-max / 255 - mean) / std")
     command.add_argument("--input-max", type=int, choices=(1, 255), help="the largest value")
     command.add_argument("--layout", choices=("NCHW", "NHWC"), help="where the file does not tell")
-    command.add_argument("--colours", choices=("RGB", "BGR"), default="RGB")
+    command.add_argument("--colours", "--colors", choices=("RGB", "BGR"), default="RGB")
     command.add_argument("--size", type=_size, metavar="HxW", help="where the file leaves it open")
-    command.add_argument("-n", type=int, default=300, help="images to calibrate with")
+    command.add_argument(
+        "-n", type=int, default=300, help="images to calibrate with (default: %(default)s)"
+    )
     command.add_argument("--check", metavar="FOLDER|KIND[,…]", help="images to check INT8 on")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="for the results")
     command.add_argument(

@@ -21,9 +21,9 @@ from lib.common.seeds import numpy_generator
 from lib.comparison.answer import of_way
 from lib.comparison.models import MAIN, REAL, network_name
 from lib.data.samples import RECORD, SampleSet
-from lib.quantization.activations import BATCH, activations, batches, entering, range_faults
+from lib.quantization.activations import BATCH, activations, batches, range_faults
 from lib.quantization.cell import Cell
-from lib.quantization.fake_quantize import Quantizer, activation_quantizers
+from lib.quantization.fake_quantize import Quantizer, activation_quantizers, entering
 from lib.quantization.grid import load_results
 from lib.quantization.models import fixed_batch
 

@@ -54,7 +54,7 @@ def read_image(
                 found = ImageOps.fit(found, fill[::-1], Image.Resampling.LANCZOS)
             return np.asarray(found).transpose(2, 0, 1)
     except UnidentifiedImageError as error:
-        raise StudyError(f"{name} is no image of a known kind: replace it") from error
+        raise StudyError(f"{name} is no image of a known kind: replace or remove it") from error
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         raise StudyError(f"{name} cannot be read as an image ({error}): replace it") from error
 

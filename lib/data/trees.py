@@ -105,8 +105,8 @@ def list_tree(source: Path, order: Sequence[str] = ()) -> ImageTree:
     for name in ("/".join(parts) for parts in [*found.files, *found.folders]):
         if not name.isprintable() and ascii(name) != name and re.search("[\ud800-\udfff]", name):
             raise StudyError(f"{source}: the name {ascii(name)} is not UTF-8: rename it")
-    files = {parts: content for parts, content in found.files.items() if not _litter(parts)}
-    folders = {parts for parts in found.folders if not _litter(parts)}
+    files = {parts: content for parts, content in found.files.items() if not is_litter(parts)}
+    folders = {parts for parts in found.folders if not is_litter(parts)}
     depth = _depth(source, folders | {parts[:-1] for parts in files})
     images = {parts[depth:]: [] for parts in folders if len(parts) == depth + 2}
     unread = sorted(found.unread)
@@ -125,7 +125,8 @@ def list_tree(source: Path, order: Sequence[str] = ()) -> ImageTree:
     return ImageTree(source, {key: images[key] for key in keys if key in images}, unread)
 
 
-def _litter(parts: Parts) -> bool:
+def is_litter(parts: Parts) -> bool:
+    """Tell whether a path is hidden, or what systems leave behind."""
     return any(part.startswith(".") or part.casefold() in LITTER for part in parts)
 
 
@@ -151,7 +152,7 @@ def _walk(source: Path) -> Files:
     while pending:
         folder = pending.pop()
         here = folder.relative_to(source).parts
-        inside = [path for path in folder.iterdir() if not _litter((path.name,))]
+        inside = [path for path in folder.iterdir() if not is_litter((path.name,))]
         folders = [path for path in inside if path.is_dir() and not _leads_up(path, len(here) + 1)]
         enter = folders
         if not set(here) & set(SPLITS):

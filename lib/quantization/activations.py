@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import openvino as ov
 
-from lib.common.openvino import compile_model
 from lib.common.seeds import numpy_generator
-from lib.quantization.fake_quantize import Quantizer, activation_quantizers
+from lib.quantization.fake_quantize import Quantizer
 
 PLACES = 256  # activations of an image that are looked at in a layer, the same in every image
 BATCH = 10
@@ -26,12 +25,6 @@ class Layer(NamedTuple):
     high: np.ndarray
     gram: np.ndarray
     """`(channels, channels)`, the mean over images and places of the products of two channels."""
-
-
-def entering(model: ov.Model) -> ov.CompiledModel:
-    """Return a network of the same input that gives what enters each quantizer of `model`."""
-    sources = [quantizer.operation.input_value(0) for quantizer in activation_quantizers(model)]
-    return compile_model(ov.Model(sources, model.get_parameters()))
 
 
 def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:

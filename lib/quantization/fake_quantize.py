@@ -46,6 +46,12 @@ def activation_quantizers(model: ov.Model) -> list[Quantizer]:
     return found
 
 
+def entering(model: ov.Model) -> ov.CompiledModel:
+    """Return a network of the same input that gives what enters each quantizer of `model`."""
+    sources = [quantizer.operation.input_value(0) for quantizer in activation_quantizers(model)]
+    return compile_model(ov.Model(sources, model.get_parameters()))
+
+
 def lower_activation_bits(model: ov.Model, bits: int) -> ov.Model:
     """Return a copy of an INT8 network whose activations take `2**bits` values.
 
@@ -97,9 +103,7 @@ def _replace_quantizers(
 def _histograms(model: ov.Model, images: np.ndarray, batch: int) -> list[np.ndarray]:
     """Count `(channels, BINS)` what enters each quantizer, between its ends."""
     quantizers = activation_quantizers(model)
-    entering = [quantizer.operation.input_value(0) for quantizer in quantizers]
-    network = compile_model(ov.Model(entering, model.get_parameters()))
-    request, counts = network.create_infer_request(), [0] * len(quantizers)
+    request, counts = entering(model).create_infer_request(), [0] * len(quantizers)
     for start in range(0, len(images), batch):
         chosen = np.resize(np.arange(start, min(start + batch, len(images))), batch)
         request.infer([images[chosen].astype(np.float32)])

@@ -252,15 +252,17 @@ class CalibrationImages:
         return np.bincount(self.samples.labels[sorted(self.given)], minlength=classes).tolist()
 
 
-def validate(compiled: ov.CompiledModel, batches: Iterable) -> tuple[float, list[float]]:
-    """Return top-1 accuracy on all batches, of images and labels, and on each.
+def validate(
+    compiled: ov.CompiledModel, batches: Iterable, output: int = 0
+) -> tuple[float, list[float]]:
+    """Return top-1 accuracy of an output on all batches, of images and labels, and on each.
 
     NNCF ranks operations by what their return to floating point gains in these values. Were
     logits returned, it would take the operations first whose return leaves the largest error.
     """
     request = compiled.create_infer_request()
     correct = [
-        request.infer(images)[compiled.output(0)].argmax(axis=1)[: len(labels)] == labels
+        request.infer(images)[compiled.output(output)].argmax(axis=1)[: len(labels)] == labels
         for images, labels in batches
     ]
     return float(np.concatenate(correct).mean()), [float(batch.mean()) for batch in correct]

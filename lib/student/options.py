@@ -37,7 +37,7 @@ class StudentOptions(TrainingOptions):
     real_share: Share = option(
         0.0, "share of real images among those that the discriminator takes for real"
     )
-    final_moments: Annotated[int, Field(ge=1, le=16)] = option(
+    final_moments: Annotated[int, Field(ge=1, le=15)] = option(
         1, "how many of the last of the 16 moments kept of the training are averaged in the student"
     )
     ngf: Annotated[int, Field(ge=8)] = option(32, "channels of DiStyleGAN's first block")

@@ -40,6 +40,13 @@ def digits_suffice(p: Values) -> None:
         )
 
 
+@reads("student_recipe", "student_final_moments")
+def moments_are_averaged_by_the_default_recipe(p: Values) -> None:
+    """The original recipe ends as it is."""
+    if p.student_recipe == "original" and p.student_final_moments > 1:
+        raise ValueError("student_final_moments is for student_recipe default: leave it at 1")
+
+
 @reads("data", "class_order")
 def order_is_of_a_tree(p: Values) -> None:
     """Digits and CIFAR-10 have an order of their own."""

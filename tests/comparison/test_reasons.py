@@ -19,8 +19,8 @@ from lib.comparison.reasons import (
     reason_table,
 )
 from lib.data.samples import SampleSet
-from lib.quantization.activations import activations, batches, entering
-from lib.quantization.fake_quantize import Quantizer
+from lib.quantization.activations import activations, batches
+from lib.quantization.fake_quantize import Quantizer, entering
 
 SHARES = {"a": 0.1, "b": 0.2, "c": 0.3}
 

@@ -126,7 +126,9 @@ def test_the_transparent_grey_of_few_bits_lies_on_white(bits, step):
 def test_what_is_no_image_is_said_without_an_address():
     with pytest.raises(StudyError, match="^a.png is a pointer of Git LFS: run git lfs pull$"):
         read_image(b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a.png")
-    with pytest.raises(StudyError, match="^a.png is no image of a known kind: replace it$"):
+    with pytest.raises(
+        StudyError, match="^a.png is no image of a known kind: replace or remove it$"
+    ):
         read_image(b"<html>", "a.png")
 
 

@@ -20,7 +20,8 @@ from lib.quantization.tool import measure
 from lib.quantization.tool.images import Folder, make_images
 from lib.quantization.tool.measure import compare, decibels
 from lib.quantization.tool.network import Takes, inner_scale, read_network
-from lib.quantization.tool.quantize import gather, quantize_file
+from lib.quantization.tool.quantize import alike, gather, quantize_file
+from lib.quantization.tool.report import not_checked, verdict
 from tests.quantization.conftest import TFLITE, write_ir, write_onnx
 
 PIXELS = Takes(input_max=255)
@@ -110,15 +111,16 @@ def test_the_report_agrees_with_a_computation_of_its_own(tmp_path):
     report = quantize_file(
         path, takes=PIXELS, images=10, check=[str(folder)], calibrate=["fractals"]
     )
-    reported = Folder(folder, 0).read(0, 200, (40, 56))[1::2].astype(np.float32)
-    assert len(reported) == 4
+    reported = Folder(folder, 0).read(0, 100, (40, 56)).astype(np.float32)
+    assert len(reported) == 9  # all, as there is nothing to choose
     exact, rough = (
         outputs(tmp_path / f"net_int8/net_{kind}.xml", reported).astype(np.float64)
         for kind in ("fp32", "int8")
     )
     row = report.checks[0]
-    assert row["checked"] == str(folder) and row["images"] == 4
+    assert row["checked"] == str(folder) and row["images"] == 9
     assert row["agreement"] == (exact.argmax(1) == rough.argmax(1)).mean()
+    assert row["classes"] == len(set(exact.argmax(1)))
     noise = np.square(exact - rough).sum()
     assert row["snr_db"] == pytest.approx(10 * np.log10(np.square(exact).sum() / noise), abs=0.2)
 
@@ -218,7 +220,7 @@ def test_equal_networks_have_no_error(tmp_path):
     network = read_network(write(tmp_path / "net.onnx"), PIXELS)
     images = make_images("noise", 5, (40, 56), 0)
     found = compare(network, {"same": network.model}, images)
-    assert found == {"same": [{"snr_db": None, "agreement": 1.0}]}
+    assert found == {"same": [{"snr_db": None, "agreement": 1.0, "classes": 1}]}
 
 
 def two_inputs(path):
@@ -247,11 +249,23 @@ FAULTS = {
     "operation": (lambda p: unknown_operation(p / "a.onnx"), {}, "cannot be read .*Mystery"),
     "quantized": (lambda p: quantized(p / "a.onnx"), {}, "is quantized already"),
     "missing": (lambda p: p / "none.onnx", {}, "none.onnx is missing"),
-    "mean": (lambda p: write(p / "a.onnx"), {"takes": Takes(mean=(0.5,))}, "takes 3 numbers"),
+    "mean": (
+        lambda p: write(p / "a.onnx"),
+        {"takes": Takes(mean=(0.5,))},
+        "takes 3, one a",
+    ),
     "layout": (lambda p: write(p / "a.onnx"), {"takes": Takes(layout="NHWC")}, "is --layout right"),
     "kind": (lambda p: write(p / "a.onnx"), {"calibrate": ["cats"]}, "cats is neither a folder"),
     "zeroq": (lambda p: write(p / "a.onnx"), {"calibrate": ["zeroq"]}, "fold into the layers"),
-    "drop": (lambda p: write(p / "a.onnx", maps=True), {"max_drop": 0.01}, "that give classes"),
+    "drop": (lambda p: write(p / "a.onnx", maps=True), {"max_drop": 0.01}, "gives none: leave"),
+    "share": (lambda p: write(p / "a.onnx"), {"max_drop": 2}, "2 is no share of images"),
+    "folder": (lambda p: p, {}, "is no network: give a file that ends in .onnx"),
+    "ending": (lambda p: p / "a.py", {}, "is no network: give a file that ends in .onnx"),
+    "colours": (
+        lambda p: write(p / "a.onnx", channels=1),
+        {"takes": Takes(colours="BGR")},
+        "takes one channel",
+    ),
     "out": (lambda p: write(p / "a.onnx"), {"out": "/proc/x"}, "cannot be written to"),
 }
 
@@ -321,3 +335,70 @@ def test_names_from_a_file_become_no_code(tmp_path):
 def test_the_assumed_mean_follows_the_order_of_the_colours(tmp_path):
     network = read_network(write(tmp_path / "net.onnx"), Takes(colours="BGR"))
     assert network.mean == (0.406, 0.456, 0.485)
+
+
+def row(images=100, agreement=None, classes=0, snr_db=30.0, checked="fractals"):
+    return {
+        "images": images,
+        "agreement": agreement,
+        "classes": classes,
+        "snr_db": snr_db,
+        "checked": checked,
+    }
+
+
+def test_the_verdict_says_no_more_than_was_seen():
+    good, bad = (
+        row(agreement=0.97, classes=9),
+        row(agreement=0.68, classes=9, checked="photographs"),
+    )
+    assert verdict([good], False) == (
+        "INT8 gives the class that floating point gives on 97.0% of 100 images (fractals)."
+    )
+    both = verdict([good, bad], False)
+    assert "97.0% of 100 images (fractals) and 68.0% of 100 images (photographs)" in both
+    assert "too little to rely on" in both and "--max-drop" in both and "its domain" in both
+    assert "its domain" not in verdict([bad], True)
+    one = verdict([row(agreement=1.0, classes=1, snr_db=4.0)], False)
+    assert "one class, so classes tell nothing" in one and "4.0 dB" in one
+    assert "too little to rely on" in one and "--max-drop" not in one
+    assert "So few images tell little." in verdict([row(5, 1.0, 3)], False)
+    assert "1 image (fractals)" in verdict([row(1, 1.0, 3)], False)
+    maps = verdict([row(snr_db=15.0)], True)
+    assert "15.0 dB" in maps and "--max-drop" not in maps and "more images" in maps
+
+
+def test_what_was_not_checked_depends_on_what_was_given():
+    assert "It has not seen images of its own domain" in not_checked(False, False, "values")
+    assert "It was not checked on images of its own domain" in not_checked(True, False, "values")
+    assert "domain" not in not_checked(False, True, "values")
+    assert "takes values was assumed" in not_checked(True, True, "values, assumed: say so")
+
+
+def test_a_folder_is_halved_only_where_something_is_to_be_chosen(tmp_path):
+    for k in range(8):
+        Image.new("RGB", (60, 60), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "@eaDir").mkdir()
+    Image.new("RGB", (60, 60), (99, 0, 0)).save(tmp_path / "@eaDir/0.png")
+    network = read_network(write(tmp_path / "net.onnx"), PIXELS)
+    for decide, reported in ((True, 4), (False, 8)):
+        _, checks = gather(network, ["grey"], 3, [str(tmp_path)], 0, decide)
+        assert len(checks[str(tmp_path)].reported) == reported
+
+
+def test_what_is_like_the_calibration_does_not_decide(tmp_path):
+    network = read_network(write(tmp_path / "net.onnx"), PIXELS)
+    for kinds, counts in (
+        (["photographs"], [False, True]),
+        (["grey", "fractals"], [True, False]),
+        (["mixed"], [True, True]),
+    ):
+        _, checks = gather(network, kinds, 2, [], 0)
+        assert [one.counts for one in checks.values()] == counts
+    assert alike("mixed", "fractals") and not alike("grey", "photographs")
+
+
+def test_layers_that_went_back_are_in_the_report(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    report = quantize_file(path, takes=PIXELS, images=8, calibrate=["grey"], max_drop=0.02)
+    assert f"the inputs of {report.restored} layer" in report.page()

@@ -53,6 +53,7 @@ def quantize_example(
     quantize_file(file, calibrate=names, check=[str(check), "photographs"], **how)
     for page in (out / "report.json", out / "report.md"):
         text = page.read_text("utf-8")
-        for name, folder in (sets | {"test images": check}).items():
+        named = sorted((sets | {"test images": check}).items(), key=lambda n: -len(str(n[1])))
+        for name, folder in named:  # the longest first: one may begin as another does
             text = text.replace(str(folder), name)
         write_text(page, text)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from lib.calibration.fractals import fractal_images
 from lib.calibration.makers import MID_GREY
@@ -12,6 +13,7 @@ from lib.common.errors import StudyError
 from lib.common.seeds import derive_seed, numpy_generator
 from lib.data.images import is_image, read_image
 from lib.data.samples import RECORD, SampleSet
+from lib.data.trees import is_litter
 
 FAMILIES = 10  # of fractals
 Size = tuple[int, int]
@@ -27,7 +29,7 @@ def _fractals(n: int, seed: int, side: int) -> np.ndarray:
 
 def _mixed(n: int, seed: int, side: int) -> np.ndarray:
     images = _photographs(n, seed, side)
-    images[1::2] = _fractals(n, seed, side)[1::2]
+    images[1::2] = _fractals(n // 2, seed, side)
     return images
 
 
@@ -80,8 +82,9 @@ class Folder:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.samples = SampleSet.load(folder) if (folder / RECORD).is_file() else None
-        files = (path for path in folder.rglob("*") if path.is_file() and is_image(path.name))
-        self.files = sorted(files) if self.samples is None else []
+        found = (path for path in folder.rglob("*") if path.is_file() and is_image(path.name))
+        kept = (path for path in found if not is_litter(path.relative_to(folder).parts))
+        self.files = sorted(kept) if self.samples is None else []
         count = len(self.files) if self.samples is None else len(self.samples)
         if not count:
             raise StudyError(f"{folder} has no images: PNG, JPEG, WebP, BMP, TIFF or GIF")
@@ -92,8 +95,6 @@ class Folder:
 
     def read(self, first: int, last: int, size: Size) -> np.ndarray:
         """Return the images from `first` to `last` of the order, resized to fill, middle kept."""
-        from PIL import Image, ImageOps  # of a SampleSet, which may have another size
-
         chosen = self.order[first:last]
         if self.samples is None:
             return np.stack([read_image(self.files[i], fill=size) for i in chosen])

@@ -7,8 +7,8 @@ import openvino as ov
 import pandas as pd
 
 from lib.common.openvino import LATENCY, THROUGHPUT, compile_model
-from lib.quantization.activations import activations, entering, range_faults
-from lib.quantization.fake_quantize import activation_quantizers
+from lib.quantization.activations import activations, range_faults
+from lib.quantization.fake_quantize import activation_quantizers, entering
 from lib.quantization.tool.network import Network
 
 TURNS, SECONDS = 3, 0.7  # of the speed measurement: turns, and seconds of each network in each
@@ -20,16 +20,20 @@ def compare(
     """Compare INT8 networks with FP32 on `images` `(n, 3, height, width) uint8`.
 
     Returns for each network and output `snr_db`, the signal-to-noise ratio in decibels (None:
-    equal), and `agreement`, the share of images given the same class (None: it classifies not).
+    equal), `agreement`, the share of images given the same class (None: the output gives none),
+    and `classes`, how many different ones FP32 gives: one tells nothing.
     """
     models = [network.model, *int8.values()]
     requests = [compile_model(model).create_infer_request() for model in models]
     outputs, rows = range(len(network.outputs)), range(len(int8))
     signal, noise, same = np.zeros(len(outputs)), *np.zeros((2, len(rows), len(outputs)))
+    given: list[set[int]] = [set() for _ in outputs]
     for batch, count in network.batches(images):
         expected, *found = (_results(request, batch, count) for request in requests)
         for k in outputs:
             signal[k] += np.square(expected[k]).sum()
+            if network.classifies[k]:
+                given[k] |= set(expected[k].argmax(1).tolist())
             for row in rows:
                 noise[row, k] += np.square(found[row][k] - expected[k]).sum()
                 if network.classifies[k]:
@@ -38,7 +42,8 @@ def compare(
         name: [
             {
                 "snr_db": decibels(signal[k], noise[row, k]),
-                "agreement": same[row, k] / len(images) if network.classifies[k] else None,
+                "agreement": float(same[row, k] / len(images)) if network.classifies[k] else None,
+                "classes": len(given[k]),
             }
             for k in outputs
         ]

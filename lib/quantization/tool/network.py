@@ -17,6 +17,7 @@ from lib.quantization.own.imports import (
     read_source,
     widen_constants,
 )
+from lib.quantization.own.parameters import SUFFIXES
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue (ITU-R BT.601)
 LARGE = 16  # of a constant beside the input: from there on it is one of pixels, not of 0 … 1
@@ -91,6 +92,8 @@ class Network:
 
 def read_network(file: Path, takes: Takes) -> Network:
     """Read an .onnx, .xml or .tflite file; `StudyError` says in a line what does not do."""
+    if file.is_dir() or file.suffix.lower() not in SUFFIXES:
+        raise StudyError(f"{file} is no network: give a file that ends in {', '.join(SUFFIXES)}")
     model = read_source(file)
     if len(model.inputs) != 1:
         raise StudyError(f"{file} has {len(model.inputs)} inputs: give a network of one image")
@@ -103,6 +106,8 @@ def read_network(file: Path, takes: Takes) -> Network:
     if shape.rank.is_dynamic or len(shape) != 4:
         raise StudyError(f"{file} takes {shape}, no images: those are (n, channels, h, w)")
     layout, channels = _layout(file, shape, takes.layout)
+    if channels == 1 and takes.colours == "BGR":
+        raise StudyError(f"{file} takes one channel: leave --colours out")
     size = _size(file, model, layout, channels, takes.size)
     with named(file, "does not take such images"):
         widen_constants(model)
@@ -165,14 +170,17 @@ def _values(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels or (name == "std" and min(values) <= 0):
             above = ", above 0" if name == "std" else ""
-            raise StudyError(f"--{name} {values}: {file} takes {channels} numbers{above}")
+            raise StudyError(f"--{name} {values}: {file} takes {channels}, one a channel{above}")
     if model.input(0).get_element_type() == ov.Type.u8:
         if said and (mean, std, takes.input_max or 255) != (*plain, 255):
             raise StudyError(f"{file} takes pixels of 8 bits: leave out mean, std and input-max")
         return *plain, 255, "pixels of 8 bits, as its input says"
     if said:
         input_max = takes.input_max or 1
-        words = f"values 0 … {input_max}" + (", normalised as said" if takes.mean else "")
+        words = f"values 0 … {input_max}"
+        if takes.mean or takes.std:
+            shown = ([round(value, 4) for value in values] for values in (mean, std))
+            words += ", less {} and divided by {}".format(*shown)
         return mean, std, input_max, words
     if (found := inner_scale(model)) is not None:
         sure = "" if found == 255 else ", assumed: say --mean, --std or --input-max if not"

@@ -2,9 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import permutations, product
 from pathlib import Path
@@ -17,7 +18,7 @@ from lib.common.errors import StudyError
 from lib.common.openvino import compile_model, save_ir
 from lib.quantization.bias import TRIED
 from lib.quantization.fake_quantize import activation_quantizers
-from lib.quantization.nncf import quiet_nncf
+from lib.quantization.nncf import quiet_nncf, validate
 from lib.quantization.own.imports import named
 from lib.quantization.own.parameters import content_hash
 from lib.quantization.tool.images import KINDS, NATURAL, Folder, find_kind, make_images
@@ -36,7 +37,7 @@ class Candidate:
     kind: str
     bias_correction: str
     model: ov.Model
-    restored: int = 0  # operations that went back to floating point
+    restored: int = 0  # layers' inputs that went back to floating point
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Check:
 
     judged: np.ndarray
     reported: np.ndarray
-    counts: bool = True
-    """False: the images are much like those of a candidate's calibration."""
+    counts: bool
+    """False: the images are like those that a candidate was calibrated with."""
 
 
 def quantize_file(
@@ -74,14 +75,17 @@ def quantize_file(
     """
     file, clock = Path(path), Clock()
     network = read_network(file, takes)
-    if max_drop is not None and not (0 < max_drop < 1 and any(network.classifies)):
-        raise StudyError("--max-drop is a share of images, and for networks that give classes")
+    if max_drop is not None and not any(network.classifies):
+        raise StudyError(f"--max-drop counts changed classes, and {file} gives none: leave it out")
+    if max_drop is not None and not 0 < max_drop < 1:
+        raise StudyError(f"--max-drop {max_drop:g} is no share of images: choose 0.01 or the like")
     folder = Path(out) if out else file.with_name(f"{file.stem}_int8")
     check_writable(folder)
     check_outputs(network)
-    with clock.part("images"):
-        sets, checks = gather(network, calibrate, images, check, seed)
     tried = TRIED if bias_correction == "best" else (bias_correction,)
+    with clock.part("images"):
+        decide = max_drop is not None or len(tried) * len(set(calibrate)) > 1
+        sets, checks = gather(network, calibrate, images, check, seed, decide)
     with clock.part("quantization"):
         candidates = [
             Candidate(kind, correction, quantize(network, sets[kind], correction))
@@ -100,6 +104,7 @@ def quantize_file(
     for name, model in (("int8", best.model), ("fp32", network.model)):
         save_ir(folder / files[name], model.clone())
     own = [row for row in rows if row["calibrated"] == best.kind and row["counts"]]
+    given = best.kind not in KINDS, any(name not in KINDS for name in checks)
     report = Report(
         name=file.name,
         files=files,
@@ -113,8 +118,8 @@ def quantize_file(
         size={n: (folder / f).with_suffix(".bin").stat().st_size for n, f in files.items()},
         speed=speed,
         clipped=clipped,
-        verdict=verdict(own),
-        unchecked=not_checked(any(name not in KINDS for name in checks), network.words),
+        verdict=verdict(own, calibrated=given[0]),
+        unchecked=not_checked(*given, network.words),
         seconds=clock.seconds,
         versions={package: version(package) for package in ("openvino", "nncf")},
         snippet=snippet(folder / files["int8"], network),
@@ -169,12 +174,19 @@ def check_outputs(network: Network) -> None:
 
 
 def gather(
-    network: Network, calibrate: Sequence[str], n: int, check: Sequence[str], seed: int
+    network: Network,
+    calibrate: Sequence[str],
+    n: int,
+    check: Sequence[str],
+    seed: int,
+    decide: bool = True,
 ) -> tuple[dict[str, np.ndarray], dict[str, Check]]:
     """Return the images of each calibration set, and those to check on, by their names.
 
-    An image of a folder that is named for both is in one of them alone.
+    An image of a folder that is named for both is in one of them alone. `decide`: something is to
+    be chosen by half of the images that are checked on, and the report is of the other half.
     """
+    wanted = 2 * CHECKED if decide else CHECKED
     kinds, tested = (
         [find_kind(name) for name in dict.fromkeys(names)] for names in (calibrate, check)
     )
@@ -194,19 +206,25 @@ def gather(
         if kind in tested:
             if most < 2:
                 raise StudyError(f"{kind} has one image: to calibrate and to check takes two")
-            most = used[kind] = max(most - 2 * CHECKED, most // 2)
+            most = used[kind] = max(most - wanted, most // 2)
         sets[str(kind)] = folders[kind].read(0, min(n, most), network.size)
-    alike = {name for kind in sets for name in (NATURAL if kind == "mixed" else (kind,))}
     names, checks = tested or NATURAL, {}
+    others = [name for name in names if not any(alike(kind, str(name)) for kind in sets)]
     for kind in names:
         if isinstance(kind, Path):
             first = used.get(kind, 0)
-            images = folders[kind].read(first, first + 2 * CHECKED, network.size)
+            images = folders[kind].read(first, first + wanted, network.size)
         else:
-            images = make_images(kind, 2 * CHECKED, network.size, seed + 1)
-        counts = kind not in alike or alike >= set(names)
-        checks[str(kind)] = Check(images[::2], images[1::2] if len(images) > 1 else images, counts)
+            images = make_images(kind, wanted, network.size, seed + 1)
+        halves = (images[::2], images[1::2]) if decide and len(images) > 1 else (images, images)
+        checks[str(kind)] = Check(*halves, counts=kind in others or not others)
     return sets, checks
+
+
+def alike(calibrated: str, checked: str) -> bool:
+    """Tell whether a network is checked on images like those that it was calibrated with."""
+    made = NATURAL if calibrated == "mixed" else (calibrated,)
+    return checked in KINDS and checked in made
 
 
 def read(network: Network, images: np.ndarray) -> int:
@@ -284,9 +302,9 @@ def choose(network: Network, candidates: list[Candidate], checks: dict[str, Chec
 
 def score(outputs: list[dict]) -> float:
     """Return the share of images of the same class, or else the worst output's decibels."""
-    agreements = [row["agreement"] for row in outputs if row["agreement"] is not None]
+    shares = [row["agreement"] for row in outputs if row["classes"] > 1]
     decibels = [np.inf if row["snr_db"] is None else row["snr_db"] for row in outputs]
-    return min(agreements) if agreements else float(min(min(decibels), 1e3))
+    return min(shares) if shares else float(min(min(decibels), 1e3))
 
 
 def restore(
@@ -309,22 +327,13 @@ def restore(
         for start, (batch, count) in zip(starts[:-1], network.batches(judged), strict=True)
     ]
 
-    def agreement(compiled: ov.CompiledModel, items: Iterable) -> tuple[float, list[float]]:
-        request = compiled.create_infer_request()
-        same = []
-        for batch, labels in items:
-            request.infer([batch])
-            found = request.get_output_tensor(first).data[: len(labels)].argmax(1)
-            same.append(found == labels)
-        return float(np.concatenate(same).mean()), [float(part.mean()) for part in same]
-
     items = Items(network, images)
     with quantizing(network.file) as nncf:
         model = nncf.quantize_with_accuracy_control(
             network.model.clone(),
             nncf.Dataset(items),
             nncf.Dataset(batches, lambda batch: batch[0]),
-            agreement,
+            partial(validate, output=first),
             max_drop=max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
             advanced_quantization_parameters=_advanced(nncf, network, best.bias_correction),
@@ -342,4 +351,5 @@ def check_rows(
         for kind, outputs in compare(network, models, one.reported).items():
             for output, found in zip(network.outputs, outputs, strict=True):
                 row = {"calibrated": kind, "checked": name, "images": len(one.reported)}
-                yield row | {"counts": one.counts, "output": output} | found
+                row |= {"alike": alike(kind, name), "counts": one.counts, "output": output}
+                yield row | found

@@ -11,9 +11,13 @@ from lib.quantization.tool.network import Network
 TEMPLATE = Path(__file__).with_name("report_template.md")
 
 CLASS_WORDS = "*Same class*: images that INT8 and floating point put in the same class. "
-NOISE_WORDS = "*Signal to noise*: the output's power over its error's; at 20 dB the error is 10 %."
+NOISE_WORDS = (
+    "*Signal to noise*: how much larger the outputs are than INT8's error in them; more is better, "
+    "at 20 dB the error is 10 % of the outputs, at 40 dB 1 %."
+)
 GOOD_SHARE, BAD_SHARE = 0.95, 0.8
 GOOD_DB, BAD_DB = 20, 10
+FEW = 30  # images
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,11 @@ class Report:
     """What `quantize_file` found.
 
     `files` are those of the two networks. `checks` has a row for each set of images checked on,
-    calibration and output: `calibrated`, `checked`, `images`, `counts` (whether it decides: the
-    images are not much like the calibration's), `output`, `agreement` (share, None where it gives
-    no classes), `snr_db` (None where there is no error). `size` in bytes and `speed` are of `fp32`
-    and `int8`; `clipped` is as `clipped_layers` gives it; `restored` operations went back to
-    floating point; `seconds` are by part.
+    calibration and output: `calibrated`, `checked`, `images`, `alike` (the images are like those of
+    the calibration), `counts` (whether it decides), `output`, `agreement` (share, None where it
+    gives no classes), `classes` (how many floating point gave), `snr_db` (None where there is no
+    error). `size` in bytes and `speed` are of `fp32` and `int8`; `clipped` is as `clipped_layers`
+    gives it; so many layers' inputs were `restored` to floating point; `seconds` are by part.
     """
 
     name: str
@@ -63,42 +67,50 @@ class Report:
         write_text(folder / "report.md", self.page())
 
 
-def verdict(rows: list[dict]) -> str:
-    """Say in a sentence or two what INT8 keeps; `rows` are those of the kept network that count."""
-    where = " and ".join(
-        dict.fromkeys(f"{row['images']} images of {row['checked']}" for row in rows)
-    )
-    shares = [row["agreement"] for row in rows if row["agreement"] is not None]
+def verdict(rows: list[dict], calibrated: bool) -> str:
+    """Say what INT8 keeps; `rows` are those of the kept network that count.
+
+    `calibrated`: with images that somebody gave. Where floating point puts all in one class,
+    agreement tells nothing, and the error of the outputs speaks.
+    """
+    shares = [row for row in rows if row["classes"] > 1]
     if shares:
-        found = f"On {where}, INT8 gives the same class as floating point to {min(shares):.1%}"
-        found += " in the worst case" * (len(shares) > 1)
-        good, bad = min(shares) >= GOOD_SHARE, min(shares) < BAD_SHARE
+        parts = [f"{row['agreement']:.1%} of {_where(row)}" for row in shares]
+        found = f"INT8 gives the class that floating point gives on {' and '.join(parts)}"
+        worst = min(row["agreement"] for row in shares)
+        good, bad = worst >= GOOD_SHARE, worst < BAD_SHARE
     else:
-        ratio = min((r["snr_db"] for r in rows if r["snr_db"] is not None), default=None)
-        found = f"On {where}, the error of INT8 lies {_db(ratio)} below the output"
-        good, bad = ratio is None or ratio >= GOOD_DB, ratio is not None and ratio < BAD_DB
-    if good:
-        return f"{found}."
-    advice = "calibrate with images of its domain, ten are worth a lot, or give --max-drop"
-    return (
-        f"**{found}: too little to rely on.** Better: {advice}."
-        if bad
-        else f"{found}. Better: {advice}."
-    )
+        parts = [f"{_db(row['snr_db'])} on {_where(row)}" for row in rows]
+        found = f"Signal to noise of INT8's outputs: {' and '.join(parts)}"
+        worst = min((r["snr_db"] for r in rows if r["snr_db"] is not None), default=GOOD_DB)
+        good, bad = worst >= GOOD_DB, worst < BAD_DB
+        if any(row["agreement"] is not None for row in rows):
+            found += ". Floating point puts all of these in one class, so classes tell nothing"
+    found = f"**{found}: too little to rely on.**" if bad else f"{found}."
+    if min(row["images"] for row in rows) < FEW:
+        found += " So few images tell little."
+    advice = ["calibrate with images of its domain (ten are worth a lot)"] * (not calibrated)
+    advice += ["return layers to floating point by --max-drop"] * bool(shares)
+    advice = advice or ["calibrate with more images, or stay with floating point"]
+    return found if good else f"{found} To do better, {', or '.join(advice)}."
 
 
-def not_checked(own_images: bool, fed: str) -> str:
-    """Say what the report does not know."""
+def _where(row: dict) -> str:
+    return f"{row['images']} image{'s' * (row['images'] != 1)} ({row['checked']})"
+
+
+def not_checked(calibrated: bool, checked: bool, fed: str) -> str:
+    """Say what the report does not know; images that somebody gave calibrated it, or checked it."""
     words = "Accuracy: that takes labelled images of the network's task."
-    if not own_images:
+    if not checked:
+        seen = "It was not checked on" if calibrated else "It has not seen"
         words += (
-            " No image of its own domain was seen, either: what INT8 keeps of photographs and "
-            "fractals it need not keep there. `--check FOLDER` with ten real images tells more."
+            f" {seen} images of its own domain, which may be far from photographs and fractals: "
+            "`--check FOLDER` with images of it, ten at least, tells more."
         )
-    assumed = (
-        f" Nor whether it really takes {fed.split(', assumed')[0]}." if "assumed" in fed else ""
-    )
-    return words + assumed
+    if "assumed" in fed:
+        words += f" Whether the network takes {fed.split(', assumed')[0]} was assumed, too."
+    return words
 
 
 def snippet(xml: Path, network: Network) -> str:
@@ -115,17 +127,18 @@ def snippet(xml: Path, network: Network) -> str:
     height, width = network.size
     return f"""\
 import numpy, openvino
-from PIL import Image
+from PIL import Image, ImageOps
 
-picture = Image.open("picture.jpg").convert("{"L" if grey else "RGB"}").resize(({width}, {height}))
+picture = Image.open("picture.jpg").convert("{"L" if grey else "RGB"}")
+picture = ImageOps.fit(picture, ({width}, {height}))
 values = {values}
 network = openvino.compile_model({str(xml)!r}, "CPU")
-batch = numpy.repeat(values{turned}[None], {network.batch}, axis=0).astype("{kind}")
-outputs = network(batch)  # {len(network.outputs)} of them"""
+batch = numpy.stack([values{turned}] * {network.batch}).astype("{kind}")
+outputs = network(batch)  # outputs[0] is the first of {len(network.outputs)}"""
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:.2f} MB"
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _times(ratio: float) -> str:
