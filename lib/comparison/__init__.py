@@ -16,7 +16,7 @@ EXPORTS = {
     "cost": ["int8_costs", "set_costs"],
     "figures": ["dose_figure", "panel_figure", "ranked_figure"],
     "literature": ["published_table"],
-    "models": ["ESTIMATORS", "int8_name", "int8_names", "network_name", "set_name"],
+    "models": ["ESTIMATORS", "int8_name", "is_control", "int8_names", "network_name", "set_name"],
     "quality": ["measure_quality"],
     "reasons": [
         "MEASURES",

@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
 from lib.comparison.answer import usual_size
-from lib.comparison.models import network_name, set_name
+from lib.comparison.models import is_control, network_name, set_name
 from lib.comparison.service import FAILS, OPEN, SERVES
 from lib.figures.style import shortened
 
@@ -33,7 +33,7 @@ def ranked_figure(services: pd.DataFrame, order: pd.DataFrame) -> Figure:
     """
     usual, order = usual_size(order), order[order["worst"].notna()]
     margin = services["stated_pp"].iloc[0]
-    control = order["calibration_set"].map(lambda name: KINDS[name].control)
+    control = order["calibration_set"].map(is_control)
     far = control | (order["difference_pp"] < -FAR * margin)
     parts = [part for part in (order[~far], order[far]) if len(part)]
     ratios = [len(part) + 1 for part in parts]
@@ -53,12 +53,18 @@ def ranked_figure(services: pd.DataFrame, order: pd.DataFrame) -> Figure:
         Line2D([], [], ls="", color="black", label=name, **look) for name, look in LOOKS.items()
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
-    served = order[order["served"] == order["networks"]]["calibration_set"]
-    named = ", ".join(dict.fromkeys(served.map(set_name)))
-    title = f"These serve every network: {named}" if named else "No set serves every network"
+    served, spared = order["served"] == order["networks"], (order["failed"] == 0) & ~control
+    title = f"These serve every network: {_names(order[served])}"
+    if not served.any():
+        title = "No set is sure to serve every network"
+        title += f"; these fail none: {_names(order[spared])}" * bool(spared.any())
     figure.suptitle(fill(title, 80))
     plt.close(figure)
     return figure
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(rows["calibration_set"].map(set_name)))
 
 
 def _row(axis: Axes, y: int, services: pd.DataFrame, row: tuple) -> None:
@@ -114,18 +120,24 @@ def panel_figure(
     return figure
 
 
-def dose_figure(services: pd.DataFrame, title: str) -> Figure:
+def dose_figure(services: pd.DataFrame, title: str) -> Figure | None:
     """Draw the differences to real images against the dose, a panel a series, a line a network.
 
-    `services` are rows of `service_table` for one way to quantize.
+    `services` are rows of `service_table` for one way to quantize. None: there are no doses.
     """
     series = services["calibration_set"].map(lambda name: KINDS[name].series)
-    parts = [(name, part) for name, part in services.groupby(series, sort=False) if name]
+    parts = [
+        (name, part)
+        for name, part in services.groupby(series, sort=False)
+        if name and part["calibration_set"].map(lambda kind: KINDS[kind].is_dose).any()
+    ]
+    if not parts:
+        return None
     figure, axes = plt.subplots(
         1,
-        max(1, len(parts)),
+        len(parts),
         squeeze=False,
-        figsize=(4.4 * max(1, len(parts)), 4),
+        figsize=(4.4 * len(parts), 4),
         layout="constrained",
     )
     for axis, (name, part) in zip(axes[0], parts, strict=False):

@@ -36,6 +36,11 @@ def set_name(kind: str, size: int | None = None, usual: int | None = None) -> st
     return f"{size} {title} image{'s' * (size != 1)}" if kind == REAL else f"{title}, {size} images"
 
 
+def is_control(kind: str) -> bool:
+    """Tell whether a calibration set is there to do worse."""
+    return kind in KINDS and KINDS[kind].control
+
+
 def int8_name(engine: str, method: str) -> str:
     """Name a way to quantize for readers, such as `NNCF, accuracy-aware quantization`."""
     if found := re.fullmatch(r"(\w+?)_a(\d)", method):

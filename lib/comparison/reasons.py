@@ -140,9 +140,13 @@ def prediction_table(joined: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "sets", *measures])
 
 
-def prediction_words(table: pd.DataFrame) -> str:
-    """Say which measure of a `prediction_table` ranks sets most like the harm that they do."""
-    middle = table[[name for name in MEASURES if name in table]].median().dropna()
+def prediction_words(table: pd.DataFrame, measure: str = "") -> str:
+    """Say how well a measure of a `prediction_table` ranks sets by the harm that they do.
+
+    Without a `measure`, that of the best in the middle network.
+    """
+    columns = [measure] if measure else [name for name in MEASURES if name in table]
+    middle = table[columns].median().dropna()
     if middle.empty:
         return "Too few sets to tell what predicts the harm"
     best = middle.idxmax()

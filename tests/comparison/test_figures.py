@@ -44,7 +44,10 @@ def test_a_set_with_a_network_far_off_does_not_flatten_the_others():
 
 def test_no_set_serves_every_network():
     own = {(kind, "vgg11_bn"): 400 for kind in EQUAL if kind != "real"}
-    assert ranked(own=own).get_suptitle() == "No set serves every network"
+    assert ranked(own=own).get_suptitle() == "No set is sure to serve every network"
+    own |= {(kind, "vgg11_bn"): 248 for kind in ("teacher", "noise")}  # not decided
+    title = "No set is sure to serve every network; these fail none: teacher"
+    assert ranked(own=own).get_suptitle() == title
 
 
 def test_panels_have_a_line_for_each_set():
@@ -66,3 +69,4 @@ def test_doses_are_in_their_order_with_the_whole_last():
     assert [text.get_text() for text in first.get_xticklabels()] == ["0.0044", "0.28", "1"]
     assert list(first.lines[0].get_ydata()) == pytest.approx([-2.0, -0.3, -0.05])
     assert [text.get_text() for text in second.get_xticklabels()] == ["real, dark"]
+    assert dose_figure(of_way(service_table(*study(EQUAL), resamples=300)), "Title") is None
