@@ -26,7 +26,7 @@ def further_samples(
     if kind.drawn == "truncated":
         weights = "teacher/teacher.safetensors"
         return {"inputs": {"weights": weights}, "options": options | {"truncation": kind.dose}}
-    if kind.drawn == "unfinished":
+    if kind.drawn == "unfinished" and kind.name not in files:
         moments = sorted(path.name for path in (folder("student") / "moments").iterdir())
         at = round(kind.dose**0.5 * (len(moments) - 1))  # moments lie at squares of their number
         return {"inputs": {"weights": f"student/moments/{moments[at]}"}, "options": options}
@@ -35,10 +35,14 @@ def further_samples(
     return {"options": about, "run_options": {"weights": file}}
 
 
-def check_generators(sets: list[str], files: dict[str, str]) -> None:
-    """Raise `StudyError` unless each set that draws from a file of weights has one."""
+def check_generators(sets: list[str], files: dict[str, str], student: str = "train") -> None:
+    """Raise `StudyError` unless each set that draws from a file of weights has one.
+
+    Where the `student` is not trained here, its earlier moments come from files, too.
+    """
+    from_files = ("file",) if student == "train" else ("file", "unfinished")
     for name in sets:
-        if KINDS[name].drawn == "file":
+        if KINDS[name].drawn in from_files:
             load_tensors(_file(name, files))
 
 

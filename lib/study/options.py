@@ -111,6 +111,15 @@ class Teacher:
 
 
 @options
+class Student:
+    """02 The student."""
+
+    student: Annotated[str, Field(min_length=1)] = option(
+        "train", "train, or a .safetensors file of a student that was trained before"
+    )
+
+
+@options
 class Evaluation:
     """03 Evaluation."""
 
@@ -178,7 +187,7 @@ class Calibration:
     calibration_generators: dict[str, str] = option(
         {},
         "weights of further students or teachers by the set that they draw: student_original, "
-        "student_b, student_c, teacher_early",
+        "student_b, student_c, teacher_early; student_1 to student_8 where student is a file",
     )
 
 

@@ -35,6 +35,7 @@ from lib.study.options import (
     Networks,
     OwnNetwork,
     Run,
+    Student,
     Teacher,
 )
 from lib.study.rules import RULES
@@ -47,6 +48,7 @@ PARTS: list[tuple[str, type]] = [
     ("", Teacher),
     ("teacher", TeacherOptions),
     ("sampling", SamplingOptions),
+    ("", Student),
     ("student", StudentOptions),
     ("", Evaluation),
     ("", Networks),
