@@ -9,6 +9,6 @@ EXPORTS = {
     "photographs": ["photograph_crops"],
     "sets": ["balanced_order", "make_calibration_set"],
     "sources": ["further_samples", "sample_generator"],
-    "zeroq": ["StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],
+    "zeroq": ["can_have_zeroq", "StatisticsLoss", "make_zeroq_set", "make_zeroq_sets"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=EXPORTS)

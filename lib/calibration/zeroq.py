@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.calibration.options import ZeroQOptions
 from lib.classifiers.build import NormalizedClassifier
+from lib.classifiers.names import IMAGENET, family
 from lib.classifiers.training import WEIGHTS, load_classifier
 from lib.common.errors import StudyError
 from lib.common.files import sha256_file, write_text
@@ -27,6 +28,15 @@ from lib.data.samples import IMAGE_SHAPE, write_shards
 
 LEARNING_RATE = 0.3  # Adam's at the start, in parts of the pixels' range; it falls to 0
 LOSSES = "losses.csv"
+
+
+def can_have_zeroq(name: str) -> bool:
+    """Tell whether images are optimised for the classifier `name`.
+
+    Not for a vision transformer, which has no batch normalisation, nor for the network that takes
+    32×32 images enlarged to 224×224, where they would be those of another resolution.
+    """
+    return family(name) != "vit" and name != IMAGENET
 
 
 def make_zeroq_sets(out: Path, *, classifiers: dict[str, Path], **common: Any) -> None:
