@@ -185,8 +185,14 @@ def test_further_generators_are_found_and_named(tmp_path):
         check_generators(["real", "student_b"], {})
     with pytest.raises(StudyError, match="none.safetensors"):
         check_generators(["student_b"], {"student_b": str(tmp_path / "none.safetensors")})
+    check_generators(["student_4"], {})
+    with pytest.raises(StudyError, match="student_4 draws from a generator of its own"):
+        check_generators(["student_4"], {}, student="weights.safetensors")
     changed = tmp_path / "weights.safetensors"
     changed.write_bytes(b"other")
+    given = where | {"files": {"student_4": str(changed)}}
+    plan = further_samples(KINDS["student_4"], **given)  # a file comes before the moment
+    assert plan["run_options"] == {"weights": changed}
     with pytest.raises(StudyError, match="changed since its hash"):
         sample_generator(tmp_path / "out", weights=changed, per_class=1, seed=0, sha256="0" * 64)
 

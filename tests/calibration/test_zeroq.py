@@ -10,7 +10,13 @@ from torch import nn
 
 from lib.calibration import zeroq
 from lib.calibration.options import ZeroQOptions
-from lib.calibration.zeroq import StatisticsLoss, distil, make_zeroq_set, make_zeroq_sets
+from lib.calibration.zeroq import (
+    StatisticsLoss,
+    can_have_zeroq,
+    distil,
+    make_zeroq_set,
+    make_zeroq_sets,
+)
 from lib.classifiers.build import NormalizedClassifier, build_classifier
 from lib.classifiers.training import WEIGHTS
 from lib.common.errors import StudyError
@@ -166,3 +172,8 @@ def test_a_network_without_batch_normalisation_is_named():
     network = NormalizedClassifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)))
     with pytest.raises(StudyError, match="zeroq needs a network with batch normalisation"):
         StatisticsLoss(network)
+
+
+def test_images_are_optimised_only_for_networks_that_can_have_them():
+    names = ["resnet20", "repvgg_a0_x0_5", "efficientnet_b0_x0_25", "efficientnet_lite0", "vit_p4"]
+    assert [can_have_zeroq(name) for name in names] == [True, True, True, False, False]

@@ -26,6 +26,7 @@ from lib.student.build import build_student
 from lib.student.distillation import distill, load_sets
 from lib.student.original import OriginalTraining, original_step, original_weights
 from lib.student.sampling import generate, load_student, sample_student
+from lib.student.source import check_student, student_maker
 from lib.student.training import StudentTraining
 from tests.student.conftest import CONFIG, INFO, MODULATED, OPTIONS
 
@@ -327,3 +328,20 @@ def test_files_that_are_no_student_are_named(tmp_path, config, missing):
     save_tensors(path, torch.nn.Linear(2, 2), config)
     with pytest.raises(StudyError, match=r"other.safetensors does not fit"):
         load_student(path)
+
+
+def test_a_student_is_trained_or_taken_from_a_file(tmp_path, sets, student_file):
+    plan = student_maker("train", options=OPTIONS, seed=3)
+    assert plan["build"] is distill and set(plan["inputs"]) == {"samples"}
+    plan = student_maker("train", options=replace(OPTIONS, real_share=0.5), seed=3)
+    assert plan["inputs"]["real"] == "real/train"
+    plan = student_maker(str(student_file), options=OPTIONS, seed=3)
+    given = plan["options"] | plan["run_options"]
+    plan["build"](tmp_path, samples=sets["samples"], **given)
+    taken, config = load_tensors(tmp_path / "student.safetensors")
+    assert all(
+        torch.equal(taken[key], value) for key, value in load_tensors(student_file)[0].items()
+    )
+    assert config["origin"] == "student.safetensors" and config["sha256"] == given["sha256"]
+    with pytest.raises(StudyError, match="classes a, b, c; x, y are wanted: choose another file"):
+        check_student(student_file, ["x", "y"])
