@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
     command = add(export)
     command.add_argument("--student", type=Path, help="this student.safetensors, not the profile's")
     command.add_argument("--out", type=Path, help="folder for the files")
-    add(sets)
+    command = add(sets)
+    command.add_argument(
+        "--small", action="store_true", help="only calibration sets, in one file each"
+    )
     add(weights)
     command = add(distill)
     command.add_argument("out", type=Path, help="folder for student.safetensors and its log")
@@ -207,15 +210,23 @@ def export(options: argparse.Namespace) -> None:
 def sets(options: argparse.Namespace) -> None:
     """Write the image sets in the forms in which they are published."""
     from lib.publish.sets import publish_sets
+    from lib.publish.shipped import publish_calibration
 
-    publish_sets(_params(options))
+    if not options.small:
+        publish_sets(_params(options))
+    for path in publish_calibration(_params(options)):
+        print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def weights(options: argparse.Namespace) -> None:
-    """Write the trained networks in half precision, with model cards."""
+    """Write the trained networks in half precision, with model cards, and in INT8."""
+    from lib.publish.shipped import publish_int8
     from lib.publish.weights import publish_weights
 
     publish_weights(_params(options))
+    if (_folder(options) / "tables" / "06_answers.csv").is_file():
+        for path in publish_int8(_params(options)):
+            print(f"{path}: {path.with_suffix('.bin').stat().st_size:,} bytes")
 
 
 def distill(options: argparse.Namespace) -> None:

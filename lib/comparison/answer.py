@@ -131,16 +131,30 @@ def reader_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(texts, dtype=object).fillna("")
 
 
+def recommended(table: pd.DataFrame) -> str:
+    """Return the best set that can be had without data, of `answers` of one way to quantize."""
+    found = table[_offered(table) & (table["calibration_set"] != REAL)]
+    without = found["calibration_set"].map(lambda name: KINDS[name].origin != "data")
+    if found[without].empty:
+        raise StudyError("no set that can be had without data was compared: add one")
+    return found[without]["calibration_set"].iloc[0]
+
+
+def _offered(table: pd.DataFrame) -> pd.Series:
+    """Tell which rows of `answers` are sets that someone could calibrate with, and compared."""
+    kinds = table["calibration_set"].map(KINDS.get)
+    offered = kinds.map(lambda kind: not (kind.control or kind.is_dose or kind.drawn))
+    return table["worst"].notna() & offered
+
+
 def rule_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what to calibrate with, by what is at hand: the two best sets of each kind.
 
     `table` holds `answers` of one way to quantize.
     """
     usual, shown = usual_size(table), reader_table(table)
-    kinds = table["calibration_set"].map(KINDS.get)
-    offered = kinds.map(lambda kind: not (kind.control or kind.is_dose or kind.drawn))
-    compared = table["worst"].notna() & offered
-    origin = kinds.map(lambda kind: kind.origin)
+    compared = _offered(table)
+    origin = table["calibration_set"].map(lambda name: KINDS[name].origin)
     columns = list(shown.columns[:5])
     parts = [
         shown.loc[table["answer"] == REFERENCE, columns].assign(**{AT_HAND: f"{usual} real images"})

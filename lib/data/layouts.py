@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from lib.common.errors import StudyError
 from lib.common.files import replace_folder
 from lib.common.progress import progress
+from lib.common.tensors import load_tensors, save_tensors
 from lib.data.images import read_image
-from lib.data.samples import SampleSet
+from lib.data.samples import DTYPES, SampleSet
 
 LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
@@ -53,6 +54,19 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
         arrays = {"latents": samples.latents, "labels": samples.labels}
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, work / LATENTS)
     replace_folder(work, folder)
+
+
+def save_one_file(samples: SampleSet, path: Path | str) -> None:
+    """Write a set as one safetensors file, with its record as metadata."""
+    save_tensors(path, {k: torch.from_numpy(v) for k, v in samples.arrays().items()}, samples.info)
+
+
+def load_one_file(path: Path | str) -> SampleSet:
+    """Read what `save_one_file` wrote; a file that holds no images is a `StudyError`."""
+    tensors, info = load_tensors(path)
+    if not {"images", "labels"} <= tensors.keys() <= DTYPES.keys():
+        raise StudyError(f"{path} holds no images and labels: choose a calibration set")
+    return SampleSet(**{k: tensor.numpy() for k, tensor in tensors.items()}, info=info)
 
 
 def folder_names(names: list[str]) -> list[str]:

@@ -70,20 +70,24 @@ ROLES = {
 def publish_weights(params: Params) -> list[Path]:
     """Write weights and card of every network that the profile has trained; return the weights.
 
-    Floating-point tensors are rounded to float16, but those beyond its range. Networks that came
-    from elsewhere are left out: they are not the study's to pass on. Raises `StudyError` where a
-    network is damaged or out of date, or there is none.
+    Floating-point tensors are rounded to float16, but those beyond its range. A network that the
+    profile takes from these very weights gets its card. Those that came from elsewhere are left
+    out: they are not the study's to pass on. Raises `StudyError` where a network is damaged or out
+    of date, or there is none.
     """
     study, written = Study(params, "06_comparison"), []
     for name in sorted(study.manifest.read()["artifacts"]):
         role = CLASSIFIER if name.startswith("classifier-") else ROLES.get(name)
-        builder = study.manifest.entry(name)["builder"].rpartition(".")[2]
-        if role is None or builder != role.train.__name__:
+        if role is None:
             continue
+        entry = study.manifest.entry(name)
         source = study.path(name) / f"{name if role.generate else 'classifier'}.safetensors"
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
-        state, config = load_tensors(source)
-        save_tensors(target, {key: half(tensor) for key, tensor in state.items()}, config)
+        if entry["builder"].rpartition(".")[2] == role.train.__name__:
+            state, config = load_tensors(source)
+            save_tensors(target, {key: half(tensor) for key, tensor in state.items()}, config)
+        elif not (target.is_file() and entry["options"].get("sha256") == sha256_file(target)):
+            continue
         training = None
         if (source.parent / STATE).is_file():
             training = target.with_name(f"{target.stem}-{STATE}")
@@ -129,6 +133,7 @@ def model_card(
         load=f"from {room} import {load}; {load}(path)",
         training=training,
         builder=f"{role.train.__module__}.{role.train.__name__}",
+        taken="sha256" in entry["options"],
         entry=entry,
         hardware=hardware(entry["made_with"]),
         time=training_time(study.manifest.read()["seconds"].get(name), entry["options"]),

@@ -171,3 +171,22 @@ def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch
     study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
     with pytest.raises(StudyError, match="no trained network"):
         publish_weights(validate(values))
+
+
+def test_networks_taken_from_the_published_weights_get_their_cards(params, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "code")
+    values = params.model_dump() | {"output_dir": str(tmp_path)}
+    path = tmp_path / params.profile / "weights" / "teacher.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(publish_weights(params)[2].read_bytes())
+    study = Study.open("00_teacher_training", values)
+    real = {"data": "digits", "source": "", "name": "", "seed": 1, "test_images": 50}
+    real |= {"validation_images": 1700}
+    study.make("real", prepare_real, options=real, run_options={"data_dir": ""})
+    options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
+    options |= {"class_names": load_tensors(path)[1]["class_names"]}
+    study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
+    before = path.read_bytes()
+    assert publish_weights(validate(values)) == [path] and path.read_bytes() == before
+    card = path.with_suffix(".md").read_text()
+    assert "in an earlier run" in card and sha256_file(path) in card and "Hardware" not in card

@@ -15,9 +15,11 @@ from torch import nn
 from lib.__main__ import main
 from lib.common.errors import StudyError
 from lib.common.openvino import compile_model, traceable
+from lib.common.tensors import save_tensors
+from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
 from lib.quantization.tool import measure
-from lib.quantization.tool.images import Folder, make_images
+from lib.quantization.tool.images import Folder, find_kind, make_images
 from lib.quantization.tool.measure import compare, decibels
 from lib.quantization.tool.network import Takes, inner_scale, read_network
 from lib.quantization.tool.quantize import alike, gather, quantize_file
@@ -208,8 +210,13 @@ def test_a_folder_both_calibrates_and_checks_with_other_images(tmp_path):
 def test_sample_sets_are_folders_of_images(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (6, 3, 48, 64), dtype=np.uint8)
     SampleSet(images, np.zeros(6, np.int64), info={"class_names": ["a"]}).save(tmp_path / "set")
-    found = Folder(tmp_path / "set", 0).read(0, 6, (48, 64))
-    assert sorted(image.tobytes() for image in found) == sorted(i.tobytes() for i in images)
+    save_one_file(SampleSet.load(tmp_path / "set"), tmp_path / "set.safetensors")
+    for place in (tmp_path / "set", find_kind(str(tmp_path / "set.safetensors"))):
+        found = Folder(place, 0).read(0, 6, (48, 64))
+        assert sorted(image.tobytes() for image in found) == sorted(i.tobytes() for i in images)
+    save_tensors(tmp_path / "weights.safetensors", {"images": torch.zeros(1)}, {})
+    with pytest.raises(StudyError, match="holds no images and labels"):
+        Folder(tmp_path / "weights.safetensors", 0)
 
 
 def test_signal_to_noise_by_hand():

@@ -12,6 +12,7 @@ from lib.calibration.photographs import photograph_crops
 from lib.common.errors import StudyError
 from lib.common.seeds import derive_seed, numpy_generator
 from lib.data.images import is_image, read_image
+from lib.data.layouts import load_one_file
 from lib.data.samples import RECORD, SampleSet
 from lib.data.trees import is_litter
 
@@ -63,9 +64,9 @@ def find_kind(name: str) -> str | Path:
             "zeroq wants batch normalisations, which exporters fold into the layers before them: "
             "use photographs, or ten images of your own"
         )
-    if Path(name).is_dir():
+    if Path(name).is_dir() or (name.endswith(".safetensors") and Path(name).is_file()):
         return Path(name)
-    raise StudyError(f"{name} is neither a folder nor one of {', '.join(KINDS)}")
+    raise StudyError(f"{name} is neither a folder, a set's file, nor one of {', '.join(KINDS)}")
 
 
 def make_images(kind: str, n: int, size: Size, seed: int) -> np.ndarray:
@@ -76,12 +77,18 @@ def make_images(kind: str, n: int, size: Size, seed: int) -> np.ndarray:
     return images[:, :, top : top + size[0], left : left + size[1]]
 
 
+def _sample_set(path: Path) -> SampleSet | None:
+    if path.is_file():
+        return load_one_file(path)
+    return SampleSet.load(path) if (path / RECORD).is_file() else None
+
+
 class Folder:
     """A folder of images, of any sizes and at any depth, or a SampleSet, in a random order."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
-        self.samples = SampleSet.load(folder) if (folder / RECORD).is_file() else None
+        self.samples = _sample_set(folder)
         found = (path for path in folder.rglob("*") if path.is_file() and is_image(path.name))
         kept = (path for path in found if not is_litter(path.relative_to(folder).parts))
         self.files = sorted(kept) if self.samples is None else []

@@ -1,0 +1,80 @@
+"""What is small enough for a repository: calibration sets in one file each, INT8 networks.
+
+`outputs/<profile>/calibration/<kind>.safetensors` holds as many images as quantization reads,
+`outputs/<profile>/int8/<network>.xml` and `.bin` a network that was calibrated with the set that
+notebook 06 recommends to someone without data, and its `.json` how it was made. Each folder has a
+card.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.calibration.kinds import KINDS
+from lib.calibration.sets import balanced_order
+from lib.common.errors import StudyError
+from lib.common.files import atomic_path, read_json, sha256_file, write_text
+from lib.comparison.answer import of_way, recommended
+from lib.comparison.models import MAIN, network_name, set_name
+from lib.data.layouts import save_one_file
+from lib.data.samples import SampleSet
+from lib.publish.cards import licence, render_card
+from lib.study.params import Params
+from lib.study.study import Study
+
+SETS = ("student", "teacher", "fractal", "photographs")
+
+
+def publish_calibration(params: Params) -> list[Path]:
+    """Write the calibration sets of `SETS` that the study has made; return their files."""
+    study, rows, files = Study(params, "06_comparison"), [], []
+    for name in SETS:
+        if study.manifest.entry(f"calibration-{name}") is None:
+            continue
+        whole, kind = SampleSet.load(study.path(f"calibration-{name}")), KINDS[name]
+        order = balanced_order(whole.labels, params.seed)[: params.quantization_subset_size]
+        file = study.folder / "calibration" / f"{name}.safetensors"
+        save_one_file(whole.subset(np.sort(order)), file)
+        row = {"name": name, "what": kind.description, "images": len(order)}
+        row |= {"labelled": kind.labelled, "licence": licence(kind.origin, params)}
+        rows.append(row | {"sha256": sha256_file(file)})
+        files.append(file)
+    if not files:
+        raise StudyError(f"{study.folder} holds no calibration sets: run notebook 04 first")
+    card = render_card("calibration.md.j2", sets=rows, profile=params.profile)
+    write_text(files[0].with_name("README.md"), card)
+    return files
+
+
+def publish_int8(params: Params) -> list[Path]:
+    """Write the INT8 forms of the networks that the study has trained; return their .xml files.
+
+    They are those of draw 0, by NNCF's default quantization with the recommended set. Networks
+    from elsewhere are left out: they are not the study's to pass on.
+    """
+    study, rows, files = Study(params, "06_comparison"), [], []
+    kind = recommended(of_way(pd.read_csv(study.folder / "tables" / "06_answers.csv")))
+    kept = study.path("quantization") / "models"
+    for model in params.classifiers:
+        taken = study.manifest.entry(f"classifier-{model}")["builder"].rpartition(".")[2]
+        size = params.quantization_subset_size
+        source = kept / f"{model}.{'.'.join(MAIN)}.{kind}.{size}.xml"
+        if taken not in ("train_classifier", "adopt_trained") or not source.is_file():
+            continue
+        target = study.folder / "int8" / f"{model}.xml"
+        for end in (".bin", ".json", ".xml"):
+            with atomic_path(target.with_suffix(end)) as temporary:
+                shutil.copyfile(source.with_suffix(end), temporary)
+        about = read_json(target.with_suffix(".json"))
+        row = {"name": model, "title": network_name(model)} | about["measured"]
+        weights = target.with_suffix(".bin")
+        rows.append(row | {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)})
+        files.append(target)
+    if not files:
+        raise StudyError(f"{kept} holds no network of the study's own: run notebook 05 first")
+    about = {"networks": rows, "calibrated": set_name(kind), "images": size}
+    about |= {"profile": params.profile, "classes": read_json(files[0].with_suffix(".json"))}
+    write_text(files[0].with_name("README.md"), render_card("int8.md.j2", **about))
+    return files
