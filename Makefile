@@ -3,7 +3,7 @@
 # make lab     open JupyterLab
 # make app     serve the image generator as a web page; ARGS='--port 8000 --visitors 3'
 # make bench   measure speeds (minutes); tables in outputs/bench
-# make blog    render the executed notebooks as two web pages in outputs/<profile>/blog
+# make blog    write the two posts on CIFAR-10 as web pages in outputs/cifar10-cpu/blog
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
 # make sets    publish the image sets: safetensors, PNGs by class, a data card each
 # make weights publish the trained networks: half precision, a model card each
@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python -m lib bench
 
 blog: $(READY)
-	$(BIN)/python -m lib blog $(PROFILE)
+	$(BIN)/python -m lib blog params/cifar10-cpu.yaml
 
 export: $(READY)
 	$(BIN)/python -m lib export $(PROFILE)

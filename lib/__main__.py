@@ -175,7 +175,7 @@ def quantize(options: argparse.Namespace) -> None:
 
 
 def blog(options: argparse.Namespace) -> None:
-    """Render the executed notebooks as a post in two parts."""
+    """Write the two posts as web pages, with the numbers and figures of a run on CIFAR-10."""
     from lib.publish.blog.render import write_blog
 
     for path in write_blog(_folder(options)):

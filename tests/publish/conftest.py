@@ -1,4 +1,4 @@
-"""Executed notebooks to render: small ones that hold all that a real one may."""
+"""A profile that was run, in small, and the texts of two posts about it."""
 
 import io
 from base64 import b64encode
@@ -10,14 +10,15 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lib.common.files import write_json
-from lib.figures.tables import show
-from lib.publish.blog.render import PARTS, Frame
+from lib.common.files import write_csv, write_json
+from lib.comparison.answer import answers
+from lib.comparison.service import service_table
+from lib.publish.blog import render
+from tests.comparison.conftest import EQUAL, study
 
-NOTEBOOKS = [name for part in PARTS for name in Frame.read(part).notebooks]
 MANIFEST = {
     "profile": "small",
-    "parameters": {"data": "digits", "seed": 1, "device": "cpu"},
+    "parameters": {"data": "digits", "seed": 1, "device": "cpu", "quantization_subset_size": 300},
     "environment": {
         "cpu": "A processor",
         "cpu_flags": ["avx2"],
@@ -26,76 +27,87 @@ MANIFEST = {
         "versions": {"torch": "2.0", "openvino": "2026.1"},
     },
 }
+TEXT = """# Part {number}, a title
+What stands below it, in INT8.
+Of {{{{ answer("student").networks | count }}}} networks {{{{ answer("student").served | count }}}}
+are served with {{{{ p.quantization_subset_size }}}} images. See [the other](part{other}.html),
+[notebook](notebooks/06_comparison.ipynb) and [the licence](LICENSE).
+
+# What came out
+
+![[06_chart]]
+
+## Below
+
+{{{{ rule }}}}
+
+```python
+subset_size = 300
+```
+
+![[06_film]]
+"""
 
 
-def encoded(kind, frames=1):
-    rng = np.random.default_rng(0)
+def encoded(frames):
+    rng = np.random.default_rng(frames)
     images = [
         Image.fromarray(rng.integers(0, 255, (40, 900, 3), dtype=np.uint8)) for _ in range(frames)
     ]
-    buffer = io.BytesIO()
-    images[0].save(
-        buffer, kind, **({"save_all": True, "append_images": images[1:]} if frames > 1 else {})
-    )
-    return b64encode(buffer.getvalue()).decode()
+    buffer, more = io.BytesIO(), {"save_all": True, "append_images": images[1:]}
+    kind, given = ("png", {}) if frames == 1 else ("gif", more)
+    images[0].save(buffer, kind, **given)
+    return buffer.getvalue()
 
 
-def picture(kind="png", **about):
-    about = {"caption": 'A "caption" & more', "alt": 'What it <shows> "here"'} | about
-    data = {f"image/{kind}": encoded(kind, 3 if kind == "gif" else 1)}
+def draw(folder, name, frames=1, **about):
+    """Save a figure as a notebook does; return the output that shows it."""
+    kind = "png" if frames == 1 else "gif"
+    about = {"caption": "A <caption>", "alt": "x" * 20} | about
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "figures" / f"{name}.{kind}").write_bytes(encoded(frames))
+    data = {f"image/{kind}": b64encode(encoded(frames)).decode()}
     return new_output("display_data", data, metadata={f"image/{kind}": about})
 
 
-def table(frame):
-    return new_output("display_data", show(frame)._repr_mimebundle_())
-
-
-def code(source, *outputs, tags=()):
-    return new_code_cell(source, outputs=list(outputs), execution_count=1, metadata={"tags": tags})
-
-
-def stream(text, name="stdout"):
-    return new_output("stream", name=name, text=text)
-
-
-def notebook(name, *more):
-    wide = pd.DataFrame(np.ones((3, 30)), columns=[f"a_long_column_{k}" for k in range(30)])
+def put_notebook(folder, **about):
+    """Write the executed notebook 06 with two figures."""
     cells = [
-        new_markdown_cell(
-            f"# {name[:2]} · About {name}\n\n**Question: why?**\n\n**Run time** long. **Reads** it."
-        ),
-        code("secret_default = 1", tags=["parameters"]),
-        code("secret_default = 2", tags=["injected-parameters"]),
-        code("import numpy"),
-        code("x = 1", stream("thing: making\n12 images\nthing: unchanged, reused\n")),
-        new_markdown_cell(
-            "## Results\n\nSee [notebook 06](06_comparison.ipynb), [here](#figure-1) and "
-            "[the licence](../LICENSE)."
-        ),
-        code("draw()", picture(), stream("100%|█████| 3/3 [00:01<00:00]", "stderr")),
-        code("film()", picture("gif")),
-        code("listed", table(wide), table(pd.DataFrame({"x": range(40)}))),
-        code("failed", new_output("display_data", {"text/html": "<table></table>"})),
-        *more,
-        new_markdown_cell("Some limits.\n\n## Summary"),
-        code("# NBVAL_CHECK_OUTPUT\nprint(1)", stream("checked")),
+        new_markdown_cell("# 06"),
+        new_code_cell("draw()", outputs=[draw(folder, "06_chart", **about)], execution_count=1),
+        new_code_cell("film()", outputs=[draw(folder, "06_film", 3)], execution_count=2),
     ]
     end = {"papermill": {"end_time": "2026-11-22T14:52:12.370247+00:00"}}
-    return new_notebook(cells=cells, metadata=end)
+    (folder / "notebooks").mkdir(exist_ok=True)
+    path = folder / "notebooks" / "06_comparison.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=end), path)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path / "outputs" / "small")
-
-
-def make_folder(folder):
-    (folder / "notebooks").mkdir(parents=True)
+def make_folder(folder, **changes):
+    """Write the output folder of a profile."""
+    services = service_table(*study(EQUAL | changes), resamples=200)
+    write_csv(folder / "tables" / "06_answers.csv", answers(services))
+    write_csv(folder / "tables" / "numbers.csv", pd.DataFrame({"name": ["a", "b"], "x": [0.5, 2]}))
     write_json(folder / "manifest.json", MANIFEST)
-    for name in NOTEBOOKS:
-        put(folder, name)
+    put_notebook(folder)
     return folder
 
 
-def put(folder, name, *more):
-    nbformat.write(notebook(name, *more), folder / "notebooks" / f"{name}.ipynb")
+def write_texts(folder, **changed):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, other in ((1, 2), (2, 1)):
+        text = changed.get(f"part{number}", TEXT.format(number="A" * number, other=other))
+        (folder / f"part{number}.md").write_text(text)
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+    """The folder of the texts of two small posts."""
+    write_texts(tmp_path / "texts")
+    monkeypatch.setattr(render, "TEXTS", tmp_path / "texts")
+    return tmp_path / "texts"
+
+
+@pytest.fixture
+def folder(tmp_path, texts):
+    return make_folder(tmp_path / "outputs" / "small")

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from lib.common.files import ROOT, write_json
-from tests.publish.conftest import make_folder
+from tests.publish.conftest import make_folder, write_texts
 
 BUILD = "from setuptools.build_meta import build_wheel; import sys; build_wheel(sys.argv[1])"
 START = """
@@ -18,17 +18,17 @@ from pathlib import Path
 
 import lib
 from lib.app import serve, server, widgets
-from lib.publish.blog.render import write_blog
+from lib.publish.blog import render
 from lib.publish.cards import TEMPLATES
 
-here, folder, networks = map(Path, sys.argv[1:])
+here, folder, networks, render.TEXTS = map(Path, sys.argv[1:])
 assert Path(lib.__file__).is_relative_to(here)
-assert len(write_blog(folder)) == 2
+assert len(render.write_blog(folder)) == 2
 page = serve.prepare(networks / "page", networks, seed=1)
 assert page.is_file() and "generator_widgets" in page.read_text()
 assert (serve.TEMPLATES / "voila" / "templates" / server.TEMPLATE / "full.html").is_file()
 assert ".ig" in widgets.STYLE.read_text()
-assert {path.name for path in TEMPLATES.iterdir()} == {"network.md.j2", "set.md.j2"}
+assert {path.name for path in TEMPLATES.iterdir()} > {"network.md.j2", "set.md.j2"}
 """
 
 
@@ -59,7 +59,8 @@ def test_the_wheel_s_package_starts_by_itself(wheel, tmp_path):
         archive.extractall(here)
     networks.mkdir()
     write_json(networks / "config.json", {"data": "digits"})
-    arguments = [here, make_folder(tmp_path / "outputs" / "small"), networks]
+    write_texts(tmp_path / "texts")
+    arguments = [here, make_folder(tmp_path / "outputs" / "small"), networks, tmp_path / "texts"]
     environment = os.environ | {"PYTHONPATH": str(here)}
     command = [sys.executable, "-c", START, *arguments]
     done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True)

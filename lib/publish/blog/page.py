@@ -1,4 +1,4 @@
-"""The body of a page: contents, numbered figures, tables that a screen reader can follow, links."""
+"""The body of a page: contents, numbered figures, tables that a screen reader can follow."""
 
 import io
 import itertools
@@ -13,11 +13,10 @@ from bs4 import BeautifulSoup, Tag
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.files import NOTEBOOKS
+from lib.common.files import ROOT
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5")
 WORDS_A_MINUTE, SECONDS_A_FIGURE = 230, 10
-LONG_TABLE = 16  # rows, from which on a table is folded
 ACTIVE = "script, style, link, meta, iframe, object, embed, video, audio, form, button"
 
 
@@ -31,11 +30,10 @@ class Page:
     figures: int = 0
 
 
-def polish(body: str, places: dict[str, str], folder: Path, lossless: bool = True) -> Page:
-    """Turn the notebooks' HTML into a page's body that needs nothing from elsewhere.
+def polish(body: str, folder: Path, lossless: bool = True) -> Page:
+    """Turn a post's HTML into a page's body that needs nothing from elsewhere.
 
-    `places` says on which page (`""`: this one) a notebook is, `folder` where the pages lie;
-    `lossless`: pack pictures without loss.
+    `folder` is where the page will lie; `lossless`: pack pictures without loss.
     """
     soup = BeautifulSoup(body, "html.parser")
     for element in soup.select(ACTIVE):
@@ -43,14 +41,11 @@ def polish(body: str, places: dict[str, str], folder: Path, lossless: bool = Tru
     contents = _headings(soup)
     for number, figure in enumerate(soup.find_all("figure"), 1):
         _figure(soup, figure, number, lossless)
-    for number, box in enumerate(soup.select("div.table"), 1):
-        _table(soup, box, number)
-    _links(soup, places, folder)
-    for paragraph in soup.select("section.prose p"):
-        if paragraph.find(True) and paragraph.get_text().startswith("Question: "):
-            paragraph["class"] = "question"
+    for number, table in enumerate(soup.find_all("table"), 1):
+        _table(soup, table, number)
+    _links(soup, folder)
     if loaded := soup.select_one("img:not([src^='data:']), source:not([srcset^='data:'])"):
-        raise StudyError(f"picture {loaded.get('src')} of the post is not within its notebook")
+        raise StudyError(f"picture {loaded.get('src')} of a post is no figure of the study")
     words = sum(len(part.get_text().split()) for part in soup.select("section.prose"))
     figures = len(soup.find_all("figure"))
     minutes = words / WORDS_A_MINUTE + figures * SECONDS_A_FIGURE / 60
@@ -58,21 +53,13 @@ def polish(body: str, places: dict[str, str], folder: Path, lossless: bool = Tru
 
 
 def _headings(soup: BeautifulSoup) -> list[dict]:
-    """Lower headings by a level and give them ids; lead to each notebook; return the contents."""
+    """Lower headings by a level and give them ids; return the contents."""
     contents, taken = [], set()
     for heading in soup.find_all(HEADINGS):
-        section, text = heading.find_parent("section"), heading.get_text().strip()
-        notebook = section.attrs.pop("data-notebook", None) if section else None
-        slug = notebook or _slug(text, taken)
+        text = heading.get_text().strip()
+        slug = _slug(text, taken)
         taken.add(slug)
         heading.name, heading.attrs = f"h{int(heading.name[1]) + 1}", {"id": slug}
-        if notebook:
-            section["class"] = "prose chapter"
-            heading.string = text = re.sub(r"^\w\d · ", "", text)
-            address = f"../notebooks/{notebook}.ipynb"
-            link = _tag(soup, "a", f"Notebook {notebook[:2]}", href=address)
-            heading.insert_before(link)
-            link.wrap(_tag(soup, "p", classes="source"))
         entry = {"title": text, "id": slug, "below": []}
         if heading.name == "h2":
             contents.append(entry)
@@ -130,38 +117,23 @@ def embed(image: Tag, lossless: bool = True) -> str | None:
     return None
 
 
-def _table(soup: BeautifulSoup, box: Tag, number: int) -> None:
-    """Strip a table of its looks, but for the side to which its columns lean; fold a long one."""
-    table = box.find("table")
-    if table is None or not table.select("tbody tr"):
-        box.decompose()
-        return
+def _table(soup: BeautifulSoup, table: Tag, number: int) -> None:
+    """Strip a table of its looks, but for the side to which its columns lean; let it scroll."""
     for element in [table, *table.find_all(True)]:
-        leans_right = element.name in ("th", "td") and "right" in element.get("style", "")
+        leans_right = "right" in element.get("style", "")
         element.attrs = {k: v for k, v in element.attrs.items() if k in ("rowspan", "colspan")}
         if leans_right:
             element["class"] = "number"
         if element.name == "th":
             element["scope"] = "col" if element.find_parent("thead") else "row"
-    box.clear()
-    box.attrs = {"class": "table", "role": "region", "tabindex": "0"}
+    box = _tag(soup, "div", classes="table", role="region", tabindex="0")
     box["aria-label"] = f"Table {number}"
-    box.append(table)
-    rows = len(table.select("tbody tr"))
-    if rows >= LONG_TABLE:
-        details = box.wrap(_tag(soup, "details", classes="rows"))
-        details.insert(0, _tag(soup, "summary", f"Table of {rows} rows"))
+    table.wrap(box)
 
 
-def _links(soup: BeautifulSoup, places: dict[str, str], folder: Path) -> None:
-    """Lead links of the notebooks, which start at `notebooks/`, to where they belong here."""
+def _links(soup: BeautifulSoup, folder: Path) -> None:
+    """Lead links of the texts, which start at the study's root, to where they belong here."""
     for link in soup.select("section.prose a[href]"):
         parts = urlsplit(link["href"])
-        outside = parts.scheme or not parts.path or parts.path in places.values()
-        if link.find_parent(class_="source") or outside:
-            continue
-        name = Path(parts.path).stem
-        if parts.path.endswith(".ipynb") and name in places:
-            link["href"] = f"{places[name]}#{name}"
-        elif not re.fullmatch(r"part\d\.html", parts.path):
-            link["href"] = os.path.relpath(NOTEBOOKS / parts.path, folder)
+        if not parts.scheme and parts.path and not re.fullmatch(r"part\d\.html", parts.path):
+            link["href"] = os.path.relpath(ROOT / parts.path, folder)
