@@ -90,8 +90,8 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
         "--calibrate",
         default="photographs",
         metavar="KIND|FOLDER[,…]",
-        help="photographs, fractals, mixed, noise, grey or folders of images; of several the best "
-        "is kept (default: %(default)s)",
+        help="photographs, fractals, mixed, noise, grey, folders of images or sets of the study; "
+        "of several the best is kept (default: %(default)s)",
     )
     numbers = {"metavar": "X,X,X", "type": _numbers}
     command.add_argument("--mean", **numbers, help="by channel; if negative --mean=-1,…")

@@ -12,6 +12,7 @@ EXPORTS = {
         "rule_table",
         "sentence",
         "verdict",
+        "whole_sets",
     ],
     "cost": ["int8_costs", "set_costs"],
     "figures": ["dose_figure", "panel_figure", "ranked_figure"],

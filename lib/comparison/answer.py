@@ -77,6 +77,11 @@ def of_way(table: pd.DataFrame, engine: str = MAIN[0], method: str = MAIN[1]) ->
     return found
 
 
+def whole_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of sets that are no doses of another."""
+    return table[~table["calibration_set"].map(lambda name: KINDS[name].is_dose)]
+
+
 def main_answer(table: pd.DataFrame) -> pd.Series:
     """Return the row that the study asks for, of the student or else of the best set.
 

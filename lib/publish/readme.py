@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, atomic_path, write_text
-from lib.comparison.answer import main_answer, markdown, of_way, reader_table, sentence
+from lib.comparison.answer import main_answer, markdown, of_way, reader_table, sentence, whole_sets
 from lib.comparison.figures import ranked_figure
 from lib.comparison.models import MAIN, int8_name
 
@@ -38,9 +38,8 @@ def write_results(folder: Path = FOLDER, readme: Path = README) -> None:
     if not MARKS.search(text):
         raise StudyError(f"{readme} has lost <!-- results --> and <!-- /results -->: put them back")
     path = folder / "figures" / f"{FIGURE}.png"
-    figure = ranked_figure(
-        *(of_way(_table(folder, name)) for name in ("06_services", "06_answers"))
-    )
+    services, rows = (of_way(_table(folder, name)) for name in ("06_services", "06_answers"))
+    figure = ranked_figure(services, whole_sets(rows))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
     write_text(readme, MARKS.sub(lambda _: f"{block}\n", text, count=1))
@@ -48,7 +47,8 @@ def write_results(folder: Path = FOLDER, readme: Path = README) -> None:
 
 def results_block(folder: Path) -> str:
     """Return Markdown computed from `tables/06_*.csv` of a profile alone."""
-    rows, place = of_way(_table(folder, "06_answers")), f"outputs/{folder.name}"
+    rows = whole_sets(of_way(_table(folder, "06_answers")))
+    place = f"outputs/{folder.name}"
     margin = of_way(_table(folder, "06_services"))["stated_pp"].iloc[0]
     parts = [
         f"**{_table(folder, '06_data')['data'].iloc[0]}:** {sentence(main_answer(rows))}",
