@@ -9,9 +9,11 @@ from lib.comparison.answer import (
     main_answer,
     of_way,
     reader_table,
+    recommended,
     rule_table,
     sentence,
     verdict,
+    whole_sets,
 )
 from lib.comparison.service import service_table
 from tests.comparison.conftest import EQUAL, study
@@ -95,3 +97,14 @@ def test_nothing_to_compare_is_an_error():
         main_answer(answered({"real": 200}))
     with pytest.raises(StudyError, match="POT, default quantization"):
         of_way(answers(services()), "pot")
+
+
+def test_what_is_recommended_can_be_had_without_data_and_is_no_dose():
+    changed = {"real": 200, "one_class": 190, "teacher_60": 195, "fractal": 200, "student": 205}
+    table = answered(changed)
+    assert set(table["calibration_set"]) - set(whole_sets(table)["calibration_set"]) == {
+        "teacher_60"
+    }
+    assert recommended(table) == "fractal"
+    with pytest.raises(StudyError, match="no set that can be had without data"):
+        recommended(answered({"real": 200, "real_dark": 205, "noise": 900}))
