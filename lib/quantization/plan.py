@@ -48,7 +48,7 @@ def grid_cells(p: Any) -> list[Cell]:
         ("nncf", default, main, size, p.quantization_seeds),
         ("nncf", default, doses, size, dose_seeds),
         ("nncf", default, ["real"], sizes, p.quantization_seeds),
-        ("nncf", p.quantization_variants, sets, size, p.quantization_variant_seeds),
+        ("nncf", p.quantization_variants, main, size, p.quantization_variant_seeds),
         ("nncf", estimators, clipped, size, p.quantization_variant_seeds),
         ("nncf", repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
         ("pot", default, main, size, p.quantization_pot_seeds),
