@@ -69,7 +69,7 @@ def _drawn(name: str, label: str, colour: str, description: str, **dose) -> Kind
 def _unfinished(number: int, colour: str) -> Kind:
     """Return the student at its moment `number` of 15, which lie at the squares of their number."""
     dose = (number / 15) ** 2
-    label = f"student at {100 * dose:.2g} % of its training"
+    label = f"student, {100 * dose:.2g} % trained"
     text = f"Images of the student as it was after {100 * dose:.2g} % of its training."
     how = {"series": TRAINED, "dose": dose, "drawn": "unfinished"}
     return _drawn(f"student_{number}", label, colour, text, **how)

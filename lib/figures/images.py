@@ -39,7 +39,8 @@ def _blocks(
 ) -> Figure:
     """Draw blocks of rows of images beside each other; an image is `inches` wide."""
     columns = max(len(row) for rows in blocks.values() for row in rows)
-    size = (inches * columns * len(blocks) + 1.4, (inches + 0.02) * len(names) + 0.8)
+    margin = 0.4 + 0.09 * max(len(shortened(name)) for name in names)
+    size = (inches * columns * len(blocks) + margin, (inches + 0.02) * len(names) + 0.8)
     figure, axes = panels(len(blocks), size, title)
     for axis, (name, rows) in zip(axes, blocks.items(), strict=True):
         height, width = (side + GAP for side in rows[0].shape[2:])
