@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import re
 import tempfile
 import time
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lib.common.errors import Skipped, StudyError, Unavailable
@@ -181,10 +181,26 @@ def _work(cells: list[Cell], grid: Grid, cpus: list[int], jobs: int) -> dict[Cel
     NNCF leaves no say over OpenVINO's threads: two processes side by side would each start one on
     every core and take 1.7 times as long. The results do not depend on the number of threads.
     """
-    number = re.fullmatch(r"LokyProcess-(\d+)", multiprocessing.current_process().name)
-    if number and (share := cpus[int(number[1]) % jobs :: jobs]):
-        os.sched_setaffinity(0, share)
-    return run_cells(cells, grid)
+    if not multiprocessing.current_process().name.startswith("LokyProcess"):
+        return run_cells(cells, grid)
+    with own_share(grid.store, jobs) as number:
+        if share := cpus[number::jobs]:
+            os.sched_setaffinity(0, share)
+        return run_cells(cells, grid)
+
+
+@contextlib.contextmanager
+def own_share(store: Path, jobs: int) -> Iterator[int]:
+    """Yield the number, below `jobs`, of a share of the processors that no other process has.
+
+    Processes come and go, as their memory grows: a number of their own would be another's, too.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    for number in range(jobs):
+        with contextlib.suppress(Timeout), FileLock(store / f".share-{number}", timeout=0):
+            yield number
+            return
+    yield 0
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ from lib.quantization.nncf import (
 from lib.quantization.options import QuantizationOptions
 from lib.quantization.plan import make_cells
 from lib.quantization.pot.engine import quantize_pot
+from lib.quantization.run import own_share
 from lib.quantization.tables import compare_engines, per_class_table
 from tests.quantization.conftest import LIGHTS as NAMES
 from tests.quantization.conftest import Net, lights, train
@@ -631,3 +632,10 @@ def test_divergence_by_hand():
     expected = 0.5 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3))
     assert divergence(reference, other) == pytest.approx(expected)
     assert divergence(reference, reference + 7) == pytest.approx(0)
+
+
+def test_each_process_has_a_share_of_the_processors_for_itself(tmp_path):
+    with own_share(tmp_path, 3) as first, own_share(tmp_path, 3) as second:
+        assert (first, second) == (0, 1)
+    with own_share(tmp_path, 3) as again, own_share(tmp_path, 1) as one_too_many:
+        assert (again, one_too_many) == (0, 0)
