@@ -15,8 +15,9 @@ class Kind:
     `make` draws the images; None: they are optimised for each network by itself
     (`lib.calibration.zeroq`). `needs` names the artifact whose images it reads. `origin` decides
     the licence: images of the data, of the study's generators, made from statistics of the data
-    or of networks, or by code alone. `series` joins doses of one thing; `dose` is how much of it.
-    `drawn` says how `lib.calibration.sources` makes the images that it reads, if that does.
+    or of networks, by code alone, or cut out of photographs that libraries install. `series` joins
+    doses of one thing; `dose` is how much of it. `drawn` says how `lib.calibration.sources` makes
+    the images that it reads, if that does.
     """
 
     name: str
@@ -24,7 +25,7 @@ class Kind:
     colour: str
     description: str  # a sentence
     make: Callable[[Request], Samples] | None
-    origin: Literal["data", "generator", "statistics", "code"]
+    origin: Literal["data", "generator", "statistics", "code", "photographs"]
     needs: str = ""
     labelled: bool = True  # the images show the classes of their labels
     control: bool = False  # there to do worse
@@ -126,7 +127,7 @@ ALL = (
         colour="#17becf",
         description="Squares cut at many scales out of nine free photographs.",
         make=makers.make_photographs,
-        origin="code",
+        origin="photographs",
         labelled=False,
     ),
     Kind(

@@ -16,7 +16,7 @@ AT_HAND = "at hand"
 OWNED = {
     "a few real images": ["data"],
     "none, but a generator of such images": ["generator"],
-    "neither": ["code", "statistics"],
+    "neither": ["code", "photographs", "statistics"],
 }
 """What people may have, and the origin of the sets that they can make of it."""
 

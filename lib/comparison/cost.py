@@ -95,7 +95,7 @@ def _note(entries: dict, times: dict, names: set[str]) -> str:
             n for n in names if entries[n]["options"].get("start")
         ],
         "taken over, not trained here": [
-            n for n in names if entries[n]["builder"].endswith(".adopt_teacher")
+            n for n in names if entries[n]["builder"].endswith((".adopt_teacher", ".adopt_student"))
         ],
     }
     return "; ".join(f"{', '.join(sorted(n))}: {text}" for text, n in notes.items() if n)

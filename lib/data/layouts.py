@@ -15,7 +15,7 @@ from lib.common.files import replace_folder
 from lib.common.progress import progress
 from lib.common.tensors import load_tensors, save_tensors
 from lib.data.images import read_image
-from lib.data.samples import DTYPES, SampleSet
+from lib.data.samples import SampleSet
 
 LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
@@ -64,8 +64,11 @@ def save_one_file(samples: SampleSet, path: Path | str) -> None:
 def load_one_file(path: Path | str) -> SampleSet:
     """Read what `save_one_file` wrote; a file that holds no images is a `StudyError`."""
     tensors, info = load_tensors(path)
-    if not {"images", "labels"} <= tensors.keys() <= DTYPES.keys():
-        raise StudyError(f"{path} holds no images and labels: choose a calibration set")
+    kinds = {name: (tensor.dtype, tensor.ndim) for name, tensor in tensors.items()}
+    wanted = {"images": (torch.uint8, 4), "labels": (torch.int64, 1)}
+    wanted["latents"] = (torch.float32, 2)
+    if not wanted.items() >= kinds.items() or not {"images", "labels"} <= kinds.keys():
+        raise StudyError(f"{path} holds no images and labels of a set: choose a calibration set")
     return SampleSet(**{k: tensor.numpy() for k, tensor in tensors.items()}, info=info)
 
 

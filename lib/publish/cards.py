@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lib.common.files import ROOT, resolve
 from lib.study.params import Params
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -12,6 +13,10 @@ LICENCES = {
     "cifar10": "none stated for CIFAR-10 (A. Krizhevsky): research use, cite its author",
     "imagefolder": "that of the images in data_dir, which the study does not know",
 }
+PHOTOGRAPHS = (
+    "those of the photographs: china.jpg (danielbuechele) and flower.jpg (vultilion), both CC BY "
+    "2.0, cut and resized here; the others are in the public domain or CC0 (scikit-image)"
+)
 OWN_LICENCE = "Apache License 2.0, as the code: made by the study's code alone"
 
 
@@ -49,10 +54,13 @@ def licence(origin: str, params: Params) -> str:
     """
     if origin == "code":
         return OWN_LICENCE
+    if origin == "photographs":
+        return PHOTOGRAPHS
     terms = f"of the data: {LICENCES[params.data]}"
     if origin == "data":
         return terms
-    if origin == "generator" and params.teacher != "train":
+    own = params.teacher == "train" or resolve(params.teacher).is_relative_to(ROOT / "outputs")
+    if origin == "generator" and not own:
         terms += "; of the teacher, which the study did not train: its own"
         if params.teacher == "official":
             terms += " (NVIDIA Source Code License, research and evaluation only)"

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib.common.errors import StudyError
-from lib.common.files import ROOT, atomic_path, write_text
+from lib.common.files import ROOT, write_text
 from lib.comparison.answer import main_answer, markdown, of_way, reader_table, sentence, whole_sets
-from lib.comparison.figures import ranked_figure
 from lib.comparison.models import MAIN, int8_name
 
 README = ROOT / "README.md"
@@ -31,17 +30,11 @@ NOTES = (
 def write_results(folder: Path = FOLDER, readme: Path = README) -> None:
     """Write the results of the profile in `folder` between README's marks.
 
-    Its figure is drawn anew. README without its marks, or a profile without its tables, is a
-    `StudyError`.
+    README without its marks, or a profile without its tables, is a `StudyError`.
     """
     text, block = readme.read_text(encoding="utf-8"), results_block(folder)
     if not MARKS.search(text):
         raise StudyError(f"{readme} has lost <!-- results --> and <!-- /results -->: put them back")
-    path = folder / "figures" / f"{FIGURE}.png"
-    services, rows = (of_way(_table(folder, name)) for name in ("06_services", "06_answers"))
-    figure = ranked_figure(services, whole_sets(rows))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
     write_text(readme, MARKS.sub(lambda _: f"{block}\n", text, count=1))
 
 

@@ -9,7 +9,6 @@ card.
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lib.calibration.kinds import KINDS
@@ -21,6 +20,7 @@ from lib.comparison.models import MAIN, network_name, set_name
 from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
 from lib.publish.cards import licence, render_card
+from lib.publish.weights import is_own
 from lib.study.params import Params
 from lib.study.study import Study
 
@@ -34,10 +34,10 @@ def publish_calibration(params: Params) -> list[Path]:
         if study.manifest.entry(f"calibration-{name}") is None:
             continue
         whole, kind = SampleSet.load(study.path(f"calibration-{name}")), KINDS[name]
-        order = balanced_order(whole.labels, params.seed)[: params.quantization_subset_size]
+        first = balanced_order(whole.labels, params.seed)[: params.quantization_subset_size]
         file = study.folder / "calibration" / f"{name}.safetensors"
-        save_one_file(whole.subset(np.sort(order)), file)
-        row = {"name": name, "what": kind.description, "images": len(order)}
+        save_one_file(whole.subset(first), file)
+        row = {"name": name, "what": kind.description, "images": len(first)}
         row |= {"labelled": kind.labelled, "licence": licence(kind.origin, params)}
         rows.append(row | {"sha256": sha256_file(file)})
         files.append(file)
@@ -51,30 +51,32 @@ def publish_calibration(params: Params) -> list[Path]:
 def publish_int8(params: Params) -> list[Path]:
     """Write the INT8 forms of the networks that the study has trained; return their .xml files.
 
-    They are those of draw 0, by NNCF's default quantization with the recommended set. Networks
-    from elsewhere are left out: they are not the study's to pass on.
+    They are those of draw 0, by NNCF's default quantization with the best set that can be had
+    without data. Networks from elsewhere are left out: they are not the study's to pass on; there
+    may be none left.
     """
     study, rows, files = Study(params, "06_comparison"), [], []
-    kind = recommended(of_way(pd.read_csv(study.folder / "tables" / "06_answers.csv")))
+    answers = study.folder / "tables" / "06_answers.csv"
+    if not answers.is_file():
+        raise StudyError(f"{answers} is missing: run notebook 06 first")
+    kind, size = recommended(of_way(pd.read_csv(answers))), params.quantization_subset_size
     kept = study.path("quantization") / "models"
     for model in params.classifiers:
-        taken = study.manifest.entry(f"classifier-{model}")["builder"].rpartition(".")[2]
-        size = params.quantization_subset_size
         source = kept / f"{model}.{'.'.join(MAIN)}.{kind}.{size}.xml"
-        if taken not in ("train_classifier", "adopt_trained") or not source.is_file():
+        if not (source.is_file() and is_own(study, f"classifier-{model}", model)):
             continue
         target = study.folder / "int8" / f"{model}.xml"
         for end in (".bin", ".json", ".xml"):
             with atomic_path(target.with_suffix(end)) as temporary:
                 shutil.copyfile(source.with_suffix(end), temporary)
-        about = read_json(target.with_suffix(".json"))
-        row = {"name": model, "title": network_name(model)} | about["measured"]
-        weights = target.with_suffix(".bin")
-        rows.append(row | {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)})
+        record, weights = read_json(target.with_suffix(".json")), target.with_suffix(".bin")
+        row = {"name": model, "title": network_name(model), "images": record["test_images"]}
+        row |= record["measured"] | {"bytes": weights.stat().st_size}
+        rows.append(row | {"sha256": sha256_file(weights)})
         files.append(target)
-    if not files:
-        raise StudyError(f"{kept} holds no network of the study's own: run notebook 05 first")
-    about = {"networks": rows, "calibrated": set_name(kind), "images": size}
-    about |= {"profile": params.profile, "classes": read_json(files[0].with_suffix(".json"))}
-    write_text(files[0].with_name("README.md"), render_card("int8.md.j2", **about))
+    if files:
+        about = {"networks": rows, "calibrated": set_name(kind), "images": size}
+        about |= {"profile": params.profile, "class_names": record["class_names"]}
+        about["terms"] = licence("statistics", params)
+        write_text(files[0].with_name("README.md"), render_card("int8.md.j2", **about))
     return files

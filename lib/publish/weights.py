@@ -83,11 +83,11 @@ def publish_weights(params: Params) -> list[Path]:
         entry = study.manifest.entry(name)
         source = study.path(name) / f"{name if role.generate else 'classifier'}.safetensors"
         target = study.folder / "weights" / f"{name.removeprefix('classifier-')}.safetensors"
-        if entry["builder"].rpartition(".")[2] == role.train.__name__:
+        if not is_own(study, name, target.stem):
+            continue
+        if "sha256" not in entry["options"]:  # it was trained in this run
             state, config = load_tensors(source)
             save_tensors(target, {key: half(tensor) for key, tensor in state.items()}, config)
-        elif not (target.is_file() and entry["options"].get("sha256") == sha256_file(target)):
-            continue
         training = None
         if (source.parent / STATE).is_file():
             training = target.with_name(f"{target.stem}-{STATE}")
@@ -100,6 +100,16 @@ def publish_weights(params: Params) -> list[Path]:
     if not written:
         raise StudyError(f"{study.folder} holds no trained network: run the study first")
     return written
+
+
+def is_own(study: Study, artifact: str, name: str) -> bool:
+    """Tell whether a network was trained here, now or for the published weights `name`."""
+    entry, role = study.manifest.entry(artifact), ROLES.get(artifact, CLASSIFIER)
+    if entry is None:
+        return False
+    file = study.folder / "weights" / f"{name}.safetensors"
+    taken = file.is_file() and entry["options"].get("sha256") == sha256_file(file)
+    return taken or entry["builder"].rpartition(".")[2] == role.train.__name__
 
 
 def half(tensor: torch.Tensor) -> torch.Tensor:
@@ -115,10 +125,14 @@ def model_card(
     """Return the Markdown card of a network: data, recipe, machine, time, measures, terms."""
     entry, (state, config) = study.manifest.entry(name), load_tensors(target)
     if role.generate:
-        measures = generator_measures(study, name) + [half_precision(role, source, target)]
+        measures = generator_measures(study, name)
     else:
         test = SampleSet.load(study.path("real/test"))
-        measures = classifier_measures(test, source, target)
+        measures = classifier_measures(test, target)
+    taken = "sha256" in entry["options"]  # of a file, which is the published one itself
+    if not taken:
+        kept = half_precision if role.generate else classes_kept
+        measures.append(kept(role if role.generate else test, source, target))
     room, load = ".".join(role.load.__module__.split(".")[:2]), role.load.__name__
     return render_card(
         "network.md.j2",
@@ -133,7 +147,7 @@ def model_card(
         load=f"from {room} import {load}; {load}(path)",
         training=training,
         builder=f"{role.train.__module__}.{role.train.__name__}",
-        taken="sha256" in entry["options"],
+        taken=taken,
         entry=entry,
         hardware=hardware(entry["made_with"]),
         time=training_time(study.manifest.read()["seconds"].get(name), entry["options"]),
@@ -158,19 +172,14 @@ def training_time(seconds: dict | None, options: dict) -> str:
     return f"{seconds['seconds'] / 60:.1f} min{since}{before}"
 
 
-def classifier_measures(test: SampleSet, source: Path, target: Path) -> list[str]:
-    """Return top-1 accuracy on the test set, of the published file, and how far rounding goes."""
-    ours, exact = (
-        predict(load_classifier(path), test.images).argmax(1) for path in (target, source)
-    )
-    right, n = ours == test.labels, len(test)
+def classifier_measures(test: SampleSet, target: Path) -> list[str]:
+    """Return top-1 accuracy on the test set, of the published file."""
+    right, n = predict(load_classifier(target), test.images).argmax(1) == test.labels, len(test)
     low, high = wilson_interval(int(right.sum()), n)
     by_class = [right[test.labels == label].mean() for label in range(len(test.class_names))]
     return [
         f"Top-1 accuracy {right.mean():.2%} on {n:,} test images (95 % interval {low:.2%} to "
-        f"{high:.2%}); by class: {shares(test.class_names, by_class)}",
-        f"Half precision: {np.mean(ours == exact):.2%} of the test images are classified as in "
-        "float32",
+        f"{high:.2%}); by class: {shares(test.class_names, by_class)}"
     ]
 
 
@@ -213,6 +222,13 @@ def measured_lines(name: str, metrics: pd.DataFrame) -> list[str]:
 def shares(names, values) -> str:
     """Write shares by class: `"cat 61.0%, dog 70.2%"`."""
     return ", ".join(f"{name} {value:.1%}" for name, value in zip(names, values, strict=True))
+
+
+def classes_kept(test: SampleSet, source: Path, target: Path) -> str:
+    """Return on how many test images the rounded weights of a classifier give the same class."""
+    found = [predict(load_classifier(path), test.images).argmax(1) for path in (source, target)]
+    alike = np.mean(found[0] == found[1])
+    return f"Half precision: {alike:.2%} of the test images are classified as in float32"
 
 
 def half_precision(role: Role, source: Path, target: Path) -> str:

@@ -279,7 +279,8 @@ def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> Non
 
 def _origin(cell: Cell, grid: Grid, row: dict) -> dict:
     """Return how a kept INT8 network was made and what was measured of it."""
-    measured = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
+    named = ("accuracy", "fp32_accuracy", "agreement", "images_read", "classes_read")
+    measured = {key: None if np.isnan(row[key]) else row[key] for key in named}
     options = asdict(grid.options) | {"bias_correction": row["bias_correction"]}
     del options["subset_size"]  # the cell has its own
     pot = {"openvino-dev": PINS[0].partition("==")[2]} if cell.engine == "pot" else {}
@@ -288,7 +289,7 @@ def _origin(cell: Cell, grid: Grid, row: dict) -> dict:
         "options": options,
         "calibration_set_sha256": sha256_json(hash_tree(grid.calibration_folder(cell))),
         "fp32_sha256": grid.hashes[f"model {cell.model}"],
-        "measured": {key: row[key] for key in measured},
+        "measured": measured,
         "versions": {name: version(name) for name in ("openvino", "nncf")} | pot,
         "cpu_flags": cpu_flags(),
     }

@@ -24,6 +24,8 @@ def student_maker(
     inputs = {"samples": "teacher_samples"}
     if student != "train":
         file = resolve(student)
+        if not file.is_file():
+            raise StudyError(f"student: {file} is missing: name another file, or train")
         about = {"sha256": sha256_file(file)}
         how = {"build": adopt_student, "options": about, "run_options": {"file": file}}
         return how | {"inputs": inputs}

@@ -241,7 +241,7 @@ class Grid:
         ["default_a6", "default_a4"],
         "variants of default quantization: 6, 5, 4 bits for activations, or weights per tensor",
     )
-    quantization_variant_seeds: Count = option(1, "draws for the variants, which doses go without")
+    quantization_variant_seeds: Count = option(1, "draws for the variants; doses have none")
     quantization_sizes: Annotated[list[Count], no_repeats] = option(
         [1, 10, 100], "fewer real images than quantization_subset_size that are tried, too"
     )

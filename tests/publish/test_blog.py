@@ -87,12 +87,17 @@ def test_numbers_are_those_of_the_tables(tmp_path, texts):
 def test_what_the_tables_do_not_hold_is_refused(folder):
     assert fill('{{ value("numbers", "x", name="b") | number(1) }}', folder) == "2.0"
     assert fill('{{ value("numbers", "x", name="a") | percent(0) }}', folder) == "50 %"
-    assert fill("{{ -0.25 | points(2) }} {{ best | set }}", folder) == "−0.25 teacher"
+    assert fill("{{ -0.25 | points(2) }} {{ 'fractal' | set }}", folder) == "−0.25 fractals"
     with pytest.raises(StudyError, match="numbers has 0 rows with {'name': 'c'}"):
         fill('{{ value("numbers", "x", name="c") }}', folder)
     with pytest.raises(StudyError, match="none.csv is missing"):
         fill('{{ value("none", "x") }}', folder)
-    for wrong in ('{{ value("numbers", "y", name="a") }}', "{{ unknown }}", "{% if %}"):
+    for wrong in (
+        '{{ value("numbers", "y", name="a") }}',
+        "{{ unknown }}",
+        "{% if %}",
+        "{{ [][0] + 1 }}",
+    ):
         with pytest.raises(StudyError, match="text"):
             fill(wrong, folder, "text")
 

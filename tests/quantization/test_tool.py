@@ -262,7 +262,7 @@ FAULTS = {
         "takes 3, one a",
     ),
     "layout": (lambda p: write(p / "a.onnx"), {"takes": Takes(layout="NHWC")}, "is --layout right"),
-    "kind": (lambda p: write(p / "a.onnx"), {"calibrate": ["cats"]}, "cats is neither a folder"),
+    "kind": (lambda p: write(p / "a.onnx"), {"calibrate": ["cats"]}, "cats is no folder"),
     "zeroq": (lambda p: write(p / "a.onnx"), {"calibrate": ["zeroq"]}, "fold into the layers"),
     "drop": (lambda p: write(p / "a.onnx", maps=True), {"max_drop": 0.01}, "gives none: leave"),
     "share": (lambda p: write(p / "a.onnx"), {"max_drop": 2}, "2 is no share of images"),

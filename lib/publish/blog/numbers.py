@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 
 from lib.common.errors import StudyError
 from lib.common.files import read_json, read_named
-from lib.comparison.answer import markdown, of_way, recommended, rule_table
+from lib.comparison.answer import markdown, of_way, rule_table
 from lib.comparison.models import network_name, set_name
 
 NOT_PROSE = re.compile(
@@ -34,8 +34,8 @@ def fill(text: str, folder: Path, name: str = "the post") -> str:
     """Put the numbers of the profile in `folder` into a post's text, a Jinja template.
 
     It knows `value(table, column, **where)`, of the one row that fits; `rows(table, **where)`;
-    `answer(set)`, a row of `lib.comparison.answers` by the main way to quantize; `best`, the set
-    that is recommended; `rule`, the table of what to calibrate with; and the parameters `p`. What
+    `answer(set)`, the row of `lib.comparison.answers` by the main way to quantize with most images;
+    `rule`, the table of what to calibrate with; and the parameters `p`. What
     is unknown or ambiguous is a `StudyError`.
     """
     tables = folder / "tables"
@@ -59,6 +59,8 @@ def fill(text: str, folder: Path, name: str = "the post") -> str:
 
     def answer(kind: str) -> pd.Series:
         found = answers[answers["calibration_set"] == kind]
+        if found.empty:
+            raise StudyError(f"06_answers has no set {kind}: name another")
         return found.sort_values("calibration_size").iloc[-1]
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -70,10 +72,10 @@ def fill(text: str, folder: Path, name: str = "the post") -> str:
         "network": network_name,
         "set": set_name,
     }
-    known = {"rows": rows, "value": value, "answer": answer, "best": recommended(answers)}
+    known = {"rows": rows, "value": value, "answer": answer}
     known |= {"rule": markdown(rule_table(answers))}
     known |= {"p": read_json(folder / "manifest.json")["parameters"]}
     try:
         return environment.from_string(text).render(known)
-    except (TemplateError, KeyError, AttributeError, ValueError, TypeError) as error:
+    except (TemplateError, LookupError, AttributeError, ValueError, TypeError) as error:
         raise StudyError(f"{name}: {type(error).__name__}: {error}") from error

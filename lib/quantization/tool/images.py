@@ -66,7 +66,7 @@ def find_kind(name: str) -> str | Path:
         )
     if Path(name).is_dir() or (name.endswith(".safetensors") and Path(name).is_file()):
         return Path(name)
-    raise StudyError(f"{name} is neither a folder, a set's file, nor one of {', '.join(KINDS)}")
+    raise StudyError(f"{name} is no folder, no set's file and none of {', '.join(KINDS)}")
 
 
 def make_images(kind: str, n: int, size: Size, seed: int) -> np.ndarray:
