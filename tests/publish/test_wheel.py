@@ -28,7 +28,8 @@ page = serve.prepare(networks / "page", networks, seed=1)
 assert page.is_file() and "generator_widgets" in page.read_text()
 assert (serve.TEMPLATES / "voila" / "templates" / server.TEMPLATE / "full.html").is_file()
 assert ".ig" in widgets.STYLE.read_text()
-assert {path.name for path in TEMPLATES.iterdir()} == {"network.md.j2", "set.md.j2", "int8.md.j2", "calibration.md.j2"}
+templates = {"network.md.j2", "set.md.j2", "int8.md.j2", "calibration.md.j2"}
+assert {path.name for path in TEMPLATES.iterdir()} == templates
 """
 
 
