@@ -274,6 +274,29 @@ def test_networks_may_be_judged_on_few_images_and_by_synthetic_ones(
     assert len(per_class_table(predictions, labels, NAMES)) == 3 * len(table)
 
 
+class Wider(torch.nn.Module):
+    """A network with two classes more than the data."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        logits = self.net(x)
+        return torch.cat([logits, logits[:, :2] - 1], 1)
+
+
+def test_networks_of_other_classes_are_judged_by_agreement(places, tmp_path, classifier, test_set):
+    export_ir(tmp_path / "wide" / "resnet20.xml", Wider(classifier), test_set.images[:8])
+    wanted = cells(models=["resnet20"], methods=["default"], calibration_sets=["real"])
+    run_grid(tmp_path, cells=wanted, options=FEW, **places | {"models": tmp_path / "wide"})
+    table, _, _ = load_results(tmp_path)
+    assert (table["status"] == "ok").all() and table["accuracy"].isna().all()
+    assert (table["agreement"] > 0.5).all()
+    (kept,) = (tmp_path / "models").glob("*.json")
+    assert json.loads(kept.read_text())["measured"]["accuracy"] is None
+
+
 def test_synthetic_images_are_labelled_by_the_network(places, ir, sets):
     about = {"store": None, "options": None, "keep_seed": None, "hashes": {}}
     own = Grid(**places | about, synthetic=sets["noise"])
