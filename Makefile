@@ -5,8 +5,8 @@
 # make bench   measure speeds (minutes); tables in outputs/bench
 # make blog    write the two posts on CIFAR-10 as web pages in outputs/cifar10-cpu/blog
 # make export  write the profile's student as safetensors, ONNX and OpenVINO IR
-# make sets    publish the image sets: safetensors, PNGs by class, a data card each
-# make weights publish the trained networks: half precision, a model card each
+# make sets    publish the image sets: safetensors, PNGs by class, a data card each; small ones in a file
+# make weights publish the trained networks, in half precision with a card each, and their INT8 forms
 # PROFILE=params/tiny.yaml make study   another profile; ARGS='--from 04' passes options on
 
 PYTHON ?= python3.11

@@ -89,7 +89,7 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--calibrate",
         default="photographs",
-        metavar="KIND|FOLDER[,…]",
+        metavar="KIND|FOLDER|FILE[,…]",
         help="photographs, fractals, mixed, noise, grey, folders of images or sets of the study; "
         "of several the best is kept (default: %(default)s)",
     )

@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_tables(tmp_path, texts):
         )
     ]
     assert "Of three networks three\nare served with 300 images" in found[0]
-    assert "Of three networks no\nare served" in found[1]
+    assert "Of three networks none\nare served" in found[1]
 
 
 def test_what_the_tables_do_not_hold_is_refused(folder):

@@ -61,7 +61,7 @@ def test_every_row_is_that_of_the_tables(profile):
     assert re.fullmatch(r"resnet20 -2\.00 \(-2\.\d\d to -1\.\d\d\)", rows[4][4])
 
 
-def test_results_are_written_between_the_marks_with_their_figure(profile, tmp_path):
+def test_results_are_written_between_the_marks(profile, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n<!-- results -->\nold\n<!-- /results -->\nrest\n")
     write_results(profile, readme)
@@ -69,7 +69,6 @@ def test_results_are_written_between_the_marks_with_their_figure(profile, tmp_pa
     assert once.startswith("# Title\n<!-- results -->\n**CIFAR-10:**")
     assert once.endswith("\nrest\n")
     assert "old" not in once and "Calibrated with the student's images" in once
-    assert (profile / "figures/06_answer.png").stat().st_size > 10_000
     write_results(profile, readme)
     assert readme.read_text() == once
 

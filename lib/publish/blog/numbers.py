@@ -16,7 +16,7 @@ NOT_PROSE = re.compile(
     r"```.*?```|`[^`]*`|\{\{.*?\}\}|\{%.*?%\}|\]\([^)]*\)|^!\[\[\w+\]\]$", re.DOTALL | re.MULTILINE
 )
 TYPED = re.compile(r"(?<![\w-])[+-]?\d[\d.,%]*")  # INT8 and CIFAR-10 are names
-SMALL = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+SMALL = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def check_typed(text: str, name: str) -> None:
