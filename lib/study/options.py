@@ -210,8 +210,10 @@ class Grid:
     quantization_seeds: Count = option(
         3, "draws: how often default quantization is repeated with other images of the set"
     )
-    quantization_dose_seeds: Count = option(
-        2, "the same with sets that are doses of another, such as the student in training"
+    quantization_dose_seeds: NonNegative = option(
+        2,
+        "the same with sets that are doses of another, such as the student in training; 0 leaves "
+        "them out",
     )
     quantization_accuracy_aware_seeds: Count = option(
         1, "the same for accuracy-aware quantization, which is slow"
