@@ -90,11 +90,14 @@ def test_published_tables_and_figures_are_those_of_the_manifest(published):
             assert sha256_file(folder / relative) == entry["sha256"], folder / relative
 
 
-def test_every_notebook_is_published(published):
+def test_every_notebook_that_ran_is_published(published):
     known = {path.name for path in notebook_paths() + appendix_paths()}
     for folder in (path.parent for path in (published / "outputs").glob("*/manifest.json")):
         names = {path.name for path in (folder / "notebooks").glob("*.ipynb")}
-        assert {path.name for path in notebook_paths()} <= names <= known, folder
+        reports = read_json(folder / "manifest.json")["reports"].values()
+        assert {f"{report['notebook']}.ipynb" for report in reports} <= names <= known, folder
+    digits = {path.name for path in (published / "outputs/digits/notebooks").glob("*.ipynb")}
+    assert {path.name for path in notebook_paths()} <= digits
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
