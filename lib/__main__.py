@@ -212,9 +212,10 @@ def sets(options: argparse.Namespace) -> None:
     from lib.publish.sets import publish_sets
     from lib.publish.shipped import publish_calibration
 
+    params = _params(options)
     if not options.small:
-        publish_sets(_params(options))
-    for path in publish_calibration(_params(options)):
+        publish_sets(params)
+    for path in publish_calibration(params):
         print(f"{path}: {path.stat().st_size:,} bytes")
 
 
@@ -223,9 +224,10 @@ def weights(options: argparse.Namespace) -> None:
     from lib.publish.shipped import publish_int8
     from lib.publish.weights import publish_weights
 
-    publish_weights(_params(options))
+    params = _params(options)
+    publish_weights(params)
     if (_folder(options) / "tables" / "06_answers.csv").is_file():
-        for path in publish_int8(_params(options)):
+        for path in publish_int8(params):
             print(f"{path}: {path.with_suffix('.bin').stat().st_size:,} bytes")
 
 

@@ -136,7 +136,7 @@ def reader_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(texts, dtype=object).fillna("")
 
 
-def recommended(table: pd.DataFrame) -> str:
+def best_without_data(table: pd.DataFrame) -> str:
     """Return the best set that can be had without data, of `answers` of one way to quantize."""
     found = table[_offered(table) & (table["calibration_set"] != REAL)]
     without = found["calibration_set"].map(lambda name: KINDS[name].origin != "data")

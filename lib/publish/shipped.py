@@ -1,8 +1,8 @@
 """What is small enough for a repository: calibration sets in one file each, INT8 networks.
 
 `outputs/<profile>/calibration/<kind>.safetensors` holds as many images as quantization reads,
-`outputs/<profile>/int8/<network>.xml` and `.bin` a network that was calibrated with the set that
-notebook 06 recommends to someone without data, and its `.json` how it was made. Each folder has a
+`outputs/<profile>/int8/<network>.xml` and `.bin` a network that was calibrated with the best
+set that can be had without data, and its `.json` how it was made. Each folder has a
 card.
 """
 
@@ -15,7 +15,7 @@ from lib.calibration.kinds import KINDS
 from lib.calibration.sets import balanced_order
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, sha256_file, write_text
-from lib.comparison.answer import of_way, recommended
+from lib.comparison.answer import best_without_data, of_way
 from lib.comparison.models import MAIN, network_name, set_name
 from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
@@ -59,7 +59,7 @@ def publish_int8(params: Params) -> list[Path]:
     answers = study.folder / "tables" / "06_answers.csv"
     if not answers.is_file():
         raise StudyError(f"{answers} is missing: run notebook 06 first")
-    kind, size = recommended(of_way(pd.read_csv(answers))), params.quantization_subset_size
+    kind, size = best_without_data(of_way(pd.read_csv(answers))), params.quantization_subset_size
     kept = study.path("quantization") / "models"
     for model in params.classifiers:
         source = kept / f"{model}.{'.'.join(MAIN)}.{kind}.{size}.xml"

@@ -7,6 +7,7 @@ from lib.common.errors import StudyError
 from lib.common.files import resolve, sha256_file
 from lib.common.tensors import save_tensors
 from lib.data.samples import SampleSet
+from lib.student.build import Student
 from lib.student.distillation import distill
 from lib.student.options import StudentOptions
 from lib.student.sampling import load_student
@@ -36,13 +37,15 @@ def student_maker(
     return {"build": distill, "inputs": inputs, "options": about, "run_options": run}
 
 
-def check_student(file: Path, class_names: list[str]) -> None:
-    """Raise `StudyError` unless `file` holds a student of these classes."""
-    found = load_student(file).config["class_names"]
+def read_student(file: Path, class_names: list[str]) -> Student:
+    """Load a student of these classes from `file`; `StudyError` where it holds none."""
+    student = load_student(file)
+    found = student.config["class_names"]
     if found != class_names:
         fault = f"{file} holds a student of the classes {', '.join(map(str, found[:12]))}"
         wanted = f"{', '.join(class_names[:12])} are wanted"
         raise StudyError(f"{fault}; {wanted}: choose another file, or student: train")
+    return student
 
 
 def adopt_student(out: Path, *, samples: Path, file: Path, sha256: str) -> None:
@@ -50,6 +53,5 @@ def adopt_student(out: Path, *, samples: Path, file: Path, sha256: str) -> None:
 
     `sha256` is the file's; its classes must be those of the teacher's SampleSet `samples`.
     """
-    check_student(file, SampleSet.load(samples).class_names)
-    student = load_student(file)
+    student = read_student(file, SampleSet.load(samples).class_names)
     save_tensors(out / WEIGHTS, student, student.config | {"origin": file.name, "sha256": sha256})

@@ -16,7 +16,7 @@ from lib.data.real import check_counts, load_digits_32, stratified_split
 from lib.data.samples import SampleSet
 from lib.data.trees import list_tree
 from lib.evaluation.ablation import chosen_variants
-from lib.student.source import check_student
+from lib.student.source import read_student
 from lib.study.manifest import changed_parameter
 from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
 from lib.study.output_folder import check_writable, output_folder
@@ -51,7 +51,7 @@ def check(params: Params, notebooks: list[Path]) -> None:
             source = find_teacher(params.teacher, folder / "manifest.json")
             check_source(source, len(class_folders(params)))
     if params.student != "train" and any(p.stem == "02_distillation_training" for p in notebooks):
-        check_student(resolve(params.student), class_folders(params))
+        read_student(resolve(params.student), class_folders(params))
     if any(path.stem == "04_calibration_sets" for path in notebooks):
         sets = params.calibration_sets
         check_generators(sets, params.calibration_generators, params.student)

@@ -5,11 +5,11 @@ import pytest
 from lib.common.errors import StudyError
 from lib.comparison.answer import (
     answers,
+    best_without_data,
     limits,
     main_answer,
     of_way,
     reader_table,
-    recommended,
     rule_table,
     sentence,
     verdict,
@@ -99,12 +99,12 @@ def test_nothing_to_compare_is_an_error():
         of_way(answers(services()), "pot")
 
 
-def test_what_is_recommended_can_be_had_without_data_and_is_no_dose():
+def test_what_is_best_without_data_is_no_dose():
     changed = {"real": 200, "one_class": 190, "teacher_60": 195, "fractal": 200, "student": 205}
     table = answered(changed)
     assert set(table["calibration_set"]) - set(whole_sets(table)["calibration_set"]) == {
         "teacher_60"
     }
-    assert recommended(table) == "fractal"
+    assert best_without_data(table) == "fractal"
     with pytest.raises(StudyError, match="no set that can be had without data"):
-        recommended(answered({"real": 200, "real_dark": 205, "noise": 900}))
+        best_without_data(answered({"real": 200, "real_dark": 205, "noise": 900}))

@@ -281,6 +281,16 @@ def test_published_pages_are_whole_and_for_a_reader():
         assert 4 <= len(soup.select("main figure")) <= 6 and len(soup.select("main table")) <= 1
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_texts_of_the_posts_have_no_typed_number_and_fit_the_committed_run(part):
+    text = (blog.TEMPLATE / f"{part}.md").read_text(encoding="utf-8")
+    check_typed(text, part)
+    tables = set(re.findall(r'(?:value|rows)\("(\w+)"', text)) | {"06_answers"}
+    if missing := sorted(t for t in tables if not (RUN / "tables" / f"{t}.csv").is_file()):
+        pytest.skip(f"the committed run lacks {', '.join(missing)}")
+    assert "{{" not in fill(text, RUN, part)
+
+
 def test_a_changed_table_changes_the_published_post(tmp_path):
     published()
     shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("artifacts", "work"))

@@ -19,10 +19,11 @@ from lib.common.tensors import save_tensors
 from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
 from lib.quantization.tool import measure
+from lib.quantization.tool.checks import alike, gather
 from lib.quantization.tool.images import Folder, find_kind, make_images
 from lib.quantization.tool.measure import compare, decibels
 from lib.quantization.tool.network import Takes, inner_scale, read_network
-from lib.quantization.tool.quantize import alike, gather, quantize_file
+from lib.quantization.tool.quantize import quantize_file
 from lib.quantization.tool.report import not_checked, verdict
 from tests.quantization.conftest import TFLITE, write_ir, write_onnx
 

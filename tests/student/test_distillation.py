@@ -26,7 +26,7 @@ from lib.student.build import build_student
 from lib.student.distillation import distill, load_sets
 from lib.student.original import OriginalTraining, original_step, original_weights
 from lib.student.sampling import generate, load_student, sample_student
-from lib.student.source import check_student, student_maker
+from lib.student.source import read_student, student_maker
 from lib.student.training import StudentTraining
 from tests.student.conftest import CONFIG, INFO, MODULATED, OPTIONS
 
@@ -344,4 +344,4 @@ def test_a_student_is_trained_or_taken_from_a_file(tmp_path, sets, student_file)
     )
     assert config["origin"] == "student.safetensors" and config["sha256"] == given["sha256"]
     with pytest.raises(StudyError, match="classes a, b, c; x, y are wanted: choose another file"):
-        check_student(student_file, ["x", "y"])
+        read_student(student_file, ["x", "y"])

@@ -62,7 +62,7 @@ def find_kind(name: str) -> str | Path:
     if name == "zeroq":
         raise StudyError(
             "zeroq wants batch normalisations, which exporters fold into the layers before them: "
-            "use photographs, or ten images of your own"
+            "use photographs, or images of your own"
         )
     if Path(name).is_dir() or (name.endswith(".safetensors") and Path(name).is_file()):
         return Path(name)

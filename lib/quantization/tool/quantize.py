@@ -4,12 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import openvino as ov
@@ -17,37 +14,16 @@ import openvino as ov
 from lib.common.errors import StudyError
 from lib.common.openvino import compile_model, save_ir
 from lib.quantization.bias import TRIED
-from lib.quantization.fake_quantize import activation_quantizers
-from lib.quantization.nncf import quiet_nncf, validate
 from lib.quantization.own.imports import named
 from lib.quantization.own.parameters import content_hash
-from lib.quantization.tool.images import KINDS, NATURAL, Folder, find_kind, make_images
-from lib.quantization.tool.measure import answers, clipped_layers, compare, measure_speed
+from lib.quantization.tool.checks import Check, alike, gather
+from lib.quantization.tool.images import KINDS, make_images
+from lib.quantization.tool.int8 import Candidate, quantize, read, restore
+from lib.quantization.tool.measure import clipped_layers, compare, measure_speed
 from lib.quantization.tool.network import Network, Takes, read_network
 from lib.quantization.tool.report import Report, not_checked, snippet, verdict
 
-CHECKED = 100  # images of each kind that decide, and as many others that the report is of
 PLAIN = Takes()
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An INT8 network and what it was calibrated with."""
-
-    kind: str
-    bias_correction: str
-    model: ov.Model
-    restored: int = 0  # layers' inputs that went back to floating point
-
-
-@dataclass(frozen=True)
-class Check:
-    """Images `(n, 3, height, width) uint8` to judge candidates by, and others for the report."""
-
-    judged: np.ndarray
-    reported: np.ndarray
-    counts: bool
-    """False: the images are like those that a candidate was calibrated with."""
 
 
 def quantize_file(
@@ -173,121 +149,6 @@ def check_outputs(network: Network) -> None:
                     raise StudyError(f"{network.file}: {fault}: export it again")
 
 
-def gather(
-    network: Network,
-    calibrate: Sequence[str],
-    n: int,
-    check: Sequence[str],
-    seed: int,
-    decide: bool = True,
-) -> tuple[dict[str, np.ndarray], dict[str, Check]]:
-    """Return the images of each calibration set, and those to check on, by their names.
-
-    An image of a folder that is named for both is in one of them alone. `decide`: something is to
-    be chosen by half of the images that are checked on, and the report is of the other half.
-    """
-    wanted = 2 * CHECKED if decide else CHECKED
-    kinds, tested = (
-        [find_kind(name) for name in dict.fromkeys(names)] for names in (calibrate, check)
-    )
-    if n < 1 or not kinds:
-        raise StudyError("give at least one kind of images, and one image of it")
-    paths = [kind.resolve() for kind in (*kinds, *tested) if isinstance(kind, Path)]
-    for one, other in permutations(dict.fromkeys(paths), 2):
-        if one.is_relative_to(other):
-            raise StudyError(f"{one} lies in {other}: name folders that share no images")
-    folders = {kind: Folder(kind, seed) for kind in (*kinds, *tested) if isinstance(kind, Path)}
-    sets, used = {}, {}
-    for kind in kinds:
-        if isinstance(kind, str):
-            sets[kind] = make_images(kind, n, network.size, seed)
-            continue
-        most = len(folders[kind])
-        if kind in tested:
-            if most < 2:
-                raise StudyError(f"{kind} has one image: to calibrate and to check takes two")
-            most = used[kind] = max(most - wanted, most // 2)
-        sets[str(kind)] = folders[kind].read(0, min(n, most), network.size)
-    names, checks = tested or NATURAL, {}
-    others = [name for name in names if not any(alike(kind, str(name)) for kind in sets)]
-    for kind in names:
-        if isinstance(kind, Path):
-            first = used.get(kind, 0)
-            images = folders[kind].read(first, first + wanted, network.size)
-        else:
-            images = make_images(kind, wanted, network.size, seed + 1)
-        halves = (images[::2], images[1::2]) if decide and len(images) > 1 else (images, images)
-        checks[str(kind)] = Check(*halves, counts=kind in others or not others)
-    return sets, checks
-
-
-def alike(calibrated: str, checked: str) -> bool:
-    """Tell whether a network is checked on images like those that it was calibrated with."""
-    made = NATURAL if calibrated == "mixed" else (calibrated,)
-    return checked in KINDS and checked in made
-
-
-def read(network: Network, images: np.ndarray) -> int:
-    """Return how many images calibration reads: whole batches."""
-    return min(len(images), len(Items(network, images)) * network.batch)
-
-
-class Items:
-    """Calibration items of NNCF: the network's input, a batch each."""
-
-    def __init__(self, network: Network, images: np.ndarray) -> None:
-        self.network, self.images = network, images
-
-    def __len__(self) -> int:
-        return max(1, len(self.images) // self.network.batch)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        size = self.network.batch
-        some = self.images[number * size : (number + 1) * size]
-        return next(self.network.batches(some))[0]
-
-
-@contextmanager
-def quantizing(file: Path) -> Iterator[ModuleType]:
-    """Give NNCF; whatever it raises becomes one line."""
-    with quiet_nncf() as nncf:
-        try:
-            yield nncf
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # its own are of no common kind
-            reason = " ".join(str(error).split())[-200:]
-            raise StudyError(f"{file} cannot be quantized by NNCF ({reason})") from error
-
-
-def quantize(network: Network, images: np.ndarray, bias_correction: str) -> ov.Model:
-    """Return the network in INT8, by NNCF's default quantization."""
-    items = Items(network, images)
-    with quantizing(network.file) as nncf:
-        model = nncf.quantize(
-            network.model.clone(),
-            nncf.Dataset(items),
-            advanced_parameters=_advanced(nncf, network, bias_correction),
-            **_common(nncf, items),
-        )
-    if not activation_quantizers(model):
-        raise StudyError(f"{network.file} has no layer that INT8 would make faster")
-    return model
-
-
-def _advanced(nncf, network: Network, bias_correction: str):
-    return nncf.AdvancedQuantizationParameters(
-        disable_bias_correction=bias_correction == "none",
-        batchwise_statistics=network.batch > 1 or None,
-    )
-
-
-def _common(nncf, items: Items) -> dict:
-    return {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(items)}
-
-
 def choose(network: Network, candidates: list[Candidate], checks: dict[str, Check]) -> Candidate:
     """Return the candidate that keeps most on the judging images; the first of equals."""
     if len(candidates) == 1:
@@ -305,42 +166,6 @@ def score(outputs: list[dict]) -> float:
     shares = [row["agreement"] for row in outputs if row["classes"] > 1]
     decibels = [np.inf if row["snr_db"] is None else row["snr_db"] for row in outputs]
     return min(shares) if shares else float(min(min(decibels), 1e3))
-
-
-def restore(
-    network: Network,
-    best: Candidate,
-    images: np.ndarray,
-    checks: dict[str, Check],
-    max_drop: float,
-) -> Candidate:
-    """Return operations to floating point until at most `max_drop` of the classes change.
-
-    NNCF's quantization with accuracy control, whose accuracy is agreement with FP32 on the judging
-    images.
-    """
-    judged = np.concatenate([one.judged for one in checks.values() if one.counts])
-    classes, first = answers(network, judged), network.classifies.index(True)
-    starts = np.cumsum([0] + [count for _, count in network.batches(judged)])
-    batches = [
-        (batch, classes[start : start + count])
-        for start, (batch, count) in zip(starts[:-1], network.batches(judged), strict=True)
-    ]
-
-    items = Items(network, images)
-    with quantizing(network.file) as nncf:
-        model = nncf.quantize_with_accuracy_control(
-            network.model.clone(),
-            nncf.Dataset(items),
-            nncf.Dataset(batches, lambda batch: batch[0]),
-            partial(validate, output=first),
-            max_drop=max_drop,
-            drop_type=nncf.DropType.ABSOLUTE,
-            advanced_quantization_parameters=_advanced(nncf, network, best.bias_correction),
-            **_common(nncf, items),
-        )
-    lost = len(activation_quantizers(best.model)) - len(activation_quantizers(model))
-    return replace(best, model=model, restored=lost)
 
 
 def check_rows(

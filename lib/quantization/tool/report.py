@@ -89,7 +89,7 @@ def verdict(rows: list[dict], calibrated: bool) -> str:
     found = f"**{found}: too little to rely on.**" if bad else f"{found}."
     if min(row["images"] for row in rows) < FEW:
         found += " So few images tell little."
-    advice = ["calibrate with images of its domain (ten are worth a lot)"] * (not calibrated)
+    advice = ["calibrate with images of its domain (hundreds, if there are)"] * (not calibrated)
     advice += ["return layers to floating point by --max-drop"] * bool(shares)
     advice = advice or ["calibrate with more images, or stay with floating point"]
     return found if good else f"{found} To do better, {', or '.join(advice)}."
