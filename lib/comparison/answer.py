@@ -182,8 +182,14 @@ def limits(services: pd.DataFrame) -> str:
     main = of_way(services)
     margin = main["stated_pp"].iloc[0]
     wider = main[main["margin_pp"] > margin].drop_duplicates("model")
+    judged = main.groupby("model", sort=False)["images"].max()
+    fewer = [
+        f"{network_name(m)} {n:,}"
+        for m, n in judged[(judged > 0) & (judged < judged.max())].items()
+    ]
     text = (
-        f"**Limits.** {main['model'].nunique()} networks, {main['images'].max():,} test images, "
+        f"**Limits.** {main['model'].nunique()} networks, {judged.max():,} test images"
+        f"{' (' + ', '.join(fewer) + ')' if fewer else ''}, "
         f"{main['draws'].max()} draws of each set at most. The margin is {margin:g} points of "
         "agreement"
     )

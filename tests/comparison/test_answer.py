@@ -83,6 +83,9 @@ def test_limits_name_margins_and_failures():
     assert "3 networks, 10,000 test images, 5 draws" in text and "margin is 0.5 points" in text
     assert "Not measured: 3 (NNCF, default quantization; fractals): RuntimeError: no." in text
     assert "resnet20 0.9" in limits(services(spread=20))
+    few = services()
+    few.loc[few["model"] == "repvgg_a0", "images"] = 2000
+    assert "10,000 test images (repvgg_a0 2,000), 5 draws" in limits(few)
 
 
 def test_the_verdict_holds_all_ways():
