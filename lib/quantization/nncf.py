@@ -36,9 +36,11 @@ class Variant(NamedTuple):
     estimator: str = ""
 
     @property
-    def needs_own_default(self) -> bool:
-        """Whether it starts from another quantization than the default one."""
-        return not self.per_channel_weights or bool(self.estimator)
+    def base(self) -> str:
+        """The variant whose network it changes, or its own name: NNCF calibrates that one alone."""
+        if not self.per_channel_weights:
+            return "default_per_tensor"
+        return "minmax" if self.estimator == "mse" else self.estimator or "default"
 
 
 ESTIMATORS = {
@@ -126,27 +128,27 @@ def quantize_variant(
     options: QuantizationOptions = DEFAULTS,
     *,
     seed: int = 0,
-    default: Quantized | None = None,
+    base: Quantized | None = None,
 ) -> Quantized:
     """Quantize by one of `VARIANTS`, named.
 
-    `default` is what `quantize_default` gave for the same options and seed, if that is at hand:
-    fewer bits for the activations need no other calibration.
+    `base` is the network of the variant's `base` for the same options and seed, if that is at
+    hand: fewer bits for the activations need no other calibration, nor does clipping.
     """
     if variant not in VARIANTS:
         raise StudyError(f"method {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
     per_channel, bits, estimator = VARIANTS[variant]
-    if default is None or VARIANTS[variant].needs_own_default:
+    if base is None:
         how = {"seed": seed, "per_channel_weights": per_channel, "estimator": estimator}
-        default = quantize_default(ir, calibration, options, **how)
+        base = quantize_default(ir, calibration, options, **how)
     if estimator == "mse":
         read = CalibrationImages(calibration, seed).order[: options.subset_size]
         batch = {"batch": fixed_batch(ir)} if fixed_batch(ir) else {}
-        model = clip_activations(default.model, calibration.images[read], bits, **batch)
-        return Quantized(model, default.labels_read)
+        model = clip_activations(base.model, calibration.images[read], bits, **batch)
+        return Quantized(model, base.labels_read)
     if bits == 8:
-        return default
-    return Quantized(lower_activation_bits(default.model, bits), default.labels_read)
+        return base
+    return Quantized(lower_activation_bits(base.model, bits), base.labels_read)
 
 
 def quantize_accuracy_aware(

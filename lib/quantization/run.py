@@ -43,16 +43,19 @@ from lib.quantization.pot.engine import (
 AWARE = ("accuracy_aware", SYNTHETIC)
 
 
-def run_nncf(cell: Cell, grid: Grid, calibration: SampleSet, **common: Any) -> Quantized:
+def run_nncf(
+    cell: Cell, grid: Grid, calibration: SampleSet, *, base: Quantized | None, **common: Any
+) -> Quantized:
     """Quantize with NNCF by the cell's method: accuracy-aware or one of `VARIANTS`."""
     ir = read_ir(grid.ir(cell.model))
     if cell.method in AWARE:
+        common |= {"default": base}
         return quantize_accuracy_aware(ir, calibration, validation_set(cell, grid), **common)
-    return quantize_variant(ir, calibration, cell.method, **common)
+    return quantize_variant(ir, calibration, cell.method, base=base, **common)
 
 
 def run_pot(
-    cell: Cell, grid: Grid, calibration: SampleSet, *, default: Quantized | None, **common: Any
+    cell: Cell, grid: Grid, calibration: SampleSet, *, base: Quantized | None, **common: Any
 ) -> Quantized:
     """Quantize with POT, from the model's ONNX form, with the images that NNCF reads."""
     ir = grid.ir(cell.model)
@@ -60,7 +63,7 @@ def run_pot(
     if cell.method == "default":
         return quantize_pot(onnx, calibration, **common)
     if cell.method == "accuracy_aware":
-        common |= {"reference": read_ir(ir), "default": default}
+        common |= {"reference": read_ir(ir), "default": base}
         return quantize_pot_accuracy_aware(onnx, calibration, validation_set(cell, grid), **common)
     raise Skipped(f"POT has no method {cell.method}: choose default or accuracy_aware")
 
@@ -83,7 +86,7 @@ ENGINES: dict[str, Callable[..., Quantized]] = {"nncf": run_nncf, "pot": run_pot
 """Makers of INT8 networks by the name that cells give.
 
 They take a cell, its grid and its calibration set, and by name the `options` with the size of the
-cell's calibration, a `seed`, and the `default` network of the same cell, if there is one.
+cell's calibration, a `seed`, and the `base`, the network that the method starts from, if made.
 """
 
 
@@ -94,18 +97,18 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
     tried again next time. A full disk and the like are no fault of the cell: they end the run,
     which resumes once they are mended.
     """
-    rows, default, seconds = {}, None, 0.0
-    for cell in sorted(cells, key=lambda cell: cell.method != "default"):
+    rows: dict[Cell, dict] = {}
+    made: dict[str, tuple[Quantized | None, float]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.method != base_of(cell.method)):
         if not grid.is_finished(cell):
+            base, seconds = made.get(base_of(cell.method), (None, 0.0))
             try:
                 start = time.perf_counter()
-                quantized = _quantize(cell, grid, default)
-                took = time.perf_counter() - start
-                if cell.method == "default":
-                    default, seconds = quantized, took
-                elif cell.method in AWARE or not VARIANTS[cell.method].needs_own_default:
-                    took += seconds  # of the default quantization that it starts from
-                _finish(cell, grid, quantized, took)
+                quantized = _quantize(cell, grid, base)
+                seconds += time.perf_counter() - start
+                if cell.method == base_of(cell.method):
+                    made[cell.method] = quantized, seconds
+                _finish(cell, grid, quantized, seconds)
             except (OSError, MemoryError):
                 raise
             except Exception as error:
@@ -115,6 +118,11 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
                 continue
         rows[cell] = grid.read(cell)[0]
     return rows
+
+
+def base_of(method: str) -> str:
+    """Name the method whose network a method starts from, or itself."""
+    return VARIANTS[method].base if method in VARIANTS else "default"
 
 
 def test_set(model: str, grid: Grid) -> SampleSet:
@@ -224,7 +232,7 @@ def _backend(jobs: int, scheduler: str) -> Iterator[None]:
         yield
 
 
-def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
+def _quantize(cell: Cell, grid: Grid, base: Quantized | None) -> Quantized:
     if cell.engine not in ENGINES:
         raise StudyError(f"engine {cell.engine!r} is unknown: choose one of {', '.join(ENGINES)}")
     if cell.engine in grid.missing:
@@ -234,23 +242,22 @@ def _quantize(cell: Cell, grid: Grid, default: Quantized | None) -> Quantized:
     # the same for all models, engines and methods
     seed = derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed)
 
-    def quantize(options: QuantizationOptions, method: str, default: Quantized | None) -> Quantized:
+    def quantize(options: QuantizationOptions, method: str, base: Quantized | None) -> Quantized:
         own = replace(cell, method=method)
-        return ENGINES[cell.engine](
-            own, grid, calibration, options=options, seed=seed, default=default
-        )
+        return ENGINES[cell.engine](own, grid, calibration, options=options, seed=seed, base=base)
 
     if options.bias_correction == "best":
-        default = default or choose_bias_correction(
+        default = base or choose_bias_correction(
             read_ir(grid.ir(cell.model)),
             validation_set(replace(cell, method="default"), grid),
             options,
-            partial(quantize, method="default", default=None),
+            partial(quantize, method="default", base=None),
         )
         if cell.method == "default":
             return default
+        base = default if base_of(cell.method) == "default" else base
         options = replace(options, bias_correction=default.bias_correction)
-    made = quantize(options, cell.method, default)
+    made = quantize(options, cell.method, base)
     return replace(made, bias_correction=options.bias_correction, other=None)
 
 

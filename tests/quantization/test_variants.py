@@ -61,7 +61,7 @@ def default(ir, calibration):
 
 def variant(ir, calibration, name, default=None, size=12):
     options = QuantizationOptions(subset_size=size, bias_correction="none")
-    return quantize_variant(ir, calibration, name, options, seed=1, default=default)
+    return quantize_variant(ir, calibration, name, options, seed=1, base=default)
 
 
 def weight_scales(model):
@@ -122,7 +122,7 @@ def test_saved_networks_predict_alike(ir, calibration, default, tmp_path):
 
 
 def test_scales_are_per_channel_or_one(ir, calibration, default):
-    per_tensor = variant(ir, calibration, "default_per_tensor", default).model
+    per_tensor = variant(ir, calibration, "default_per_tensor").model
     assert [scale.size for scale in weight_scales(default.model)] == [3]
     assert [scale.size for scale in weight_scales(per_tensor)] == [1]
 
