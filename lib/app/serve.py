@@ -21,16 +21,17 @@ from lib.study.output_folder import output_folder
 from lib.study.params import Params
 
 ARTIFACT, PUBLISHED = "artifacts/image_generator", "student"
-SHIPPED = ROOT / "outputs" / "digits" / PUBLISHED
+SHIPPED = [ROOT / "outputs" / name / PUBLISHED for name in ("cifar10-cpu", "digits")]
 TEMPLATES = Path(__file__).with_name("page_template")
 SUBTITLE = (
     "A small network draws {data}. Choose classes, how many and a seed; a classifier says what it "
     "sees in each image."
 )
-PAGE = """from lib.app.generator import ImageGenerator
-from lib.app.widgets import generator_widgets
+PAGE = """from pathlib import Path
 
-generator_widgets(ImageGenerator("networks"), {seed})"""
+from lib.app.widgets import generator_page
+
+generator_page(sorted(Path("networks").iterdir()), {seed})"""
 
 
 def serve_app(params: Params, port: int = 8866, visitors: int = 5, base_url: str = "/") -> None:
@@ -67,28 +68,33 @@ def check_options(port: int, visitors: int, base_url: str = "/") -> None:
             raise StudyError(f"--port {port}: {error.strerror}; give another one") from error
 
 
-def find_networks(params: Params) -> tuple[Path, str]:
-    """Return the folder of the profile's networks, or the shipped ones', and a notice of that."""
-    folder = output_folder(params)
-    for own in (folder / ARTIFACT, folder / PUBLISHED):
-        if (own / CONFIG).exists():
-            return own, ""
+def find_networks(params: Params) -> tuple[list[Path], str]:
+    """Return the folders of networks to choose from, and a notice where the profile has none.
+
+    Those that a run of the profile made come first, then the shipped ones.
+    """
+    folder, shipped = output_folder(params), [path for path in SHIPPED if (path / CONFIG).exists()]
+    own = [path for path in (folder / ARTIFACT, folder / PUBLISHED) if (path / CONFIG).exists()][:1]
+    if own and own[0] not in shipped:
+        return own + [path for path in shipped if path.parent != folder], ""
     remedy = f"make study PROFILE=params/{params.profile}.yaml makes one."
     missing = f"The profile {params.profile} has no trained student yet: {remedy}"
-    if not (SHIPPED / CONFIG).exists():
+    if not shipped:
         raise StudyError(missing)
-    return SHIPPED, f"{missing} Until then, here is the shipped one of the profile digits."
+    return shipped, "" if own else f"{missing} Until then, here are the shipped ones."
 
 
-def prepare(folder: Path, networks: Path, seed: int, notice: str = "") -> Path:
+def prepare(folder: Path, networks: list[Path], seed: int, notice: str = "") -> Path:
     """Write the notebook that is served, with copies of the networks; return its path."""
-    (folder / "networks").mkdir(parents=True)
-    models = [networks / name for name in (*FILES.values(), EVALUATOR)]
-    for part in [networks / CONFIG, *models, *(path.with_suffix(".bin") for path in models)]:
-        if part.exists():
-            shutil.copyfile(part, folder / "networks" / part.name)
-    subtitle = SUBTITLE.format(data=read_json(networks / CONFIG)["data"])
-    about = {"title": "Image generator", "subtitle": subtitle, "notice": notice}
+    files = [*FILES.values(), EVALUATOR]
+    files += [CONFIG, *(Path(name).with_suffix(".bin") for name in files)]
+    for number, source in enumerate(networks):
+        target = folder / "networks" / str(number)
+        target.mkdir(parents=True)
+        for part in filter(Path.exists, (source / name for name in files)):
+            shutil.copyfile(part, target / part.name)
+    data = " or ".join(read_json(source / CONFIG)["data"] for source in networks)
+    about = {"title": "Image generator", "subtitle": SUBTITLE.format(data=data), "notice": notice}
     about["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
     cell, path = nbformat.v4.new_code_cell(PAGE.format(seed=int(seed))), folder / "generator.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), path)

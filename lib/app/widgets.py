@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from markupsafe import Markup
 
 from lib.app.generator import (
+    CONFIG,
     MAX_PER_CLASS,
     MAX_STEPS,
     ImageGenerator,
@@ -18,6 +19,7 @@ from lib.app.generator import (
 )
 from lib.app.results import Result, compare_models, make_images, make_path
 from lib.common.errors import StudyError
+from lib.common.files import read_json
 
 STYLE = Path(__file__).with_name("generator.css")
 STATUS = Markup('<p class="ig-status" role="status">{}</p>')  # screen readers announce it
@@ -28,6 +30,22 @@ LINKS = {
     ".zip": ("Save as ZIP (class folders, latents)", "application/zip"),
 }
 BROWSED = 10  # classes shown at the start
+
+
+def generator_page(folders: list[Path], seed: int = 1) -> widgets.Widget:
+    """Return the interface to the networks of a folder, with a choice where there are several."""
+    names = [str(read_json(folder / CONFIG)["data"]) for folder in folders]
+    menu = widgets.Dropdown(options=list(zip(names, folders, strict=True)), description="Images of")
+    place = widgets.VBox()
+
+    def choose(_: object = None) -> None:
+        place.children = [generator_widgets(ImageGenerator(menu.value), seed)]
+
+    menu.observe(choose, "value")
+    choose()
+    if len(folders) == 1:
+        return place
+    return widgets.VBox([widgets.Box([menu]).add_class("ig-data"), place])
 
 
 def generator_widgets(generator: ImageGenerator, seed: int = 1) -> widgets.Widget:

@@ -17,6 +17,10 @@ repvgg_a0-ef08a50e repvgg_a1-38d2431b repvgg_a2-09488915
 PUBLISHED = dict(name.split("-") for name in FILES.split())
 """Sizes that have published weights, with the first 8 digits of their file's SHA-256."""
 
+TITLES = {f"resnet{n}": f"ResNet{n}" for n in (20, 32, 44, 56)}
+TITLES |= {"mobilenetv2": "MobileNetV2", "shufflenetv2": "ShuffleNetV2", "repvgg": "RepVGG"}
+TITLES |= {"efficientnet": "EfficientNet", "lite0": "Lite0", "vit": "ViT"}
+
 NAME = re.compile(
     r"(?P<size>resnet(?:20|32|44|56)|vgg(?:11|13|16|19)_bn|repvgg_a[0-2]"
     r"|efficientnet_b0|efficientnet_lite0|vit_p4"
@@ -54,6 +58,13 @@ def family(name: str) -> str:
     """Name the family of a classifier: `"repvgg_a0_x0_25"` -> `"repvgg"`."""
     size, _ = split_name(name)
     return next(f for f in FAMILIES if size.startswith(f))
+
+
+def title(name: str) -> str:
+    """Write a name as papers do: `"repvgg_a0_x0_5"` -> `"RepVGG-A0 ×0.5"`."""
+    size, width = split_name(name)
+    words = [TITLES.get(word, word.upper()) for word in size.split("_")]
+    return "-".join(words) + ("" if width == 1 else f" ×{width:g}")
 
 
 def is_classifier(name: str) -> bool:

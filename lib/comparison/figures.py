@@ -13,14 +13,14 @@ from pandas.api.types import is_numeric_dtype
 
 from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
 from lib.comparison.answer import usual_size
-from lib.comparison.models import is_control, network_name, set_name
+from lib.comparison.models import REAL, is_control, network_name, set_name
 from lib.comparison.service import FAILS, OPEN, SERVES
 from lib.figures.style import shortened
 
 FAR = 10  # margins: sets with a network farther off have a panel of their own, as have controls
 ACROSS = 3  # panels side by side
 POINTS = "agreement with FP32, less that with real images (points)"
-DOSES = {TRAINED: "share of the training", TRUNCATED: "truncation psi"}
+DOSES = {TRAINED: lambda dose: f"{100 * dose:.3g} %", TRUNCATED: "{:g}".format}
 LOOKS = {SERVES: {"marker": "o"}, OPEN: {"marker": "o", "mfc": "white"}, FAILS: {"marker": "X"}}
 
 
@@ -91,15 +91,15 @@ def panel_figure(
 ) -> Figure:
     """Draw a line for each calibration set against `x`, one panel for each value of `panel`.
 
-    `x` holds texts, drawn in their `order` or that of the table, or numbers, drawn as dots; each
-    panel has its own y axis.
+    `x` holds texts, drawn in their `order` or that of the table, all on one y axis; or numbers,
+    drawn as dots, each panel on an axis of its own.
     """
     dots = is_numeric_dtype(table[x])
     places, groups = list(order or dict.fromkeys(table[x])), list(table.groupby(panel, sort=False))
     across = min(ACROSS, len(groups))
     down = -(-len(groups) // across)
-    size = (3.4 * across + 2.2, 2.6 * down + 0.8)
-    figure, axes = plt.subplots(down, across, squeeze=False, figsize=size, layout="constrained")
+    look = {"figsize": (3.4 * across + 2.2, 2.6 * down + 0.8), "layout": "constrained"}
+    figure, axes = plt.subplots(down, across, squeeze=False, sharey=not dots, **look)
     for axis in axes.flat[len(groups) :]:
         axis.remove()
     for axis, (name, part) in zip(axes.flat, groups, strict=False):
@@ -123,42 +123,56 @@ def panel_figure(
 def dose_figure(services: pd.DataFrame, title: str) -> Figure | None:
     """Draw the differences to real images against the dose, a panel a series, a line a network.
 
-    `services` are rows of `service_table` for one way to quantize. None: there are no doses.
+    `services` are rows of `service_table` for one way to quantize. Numbers of real images are
+    doses, too. None: there are no doses.
     """
-    series = services["calibration_set"].map(lambda name: KINDS[name].series)
-    parts = [
-        (name, part)
-        for name, part in services.groupby(series, sort=False)
-        if name and part["calibration_set"].map(lambda kind: KINDS[kind].is_dose).any()
-    ]
+    parts = _doses(services)
     if not parts:
         return None
-    figure, axes = plt.subplots(
-        1,
-        len(parts),
-        squeeze=False,
-        figsize=(4.4 * len(parts), 4),
-        layout="constrained",
-    )
-    for axis, (name, part) in zip(axes[0], parts, strict=False):
-        kinds = sorted(dict.fromkeys(part["calibration_set"]), key=lambda kind: KINDS[kind].dose)
-        for number, (_, own) in enumerate(part.groupby("model", sort=False)):
-            own = own.set_index("calibration_set")["difference_pp"].reindex(kinds)
-            axis.plot(range(len(kinds)), own, "o-", ms=3.5, lw=1, color=plt.cm.tab10(number % 10))
-        texts = [f"{KINDS[kind].dose:.2g}" for kind in kinds]
-        spoilt = name == SPOILT
-        axis.set_xticks(range(len(kinds)), [KINDS[k].title for k in kinds] if spoilt else texts)
-        axis.tick_params(axis="x", rotation=20 if spoilt else 0)
-        axis.axhline(0, color="black", lw=0.8)
-        axis.set(title=name, xlabel=DOSES.get(name, ""))
-        axis.grid(axis="y", alpha=0.3)
-    axes[0, 0].set_ylabel(fill(POINTS, 40))
+    across = min(2, len(parts))
+    down = -(-len(parts) // across)
+    size = (4.4 * across + 1.6, 3.2 * down + 0.6)
+    figure, axes = plt.subplots(down, across, squeeze=False, figsize=size, layout="constrained")
+    for axis in axes.flat[len(parts) :]:
+        axis.remove()
     models = list(dict.fromkeys(services["model"]))
+    colours = {model: plt.cm.tab10(number % 10) for number, model in enumerate(models)}
+    for axis, (name, (part, texts)) in zip(axes.flat, parts.items(), strict=False):
+        for model, own in part.groupby("model", sort=False):
+            line = own.set_index("dose")["difference_pp"].reindex(range(len(texts)))
+            axis.plot(range(len(texts)), line, "o-", ms=3.5, lw=1, color=colours[model])
+        axis.set_xticks(range(len(texts)), texts)
+        axis.tick_params(axis="x", rotation=20 if name == SPOILT else 0)
+        axis.axhline(0, color="black", lw=0.8)
+        axis.set_title(name, fontsize="medium")
+        axis.grid(axis="y", alpha=0.3)
+    figure.supylabel(fill(POINTS, 40), fontsize="medium")
     lines = [
-        Line2D([], [], marker="o", color=plt.cm.tab10(k % 10), label=shortened(network_name(model)))
-        for k, model in enumerate(models)
+        Line2D([], [], marker="o", color=colour, label=shortened(network_name(model)))
+        for model, colour in colours.items()
     ]
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
     figure.suptitle(fill(title, 80))
     plt.close(figure)
     return figure
+
+
+def _doses(services: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[str]]]:
+    """Return by series its rows, with their place among the doses as `dose`, and the doses."""
+    usual, parts = services["calibration_size"].max(), {}
+    kinds = services["calibration_set"].map(KINDS.get)
+    for name, part in services[services["calibration_size"] == usual].groupby(
+        kinds.map(lambda kind: kind.series), sort=False
+    ):
+        found = sorted({KINDS[kind] for kind in part["calibration_set"]}, key=lambda k: k.dose)
+        if name and any(kind.is_dose for kind in found):
+            places = {kind.name: number for number, kind in enumerate(found)}
+            texts = [k.title if name == SPOILT else DOSES[name](k.dose) for k in found]
+            parts[name] = part.assign(dose=part["calibration_set"].map(places)), texts
+    real = services[services["calibration_set"] == REAL]
+    sizes = sorted(real["calibration_size"].unique())
+    if len(sizes) > 1:
+        place = real["calibration_size"].map(sizes.index)
+        real = real.assign(dose=place, difference_pp=real["difference_pp"].fillna(0))
+        parts["number of real images"] = real, [f"{size:,}" for size in sizes]
+    return parts

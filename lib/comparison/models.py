@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from lib.calibration.kinds import KINDS
-from lib.classifiers.names import UNFUSED
+from lib.classifiers.names import UNFUSED, is_classifier, title
 
 REAL = "real"
 WAY = ["engine", "method"]
@@ -56,8 +56,10 @@ def int8_names(table: pd.DataFrame) -> list[str]:
 
 
 def network_name(name: str) -> str:
-    """Name a network for readers."""
-    return f"{name.removesuffix(UNFUSED)}, unfused" if name.endswith(UNFUSED) else name
+    """Name a network for readers; networks of others keep the names that they were given."""
+    if name.endswith(UNFUSED):
+        return f"{network_name(name.removesuffix(UNFUSED))}, unfused"
+    return title(name) if is_classifier(name) else name
 
 
 def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:

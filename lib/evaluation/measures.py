@@ -26,7 +26,7 @@ from lib.evaluation.neighbours import precision_recall
 REAL = ("real train", "real test")
 METRICS, PER_CLASS = "metrics.csv", "per_class.csv"
 FEW = 3  # images of a class, or fewer, have no measures of their own
-MOST = 10_000  # rows that precision and recall look at
+MOST = 10_000  # rows that KID, precision and recall look at
 PARTS = 10  # disjoint parts of the images that the inception score is taken on
 
 
@@ -49,8 +49,8 @@ def fidelity(
     float64 for full digits. `kid_subset_size` is lowered to n or m where these are smaller. Keys
     `<value>_low` and `<value>_high` are the ends of intervals: for FID and FID at infinite n of an
     infinitesimal jackknife, for KID of a jackknife over `groups` groups, for IS of its ten disjoint
-    parts, for precision and recall Wilson's with the neighbourhoods held fixed. These two look at
-    at most `MOST` rows of either, drawn at random: they take as long as the square of the rows.
+    parts, for precision and recall Wilson's with the neighbourhoods held fixed. These two and KID
+    look at at most `MOST` rows of either, drawn at random: they take the square of the rows.
     """
     n = len(features)
     near = [_at_most(MOST, rows, seed, k) for k, rows in enumerate((features, reference))]
@@ -63,9 +63,7 @@ def fidelity(
         mean, std = inception_score(logits, seed=seed)
         reach = stats.t.ppf((1 + confidence) / 2, PARTS - 1) * std / math.sqrt(PARTS - 1)
         result |= {"is_mean": mean, "is_std": std, "is_low": mean - reach, "is_high": mean + reach}
-    result |= kernel_estimate(
-        features, reference, subset_size=kid_subset_size, subsets=kid_subsets, **options
-    )
+    result |= kernel_estimate(*near, subset_size=kid_subset_size, subsets=kid_subsets, **options)
     for name, share, rows in zip(("precision", "recall"), shares, near, strict=True):
         result |= _share(name, round(share * len(rows)), len(rows), confidence)
     return result
@@ -74,9 +72,7 @@ def fidelity(
 def _at_most(most: int, rows: Matrix, *seed: int) -> np.ndarray:
     """Return so many rows of a matrix, drawn by the seed and in their order, or all."""
     rows = np.asarray(rows)
-    chosen = numpy_generator(seed[0], "precision and recall", *seed[1:]).permutation(len(rows))[
-        :most
-    ]
+    chosen = numpy_generator(seed[0], "some rows", *seed[1:]).permutation(len(rows))[:most]
     return rows if len(rows) <= most else rows[np.sort(chosen)]
 
 

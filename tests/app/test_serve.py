@@ -33,7 +33,7 @@ from websockets.sync.client import connect
 from lib.app import serve
 from lib.app.server import PROTOCOL, allowed
 from lib.common.errors import StudyError
-from lib.common.files import ROOT
+from lib.common.files import ROOT, read_json, write_json
 from lib.study.params import read_profile, validate
 from tests.app.conftest import CLASSES
 
@@ -72,9 +72,13 @@ def serving(networks, base="/"):
 
 
 @pytest.fixture(scope="module")
-def server(networks):
-    """The app with random networks; yields its port and its process."""
-    with serving(networks) as running:
+def server(networks, tmp_path_factory):
+    """The app with random networks, of two sets of data; yields its port and its process."""
+    other = tmp_path_factory.mktemp("other") / "networks"
+    shutil.copytree(networks, other)
+    about = read_json(other / "config.json")
+    write_json(other / "config.json", about | {"data": "other", "class_names": ["oak", "elm", "x"]})
+    with serving([networks, other]) as running:
         yield running
 
 
@@ -192,7 +196,7 @@ def test_the_page_lies_below_a_path_of_a_web_server(networks, browser):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    with serving(networks, "/tools/generator/") as (port, _), proxy(port, address):
+    with serving([networks], "/tools/generator/") as (port, _), proxy(port, address):
         page, asked = browser.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://{address}/tools/generator/?x=1")
@@ -245,6 +249,14 @@ def test_other_panels_show_images(visitor):
     visitor.wait_for_selector("h3:has-text('Student INT8')")
     assert visitor.locator("section.ig-class:visible").count() == 3
     visitor.get_by_role("button", name="Images", exact=True).click()
+
+
+def test_networks_of_other_data_can_be_chosen(visitor):
+    visitor.get_by_label("Images of").select_option("other")
+    visitor.wait_for_selector("h3:has-text('elm')")
+    assert set(visitor.evaluate(SHOWN)) == {"oak", "elm", "x"}
+    visitor.get_by_label("Images of").select_option("test")
+    visitor.wait_for_selector("h3:has-text('cat')")
 
 
 def test_everything_can_be_reached_by_the_keyboard(visitor):
@@ -393,17 +405,28 @@ def test_who_finds_all_seats_taken_is_told_so(server, visitor, browser):
 def test_a_profile_without_a_student_names_the_command(tmp_path, monkeypatch):
     values = read_profile(ROOT / "params" / "tiny.yaml") | {"output_dir": str(tmp_path)}
     params = validate(values)
-    monkeypatch.setattr(serve, "SHIPPED", tmp_path / "none")
+    shipped = tmp_path / "cifar10-cpu" / "student"
+    monkeypatch.setattr(serve, "SHIPPED", [shipped, tmp_path / "digits" / "student"])
     with pytest.raises(StudyError, match="make study PROFILE=params/tiny.yaml"):
         serve.find_networks(params)
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "config.json").touch()
-    found, notice = serve.find_networks(params)
-    assert found == tmp_path / "none" and "make study PROFILE=params/tiny.yaml" in notice
     own = tmp_path / "tiny" / "artifacts" / "image_generator"
-    own.mkdir(parents=True)
+    for folder in (shipped, own):
+        folder.mkdir(parents=True)
+    (shipped / "config.json").touch()
+    found, notice = serve.find_networks(params)
+    assert found == [shipped] and "make study PROFILE=params/tiny.yaml" in notice
     (own / "config.json").touch()
-    assert serve.find_networks(params) == (own, "")
+    assert serve.find_networks(params) == ([own, shipped], "")
+
+
+def test_a_fresh_checkout_opens_with_cifar10_and_digits_to_choose(tmp_path, monkeypatch):
+    shipped = [tmp_path / name / "student" for name in ("cifar10-cpu", "digits")]
+    monkeypatch.setattr(serve, "SHIPPED", shipped)
+    for folder in shipped:
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    values = read_profile(ROOT / "params" / "digits.yaml") | {"output_dir": str(tmp_path)}
+    assert serve.find_networks(validate(values)) == (shipped, "")
 
 
 def test_ports_that_are_taken_are_named(server):

@@ -35,7 +35,7 @@ def test_one_failing_network_is_enough():
     assert row["worst"] == "vgg11_bn" and row["difference_pp"] == pytest.approx(-1.4)
     assert row["middle_pp"] == pytest.approx(-0.05)
     assert "2 of 3 INT8 networks agree" in sentence(row)
-    assert "1 agree less. Worst is vgg11_bn (-1.40 points, interval -1." in sentence(row)
+    assert "1 agree less. Worst is VGG11-BN (-1.40 points, interval -1." in sentence(row)
 
 
 def test_a_set_that_serves_all_is_said_to():
@@ -43,7 +43,7 @@ def test_a_set_that_serves_all_is_said_to():
     assert row["answer"] == "serves all"
     said = sentence(row)
     assert said.startswith("Calibrated with the student's images, 3 of 3 INT8 networks agree with ")
-    assert "farthest from it is resnet20 (-0.05 points" in said
+    assert "farthest from it is ResNet20 (-0.05 points" in said
 
 
 def test_best_comes_first_after_real_images():
@@ -82,10 +82,10 @@ def test_limits_name_margins_and_failures():
     text = limits(services(failed=["fractal"]))
     assert "3 networks, 10,000 test images, 5 draws" in text and "margin is 0.5 points" in text
     assert "Not measured: 3 (NNCF, default quantization; fractals): RuntimeError: no." in text
-    assert "resnet20 0.9" in limits(services(spread=20))
+    assert "ResNet20 0.9" in limits(services(spread=20))
     few = services()
     few.loc[few["model"] == "repvgg_a0", "images"] = 2000
-    assert "10,000 test images (repvgg_a0 2,000), 5 draws" in limits(few)
+    assert "10,000 test images (RepVGG-A0 2,000), 5 draws" in limits(few)
 
 
 def test_the_verdict_holds_all_ways():

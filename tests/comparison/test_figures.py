@@ -34,7 +34,7 @@ def test_every_network_is_a_mark_that_says_what_was_decided():
     own = [line for line in near.lines if line.get_color() == KINDS["student"].colour]
     marks = {line.get_marker(): sorted(line.get_xdata()) for line in own if len(line.get_xdata())}
     assert marks["o"] == pytest.approx([-0.05, -0.05]) and marks["X"] == pytest.approx([-1.4])
-    assert "vgg11_bn" in [text.get_text() for text in near.texts]
+    assert "VGG11-BN" in [text.get_text() for text in near.texts]
 
 
 def test_a_set_with_a_network_far_off_does_not_flatten_the_others():
@@ -66,7 +66,7 @@ def test_doses_are_in_their_order_with_the_whole_last():
     services = of_way(service_table(*study(changed), resamples=300))
     figure = dose_figure(services, "Title")
     first, second = figure.axes
-    assert [text.get_text() for text in first.get_xticklabels()] == ["0.0044", "0.28", "1"]
+    assert [text.get_text() for text in first.get_xticklabels()] == ["0.444 %", "28.4 %", "100 %"]
     assert list(first.lines[0].get_ydata()) == pytest.approx([-2.0, -0.3, -0.05])
     assert [text.get_text() for text in second.get_xticklabels()] == ["real, dark"]
     assert dose_figure(of_way(service_table(*study(EQUAL), resamples=300)), "Title") is None

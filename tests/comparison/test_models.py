@@ -30,4 +30,7 @@ def test_sets_and_networks_have_names():
     assert set_name("real", 1, 300) == "1 real image"
     assert set_name("real", 10, 300) == "10 real images"
     assert set_name("fractal", 10, 300) == "fractals, 10 images"
-    assert network_name("repvgg_a0_unfused") == "repvgg_a0, unfused"
+    assert network_name("repvgg_a0_x0_5_unfused") == "RepVGG-A0 ×0.5, unfused"
+    assert network_name("vgg16_bn_x0_375") == "VGG16-BN ×0.375"
+    assert network_name("efficientnet_lite0") == "EfficientNet-Lite0"
+    assert network_name("resnet20_of_mine") == "resnet20_of_mine"

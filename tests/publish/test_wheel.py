@@ -24,8 +24,8 @@ from lib.publish.cards import TEMPLATES
 here, folder, networks, render.TEXTS = map(Path, sys.argv[1:])
 assert Path(lib.__file__).is_relative_to(here)
 assert len(render.write_blog(folder)) == 2
-page = serve.prepare(networks / "page", networks, seed=1)
-assert page.is_file() and "generator_widgets" in page.read_text()
+page = serve.prepare(networks / "page", [networks], seed=1)
+assert page.is_file() and "generator_page" in page.read_text()
 assert (serve.TEMPLATES / "voila" / "templates" / server.TEMPLATE / "full.html").is_file()
 assert ".ig" in widgets.STYLE.read_text()
 templates = {"network.md.j2", "set.md.j2", "int8.md.j2", "calibration.md.j2"}
