@@ -16,6 +16,7 @@ EXPORTS = {
     ],
     "cost": ["int8_costs", "set_costs"],
     "figures": ["dose_figure", "panel_figure", "ranked_figure"],
+    "judges": ["judges_table", "judges_words"],
     "literature": ["published_table"],
     "models": ["ESTIMATORS", "int8_name", "is_control", "int8_names", "network_name", "set_name"],
     "quality": ["measure_quality"],

@@ -120,7 +120,7 @@ def panel_figure(
     return figure
 
 
-def dose_figure(services: pd.DataFrame, title: str) -> Figure | None:
+def dose_figure(services: pd.DataFrame) -> Figure | None:
     """Draw the differences to real images against the dose, a panel a series, a line a network.
 
     `services` are rows of `service_table` for one way to quantize. Numbers of real images are
@@ -152,7 +152,11 @@ def dose_figure(services: pd.DataFrame, title: str) -> Figure | None:
         for model, colour in colours.items()
     ]
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
-    figure.suptitle(fill(title, 80))
+    worst = []
+    for name, (part, texts) in parts.items():
+        row = part.loc[part["difference_pp"].idxmin()]
+        worst.append(f"{name} {row['difference_pp']:+.1f} ({texts[row['dose']]})")
+    figure.suptitle(fill(f"The worst network of each series: {'; '.join(worst)}", 90))
     plt.close(figure)
     return figure
 

@@ -61,12 +61,33 @@ def test_panels_have_a_line_for_each_set():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real", "student"]
 
 
+def said(figure):
+    return " ".join(figure.get_suptitle().split())
+
+
 def test_doses_are_in_their_order_with_the_whole_last():
     changed = {"real": 200, "student": 205, "student_8": 230, "student_1": 400, "real_dark": 500}
     services = of_way(service_table(*study(changed), resamples=300))
-    figure = dose_figure(services, "Title")
+    figure = dose_figure(services)
     first, second = figure.axes
     assert [text.get_text() for text in first.get_xticklabels()] == ["0.444 %", "28.4 %", "100 %"]
     assert list(first.lines[0].get_ydata()) == pytest.approx([-2.0, -0.3, -0.05])
     assert [text.get_text() for text in second.get_xticklabels()] == ["real, dark"]
-    assert dose_figure(of_way(service_table(*study(EQUAL), resamples=300)), "Title") is None
+    assert "training of the student -2.0 (0.444 %); spoilt images -3.0" in said(figure)
+    assert dose_figure(of_way(service_table(*study(EQUAL), resamples=300))) is None
+
+
+def test_numbers_of_real_images_are_doses_with_nothing_lost_at_the_usual_number():
+    table, predictions = study(EQUAL)
+    few = table[(table["calibration_set"] == "student")].assign(
+        calibration_set="real", calibration_size=10
+    )
+    predictions |= {
+        name.replace("/student/300/", "/real/10/"): found
+        for name, found in predictions.items()
+        if "/student/" in name
+    }
+    services = of_way(service_table(pd.concat([table, few]), predictions, resamples=300))
+    [axis] = dose_figure(services).axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["10", "300"]
+    assert list(axis.lines[0].get_ydata()) == pytest.approx([-0.05, 0])
