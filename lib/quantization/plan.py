@@ -29,7 +29,8 @@ def grid_cells(p: Any) -> list[Cell]:
     """Return the cells of the grid from the study's parameters.
 
     By NNCF's default quantization each network meets each set; what is slow, or answers a question
-    of its own, has fewer sets, networks or draws.
+    of its own, has fewer sets, networks or draws. Accuracy-aware quantization passes over networks
+    that are judged on few images, and unfused forms.
     """
     sets, size = p.calibration_sets, [p.quantization_subset_size]
     main, doses = ([s for s in sets if KINDS[s].is_dose == wanted] for wanted in (False, True))
@@ -44,30 +45,31 @@ def grid_cells(p: Any) -> list[Cell]:
     )
     estimators = [v for v in VARIANTS if VARIANTS[v].estimator in p.quantization_estimators]
     dose_seeds = min(p.quantization_seeds, p.quantization_dose_seeds)
-    ways = [  # engine, methods, sets, sizes, draws
-        ("nncf", default, main, size, p.quantization_seeds),
-        ("nncf", default, doses, size, dose_seeds),
-        ("nncf", default, ["real"], sizes, p.quantization_seeds),
-        ("nncf", p.quantization_variants, main, size, p.quantization_variant_seeds),
-        ("nncf", estimators, clipped, size, p.quantization_variant_seeds),
-        ("nncf", repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
-        ("pot", default, main, size, p.quantization_pot_seeds),
-        ("pot", repaired, aware, size, p.quantization_pot_accuracy_aware_seeds),
-    ]
     own = [model.name for model in p.own_models]
     unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
-    models = {"nncf": p.classifiers + unfused + own}
-    models["pot"] = p.classifiers[: p.quantization_pot_classifiers] + own
+    nncf = p.classifiers + unfused + own
+    quick = [name for name in p.classifiers + own if name not in p.quantization_few_images]
+    pot = p.classifiers[: p.quantization_pot_classifiers] + own
+    ways = [  # engine, networks, methods, sets, sizes, draws
+        ("nncf", nncf, default, main, size, p.quantization_seeds),
+        ("nncf", nncf, default, doses, size, dose_seeds),
+        ("nncf", nncf, default, ["real"], sizes, p.quantization_seeds),
+        ("nncf", nncf, p.quantization_variants, main, size, p.quantization_variant_seeds),
+        ("nncf", nncf, estimators, clipped, size, p.quantization_variant_seeds),
+        ("nncf", quick, repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
+        ("pot", pot, default, main, size, p.quantization_pot_seeds),
+        ("pot", pot, repaired, aware, size, p.quantization_pot_accuracy_aware_seeds),
+    ]
     cells = [
         make_cells(
-            models=models[engine],
+            models=models,
             engines=(engine,),
             methods=names,
             calibration_sets=kinds,
             calibration_sizes=images,
             seeds=range(times),
         )
-        for engine, names, kinds, images, times in ways
+        for engine, models, names, kinds, images, times in ways
         if engine in p.quantization_engines
     ]
     return list(itertools.chain.from_iterable(cells))

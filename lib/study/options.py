@@ -258,7 +258,9 @@ class Grid:
         ["real", "teacher", "student", "fractal"], "which of calibration_sets they are tried with"
     )
     quantization_few_images: dict[str, Count] = option(
-        {}, "slow networks that are judged on so many test images, the first, by name"
+        {},
+        "slow networks that are judged on so many test images, the first, by name; they have no "
+        "accuracy-aware quantization",
     )
 
 

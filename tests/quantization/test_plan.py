@@ -42,18 +42,27 @@ def counted(params):
 
 def test_the_grid_repeats_what_is_slow_less_often(params):
     cells, counts = counted(params)
-    models, sets = len(params.classifiers) + len(params.quantization_unfused), 7
+    quick, sets = len(params.classifiers), 7
+    models = quick + len(params.quantization_unfused)
     sizes = len(params.quantization_sizes)
     assert counts == {
         ("nncf", "default"): models * (sets + sizes) * params.quantization_seeds,
         **{("nncf", name): models * sets for name in params.quantization_variants},
-        ("nncf", "accuracy_aware"): models * len(params.quantization_accuracy_aware_sets),
+        ("nncf", "accuracy_aware"): quick * len(params.quantization_accuracy_aware_sets),
         ("pot", "default"): params.quantization_pot_classifiers * sets,
     }
     few = cells[cells["calibration_size"] < params.quantization_subset_size]
     assert set(few["calibration_set"]) == {"real"} and set(few["calibration_size"]) == set(
         params.quantization_sizes
     )
+
+
+def test_slow_networks_have_no_accuracy_aware_cells(params):
+    slow = params.classifiers[0]
+    changed = params.model_dump() | {"quantization_few_images": {slow: 100}}
+    cells, _ = counted(validate(changed))
+    aware = set(cells.loc[cells["method"] == "accuracy_aware", "model"])
+    assert aware == set(params.classifiers[1:]) and slow in set(cells["model"])
 
 
 def test_doses_estimators_and_synthetic_validation_have_cells_of_their_own(params):
