@@ -85,7 +85,7 @@ def export_student(out: Path, *, student: Path, seed: int = 1) -> pd.DataFrame:
     rows = {name: _measured(name, path, inputs, expected) for name, path in paths.items()}
     if _fault(rows["int8"]):
         off = f"{rows['int8']['mean_difference']:.1f} grey levels off"
-        save_ir(paths["int8"], _compress_weights(read_ir(paths["fp32"])))
+        write_weights_alone(paths)
         rows["int8"] = _measured("int8", paths["int8"], inputs, expected)
         rows["int8"]["note"] = f"weights alone: with activations in INT8 its images are {off}"
     table = pd.DataFrame(rows.values(), columns=COLUMNS)
@@ -205,9 +205,11 @@ def _quantize(model: ov.Model, items: list[dict[str, np.ndarray]]) -> ov.Model:
         )
 
 
-def _compress_weights(model: ov.Model) -> ov.Model:
+def write_weights_alone(paths: dict[str, Path]) -> None:
+    """Write the INT8 file anew, from that in FP32, with activations in floating point."""
     with quiet_nncf() as nncf:
-        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+        mode = nncf.CompressWeightsMode.INT8_SYM
+        save_ir(paths["int8"], nncf.compress_weights(read_ir(paths["fp32"]), mode=mode))
 
 
 def _export_teacher(xml: Path, weights: Path, student: dict) -> None:

@@ -1,5 +1,7 @@
 """The exported formats make torch's images, within what each states."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,10 +75,27 @@ def test_int8_that_is_off_is_refused(student, tmp_path, monkeypatch, share, leve
 
     for path in export.files(tmp_path).values():
         path.touch()
-    monkeypatch.setattr(export, "write_formats", lambda *arguments: None)
+    for writer in ("write_formats", "write_weights_alone"):
+        monkeypatch.setattr(export, writer, lambda *arguments: None)
     monkeypatch.setattr(export, "run_exported", run)
     with pytest.raises(StudyError, match=f"int8.xml: its images differ from torch's by {message}"):
         export.export_student(tmp_path, student=student)
+
+
+def test_weights_alone_are_in_int8_where_activations_cost_too_much(student, tmp_path, monkeypatch):
+    run, seen = export.run_exported, []
+
+    def off_at_first(path, *inputs):
+        images = run(path, *inputs)
+        seen.append(path.name)
+        return images + 0.2 * (seen.count("student-int8.xml") == 1 and "int8" in path.name)
+
+    monkeypatch.setattr(export, "run_exported", off_at_first)
+    table = export.export_student(tmp_path, student=student).set_index("format")
+    assert re.fullmatch(r"weights alone: .* 2\d\.\d grey levels off", table["note"]["int8"])
+    assert not any(table["note"].drop("int8")) and table["mean_difference"]["int8"] < 8
+    sizes = [(tmp_path / f"student-{name}.bin").stat().st_size for name in ("int8", "fp32")]
+    assert sizes[0] < 0.6 * sizes[1]
 
 
 def test_a_missing_student_is_named(tmp_path):
