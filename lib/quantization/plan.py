@@ -29,8 +29,7 @@ def grid_cells(p: Any) -> list[Cell]:
     """Return the cells of the grid from the study's parameters.
 
     By NNCF's default quantization each network meets each set; what is slow, or answers a question
-    of its own, has fewer sets, networks or draws. Accuracy-aware quantization passes over networks
-    that are judged on few images, and unfused forms.
+    of its own, has fewer sets, networks or draws.
     """
     sets, size = p.calibration_sets, [p.quantization_subset_size]
     main, doses = ([s for s in sets if KINDS[s].is_dose == wanted] for wanted in (False, True))
@@ -48,7 +47,7 @@ def grid_cells(p: Any) -> list[Cell]:
     own = [model.name for model in p.own_models]
     unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
     nncf = p.classifiers + unfused + own
-    quick = [name for name in p.classifiers + own if name not in p.quantization_few_images]
+    some = p.classifiers[: p.quantization_accuracy_aware_classifiers]
     pot = p.classifiers[: p.quantization_pot_classifiers] + own
     ways = [  # engine, networks, methods, sets, sizes, draws
         ("nncf", nncf, default, main, size, p.quantization_seeds),
@@ -56,7 +55,7 @@ def grid_cells(p: Any) -> list[Cell]:
         ("nncf", nncf, default, ["real"], sizes, p.quantization_seeds),
         ("nncf", nncf, p.quantization_variants, main, size, p.quantization_variant_seeds),
         ("nncf", nncf, estimators, clipped, size, p.quantization_variant_seeds),
-        ("nncf", quick, repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
+        ("nncf", some, repaired + synthetic, aware, size, p.quantization_accuracy_aware_seeds),
         ("pot", pot, default, main, size, p.quantization_pot_seeds),
         ("pot", pot, repaired, aware, size, p.quantization_pot_accuracy_aware_seeds),
     ]

@@ -218,6 +218,9 @@ class Grid:
     quantization_accuracy_aware_seeds: Count = option(
         1, "the same for accuracy-aware quantization, which is slow"
     )
+    quantization_accuracy_aware_classifiers: Count = option(
+        6, "accuracy-aware: so many of the classifiers, from the first, are quantized"
+    )
     quantization_accuracy_aware_sets: Sets = option(
         ["real", "teacher", "student", "fractal"],
         "accuracy-aware: which of calibration_sets are used",
@@ -258,9 +261,7 @@ class Grid:
         ["real", "teacher", "student", "fractal"], "which of calibration_sets they are tried with"
     )
     quantization_few_images: dict[str, Count] = option(
-        {},
-        "slow networks that are judged on so many test images, the first, by name; they have no "
-        "accuracy-aware quantization",
+        {}, "slow networks that are judged on so many test images, the first, by name"
     )
 
 

@@ -57,12 +57,11 @@ def test_the_grid_repeats_what_is_slow_less_often(params):
     )
 
 
-def test_slow_networks_have_no_accuracy_aware_cells(params):
-    slow = params.classifiers[0]
-    changed = params.model_dump() | {"quantization_few_images": {slow: 100}}
+def test_accuracy_aware_quantization_takes_the_first_classifiers(params):
+    changed = params.model_dump() | {"quantization_accuracy_aware_classifiers": 2}
     cells, _ = counted(validate(changed))
     aware = set(cells.loc[cells["method"] == "accuracy_aware", "model"])
-    assert aware == set(params.classifiers[1:]) and slow in set(cells["model"])
+    assert aware == set(params.classifiers[:2])
 
 
 def test_doses_estimators_and_synthetic_validation_have_cells_of_their_own(params):
