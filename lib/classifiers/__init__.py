@@ -5,7 +5,7 @@ import lazy_loader
 EXPORTS = {
     "build": ["NormalizedClassifier", "build_classifier"],
     "options": ["ClassifierOptions"],
-    "names": ["weights_source"],
+    "names": ["network_name", "weights_source"],
     "source": ["classifier_maker", "published_file"],
     "training": [
         "accuracy",

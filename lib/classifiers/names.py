@@ -75,6 +75,13 @@ def is_classifier(name: str) -> bool:
         return False
 
 
+def network_name(name: str) -> str:
+    """Name a network for readers; networks of others keep the names that they were given."""
+    if name.endswith(UNFUSED):
+        return f"{network_name(name.removesuffix(UNFUSED))}, unfused"
+    return title(name) if is_classifier(name) else name
+
+
 def weights_source(weights: str | dict[str, str], name: str) -> str:
     """Return what `classifiers_weights` says of a classifier: train, published, or a file."""
     if name == IMAGENET:

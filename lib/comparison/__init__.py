@@ -18,7 +18,7 @@ EXPORTS = {
     "figures": ["dose_figure", "panel_figure", "ranked_figure"],
     "judges": ["judges_table", "judges_words"],
     "literature": ["published_table"],
-    "models": ["ESTIMATORS", "int8_name", "is_control", "int8_names", "network_name", "set_name"],
+    "models": ["ESTIMATORS", "int8_name", "is_control", "int8_names", "set_name"],
     "quality": ["measure_quality"],
     "reasons": [
         "MEASURES",

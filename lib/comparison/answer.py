@@ -5,8 +5,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from lib.calibration.kinds import KINDS
+from lib.classifiers.names import network_name
 from lib.common.errors import StudyError
-from lib.comparison.models import MAIN, REAL, SET, WAY, int8_name, network_name, set_name
+from lib.comparison.models import MAIN, REAL, SET, WAY, int8_name, set_name
 from lib.comparison.service import FAILS, MISSING, OPEN, REFERENCE, SERVES
 
 SERVES_ALL = "serves all"

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from pandas.api.types import is_numeric_dtype
 
 from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
+from lib.classifiers.names import network_name
 from lib.comparison.answer import usual_size
-from lib.comparison.models import REAL, is_control, network_name, set_name
+from lib.comparison.models import REAL, is_control, set_name
 from lib.comparison.service import FAILS, OPEN, SERVES
 from lib.figures.style import shortened
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import pandas as pd
 
 from lib.calibration.kinds import KINDS
-from lib.classifiers.names import UNFUSED, is_classifier, title
 
 REAL = "real"
 WAY = ["engine", "method"]
@@ -53,13 +52,6 @@ def int8_name(engine: str, method: str) -> str:
 def int8_names(table: pd.DataFrame) -> list[str]:
     """Return `int8_name` of each row of a table with `engine` and `method`."""
     return [int8_name(*way) for way in zip(table["engine"], table["method"], strict=True)]
-
-
-def network_name(name: str) -> str:
-    """Name a network for readers; networks of others keep the names that they were given."""
-    if name.endswith(UNFUSED):
-        return f"{network_name(name.removesuffix(UNFUSED))}, unfused"
-    return title(name) if is_classifier(name) else name
 
 
 def shared_models(wanted: list[str], groups: Iterable[list[str]]) -> list[str]:

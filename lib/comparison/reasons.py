@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib.classifiers.names import UNFUSED
+from lib.classifiers.names import UNFUSED, network_name
 from lib.common.errors import StudyError
 from lib.common.files import write_text
 from lib.common.openvino import read_ir
 from lib.common.progress import progress
 from lib.common.seeds import numpy_generator
 from lib.comparison.answer import of_way
-from lib.comparison.models import MAIN, REAL, network_name
+from lib.comparison.models import MAIN, REAL
 from lib.data.samples import RECORD, SampleSet
 from lib.quantization.activations import BATCH, activations, batches, range_faults
 from lib.quantization.cell import Cell

@@ -13,10 +13,11 @@ import pandas as pd
 
 from lib.calibration.kinds import KINDS
 from lib.calibration.sets import balanced_order
+from lib.classifiers.names import network_name
 from lib.common.errors import StudyError
 from lib.common.files import atomic_path, read_json, sha256_file, write_text
 from lib.comparison.answer import best_without_data, of_way
-from lib.comparison.models import MAIN, network_name, set_name
+from lib.comparison.models import MAIN, set_name
 from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
 from lib.publish.cards import licence, render_card

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 
-from lib.classifiers.names import UNFUSED
+from lib.calibration.kinds import KINDS
+from lib.classifiers.names import UNFUSED, network_name
 from lib.quantization.cell import CELL_KEYS, Cell, cells_of
 
 MEASURES = ["accuracy", "drop_pp", "agreement", "quantizers", "size_bytes"]
@@ -28,8 +29,8 @@ def loss_words(int8: pd.DataFrame) -> str:
     own = int8.query("engine == 'nncf' and method == 'default'")
     losses = own.groupby(["calibration_set", "model"], sort=False)["drop_pp"].mean().dropna()
     return "\n".join(
-        f"{name}: mean loss {part.mean():.2f} points by NNCF's default quantization, largest "
-        f"{part.max():.2f} ({part.idxmax()[1]})"
+        f"{KINDS[name].title}: mean loss {part.mean():.2f} points by NNCF's default quantization, "
+        f"largest {part.max():.2f} ({network_name(part.idxmax()[1])})"
         for name, part in losses.groupby("calibration_set", sort=False)
     )
 
@@ -134,12 +135,13 @@ def unfused_verdict(table: pd.DataFrame) -> str:
     lines = []
     for model, part in table.groupby("model", sort=False):
         if part["drop_pp"].isna().any():
-            lines.append(f"{model}: nothing to compare, no INT8 network of one of its forms.")
+            name = network_name(model)
+            lines.append(f"{name}: nothing to compare, no INT8 network of one of its forms.")
             continue
         words = [
             f"{row.form} {-row.drop_pp:+.2f} points of accuracy, agreement with FP32 "
             f"{row.agreement:.2%}, {row.quantizers:.0f} operations that round values"
             for row in part.itertuples()
         ]
-        lines.append(f"{model} in INT8: {'; '.join(words)}.")
+        lines.append(f"{network_name(model)} in INT8: {'; '.join(words)}.")
     return "\n".join(lines)

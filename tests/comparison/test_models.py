@@ -2,7 +2,8 @@
 
 import pytest
 
-from lib.comparison.models import int8_name, network_name, set_name, shared_models
+from lib.classifiers.names import network_name
+from lib.comparison.models import int8_name, set_name, shared_models
 
 
 def test_networks_shared_by_all_leave_out_groups_that_lack_too_many():

@@ -99,7 +99,7 @@ def test_accuracies_and_losses_by_hand():
     assert table.columns.tolist() == ["engine", "method", "model", "fp32", "real", "grey"]
     assert table.iloc[0].tolist() == ["nncf", "default", "a", 0.9, 0.89, 0.4]
     int8 = results().query("method != 'fp32'")
-    assert "grey: mean loss 30.00 points" in loss_words(int8)
+    assert "one grey image: mean loss 30.00 points" in loss_words(int8)
     assert "largest 50.00 (a)" in loss_words(int8)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, TemplateError
 
+from lib.classifiers.names import network_name
 from lib.common.errors import StudyError
 from lib.common.files import read_json, read_named
 from lib.comparison.answer import markdown, of_way, rule_table
-from lib.comparison.models import network_name, set_name
+from lib.comparison.models import set_name
 
 NOT_PROSE = re.compile(
     r"```.*?```|`[^`]*`|\{\{.*?\}\}|\{%.*?%\}|\]\([^)]*\)|^!\[\[\w+\]\]$", re.DOTALL | re.MULTILINE
