@@ -131,6 +131,15 @@ ALL = (
         labelled=False,
     ),
     Kind(
+        name="photographs_fractal",
+        label="photographs and fractals",
+        colour="#5254a3",
+        description="Crops of photographs and fractals, half of each.",
+        make=makers.mix_photographs_with_fractals,
+        origin="photographs",
+        labelled=False,
+    ),
+    Kind(
         name="student_fractal",
         label="student and fractals",
         colour="#98761f",

@@ -109,6 +109,14 @@ def mix_with_fractals(request: Request) -> Samples:
     return images, labels
 
 
+def mix_photographs_with_fractals(request: Request) -> Samples:
+    """Cut squares out of photographs, and make fractals for every other image of each class."""
+    images, labels = make_photographs(request)
+    every_other = np.arange(request.total) // request.num_classes % 2 == 1
+    images[every_other] = make_fractals(request)[0][every_other]
+    return images, labels
+
+
 def draw_blurred(request: Request) -> Samples:
     """Draw from the source and blur."""
     images, labels = draw_balanced(request)
