@@ -116,11 +116,20 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        wanted = "give a number for each channel, such as 0.5,0.5,0.5"
+        raise argparse.ArgumentTypeError(f"{text}: {wanted}") from error
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, width = (int(part) for part in text.lower().split("x"))
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text}: give height and width, such as 224x224"
+        ) from error
     return height, width
 
 

@@ -90,14 +90,22 @@ def _replace_quantizers(
         raise StudyError(f"activation bits are {bits}: give 2 to 8")
     model = model.clone()
     for number, quantizer in enumerate(activation_quantizers(model)):
-        old = quantizer.operation
-        shape = old.input_value(1).get_node().shape
-        moved = zero_on_grid(*ends(number, quantizer), 2**bits)
-        low, high = (opset13.constant(end.reshape(shape)) for end in moved)
-        new = opset13.fake_quantize(old.input_value(0), low, high, low, high, 2**bits)
-        new.set_friendly_name(quantizer.name)
-        old.output(0).replace(new.output(0))
+        set_range(quantizer, *ends(number, quantizer), 2**bits)
     return model
+
+
+def set_range(quantizer: Quantizer, low: np.ndarray, high: np.ndarray, levels: int) -> None:
+    """Replace a quantizer in its network by one of these ends, moved so that 0 is a level.
+
+    `low` <= 0 <= `high` have as many values as the quantizer's own ends.
+    """
+    old = quantizer.operation
+    shape = old.input_value(1).get_node().shape
+    moved = zero_on_grid(low, high, levels)
+    low, high = (opset13.constant(end.reshape(shape)) for end in moved)
+    new = opset13.fake_quantize(old.input_value(0), low, high, low, high, levels)
+    new.set_friendly_name(quantizer.name)
+    old.output(0).replace(new.output(0))
 
 
 def _histograms(model: ov.Model, images: np.ndarray, batch: int) -> list[np.ndarray]:

@@ -18,11 +18,13 @@ from lib.common.openvino import compile_model, traceable
 from lib.common.tensors import save_tensors
 from lib.data.layouts import save_one_file
 from lib.data.samples import SampleSet
+from lib.quantization.fake_quantize import activation_quantizers
 from lib.quantization.tool import measure
 from lib.quantization.tool.checks import alike, gather
 from lib.quantization.tool.images import Folder, find_kind, make_images
+from lib.quantization.tool.int8 import quantize
 from lib.quantization.tool.measure import compare, decibels
-from lib.quantization.tool.network import Takes, inner_scale, read_network
+from lib.quantization.tool.network import Takes, affine_of_input, inner_scale, read_network
 from lib.quantization.tool.quantize import quantize_file
 from lib.quantization.tool.report import not_checked, verdict
 from tests.quantization.conftest import TFLITE, write_ir, write_onnx
@@ -38,9 +40,10 @@ def no_time_for_speed(monkeypatch):
 class Net(nn.Module):
     """Two convolutions; classes, or as many maps as the image has pixels."""
 
-    def __init__(self, channels=3, maps=False, inside=False):
+    def __init__(self, channels=3, maps=False, inside=False, depthwise=False):
         super().__init__()
         self.inside, self.maps = inside, maps
+        self.first = nn.Conv2d(3, 3, 3, 1, 1, groups=3) if depthwise else nn.Identity()
         self.body = nn.Sequential(
             nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()
         )
@@ -48,7 +51,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         x = (x / 255 - 0.5) / 0.5 if self.inside else x
-        x = self.head(self.body(x))
+        x = self.head(self.body(self.first(x)))
         return nn.functional.interpolate(x, scale_factor=2.0) if self.maps else x.mean((2, 3))
 
 
@@ -185,6 +188,37 @@ def test_images_reach_the_network_as_said(tmp_path):
     assert grey.shape == (1, 1, 40, 56) and grey[0, 0, 0, 0] == round(76.245 + 59.874 + 5.814)
 
 
+@pytest.mark.parametrize(
+    ("options", "takes", "low", "high"),
+    [
+        ({}, Takes(mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5)), [-2], [2]),
+        ({"channels": 1}, Takes(input_max=255), [0], [255]),
+        ({"inside": True}, Takes(input_max=255), None, None),
+        (
+            {"depthwise": True},
+            Takes(mean=(0, 0.5, 0.5), std=(0.5, 0.25, 0.5)),
+            [0, -2, -1],
+            [2, 2, 1],
+        ),
+    ],
+)
+def test_the_input_is_not_clipped_whatever_calibrates(tmp_path, options, takes, low, high):
+    network = read_network(write(tmp_path / "net.onnx", **options), takes)
+    model = quantize(network, make_images("grey", 2, (40, 56), 0), "fast")
+    first = activation_quantizers(model)[0]
+    if low is None:  # after its own normalisation, or before
+        low, high = ([-1], [1]) if first.high.max() < 2 else ([0], [255])
+    step = (np.array(high) - low) / (first.levels - 1)
+    assert len(first.low) == len(low) and affine_of_input(first.operation.input_value(0))
+    assert (np.abs(first.low - low) <= step).all() and (np.abs(first.high - high) <= step).all()
+    zero = first.low / (first.high - first.low) * (first.levels - 1)
+    np.testing.assert_allclose(zero, np.round(zero), atol=1e-3)
+    assert not any(
+        affine_of_input(quantizer.operation.input_value(0))
+        for quantizer in activation_quantizers(model)[1:]
+    )
+
+
 def test_layers_return_to_floating_point_until_the_bound_holds(tmp_path):
     path = write(tmp_path / "net.onnx")
     takes, kind = PIXELS, ["grey"]
@@ -303,6 +337,16 @@ def test_command_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [(["--size", "224"], "such as 224x224"), (["--mean", "a,b"], "such as 0.5,0.5,0.5")],
+)
+def test_the_command_line_says_how_numbers_are_given(capsys, words, remedy):
+    with pytest.raises(SystemExit):
+        main(["quantize", "net.onnx", *words])
+    assert remedy in capsys.readouterr().err
+
+
 def test_outputs_that_have_no_row_for_each_image_are_refused(tmp_path):
     model = onnx.load(write(tmp_path / "a.onnx"))
     model.graph.node.append(onnx.helper.make_node("NonZero", ["y"], ["where"]))
@@ -404,6 +448,14 @@ def test_what_is_like_the_calibration_does_not_decide(tmp_path):
         _, checks = gather(network, kinds, 2, [], 0)
         assert [one.counts for one in checks.values()] == counts
     assert alike("mixed", "fractals") and not alike("grey", "photographs")
+
+
+def test_what_keeps_enough_already_stays_as_it_is(tmp_path):
+    path = write(tmp_path / "net.onnx")
+    how = {"takes": PIXELS, "images": 8, "check": ["photographs"]}
+    plain, bound = (quantize_file(path, max_drop=drop, **how) for drop in (None, 0.9))
+    assert bound.restored == 0 and bound.clipped[0].keys() == plain.clipped[0].keys()
+    assert len(bound.clipped) == len(plain.clipped)
 
 
 def test_layers_that_went_back_are_in_the_report(tmp_path):

@@ -11,11 +11,12 @@ import numpy as np
 import openvino as ov
 
 from lib.common.errors import StudyError
-from lib.quantization.fake_quantize import activation_quantizers
+from lib.common.openvino import compile_model
+from lib.quantization.fake_quantize import activation_quantizers, set_range
 from lib.quantization.nncf import quiet_nncf, validate
 from lib.quantization.tool.checks import Check
-from lib.quantization.tool.measure import answers
-from lib.quantization.tool.network import Network
+from lib.quantization.tool.measure import answers, compare
+from lib.quantization.tool.network import Network, affine_of_input
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def quantizing(file: Path) -> Iterator[ModuleType]:
 
 
 def quantize(network: Network, images: np.ndarray, bias_correction: str) -> ov.Model:
-    """Return the network in INT8, by NNCF's default quantization."""
+    """Return the network in INT8, by NNCF's default quantization and `open_input`."""
     items = Items(network, images)
     with quantizing(network.file) as nncf:
         model = nncf.quantize(
@@ -75,7 +76,36 @@ def quantize(network: Network, images: np.ndarray, bias_correction: str) -> ov.M
         )
     if not activation_quantizers(model):
         raise StudyError(f"{network.file} has no layer that INT8 would make faster")
+    open_input(network, model)
     return model
+
+
+def open_input(network: Network, model: ov.Model) -> None:
+    """Give quantizers of the input itself the range that it can have: that of pixels 0 … 255.
+
+    NNCF takes the mean over images of their least and greatest values, which clips. After changes
+    of layout and arithmetic with constants values are extreme where all pixels are.
+    """
+    quantizers = [
+        quantizer
+        for quantizer in activation_quantizers(model)
+        if affine_of_input(quantizer.operation.input_value(0))
+    ]
+    if not quantizers:
+        return
+    sources = [quantizer.operation.input_value(0) for quantizer in quantizers]
+    request = compile_model(ov.Model(sources, model.get_parameters())).create_infer_request()
+    found = []
+    for level in (0, 255):
+        image = np.full((1, 3, *network.size), level, np.uint8)
+        request.infer([next(network.batches(image))[0]])
+        found.append([tensor.data.copy() for tensor in request.output_tensors])
+    for quantizer, *values in zip(quantizers, *found, strict=True):
+        shape = quantizer.operation.input_value(1).get_node().shape
+        shared = None if len(quantizer.low) == 1 else tuple(np.flatnonzero(np.array(shape) == 1))
+        low, high = (end(values, axis=0) for end in (np.min, np.max))
+        low, high = np.minimum(low.min(shared), 0), np.maximum(high.max(shared), 0)
+        set_range(quantizer, np.ravel(low), np.ravel(high), quantizer.levels)
 
 
 def _advanced(nncf, network: Network, bias_correction: str):
@@ -99,10 +129,13 @@ def restore(
     """Return operations to floating point until at most `max_drop` of the classes change.
 
     NNCF's quantization with accuracy control, whose accuracy is agreement with FP32 on the judging
-    images.
+    images; where that is enough already, `best` itself.
     """
     judged = np.concatenate([one.judged for one in checks.values() if one.counts])
     classes, first = answers(network, judged), network.classifies.index(True)
+    kept = compare(network, {"int8": best.model}, judged)["int8"][first]["agreement"]
+    if kept >= 1 - max_drop:
+        return best
     starts = np.cumsum([0] + [count for _, count in network.batches(judged)])
     batches = [
         (batch, classes[start : start + count])

@@ -193,6 +193,20 @@ def _values(
     return mean, std, 1, words
 
 
+def affine_of_input(output: ov.Output) -> bool:
+    """Tell whether this is the input itself, but for layout, order and constants of arithmetic."""
+    while (kind := output.get_node().get_type_name()) != "Parameter":
+        if kind not in AROUND | ARITHMETIC:
+            return False
+        ports = output.get_node().input_values()
+        if kind in ARITHMETIC:
+            ports = [port for port in ports if port.get_node().get_type_name() != "Constant"]
+            if len(ports) != 1:
+                return False
+        output = ports[0]
+    return True
+
+
 def inner_scale(model: ov.Model) -> int | None:
     """Return 255 or 1 where the network first normalises such values itself, None if not.
 

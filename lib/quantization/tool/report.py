@@ -142,7 +142,7 @@ def _mb(size: int) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.1f}"
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def _cell(text: str) -> str:
