@@ -89,6 +89,8 @@ def verdict(rows: list[dict], calibrated: bool) -> str:
     found = f"**{found}: too little to rely on.**" if bad else f"{found}."
     if min(row["images"] for row in rows) < FEW:
         found += " So few images tell little."
+    if all(row["alike"] for row in rows):
+        found += " They are of the kinds that it was calibrated with: on others expect less."
     advice = ["calibrate with images of its domain (hundreds, if there are)"] * (not calibrated)
     advice += ["return layers to floating point by --max-drop"] * bool(shares)
     advice = advice or ["calibrate with more images, or stay with floating point"]
