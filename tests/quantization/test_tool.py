@@ -389,8 +389,9 @@ def test_the_assumed_mean_follows_the_order_of_the_colours(tmp_path):
     assert network.mean == (0.406, 0.456, 0.485)
 
 
-def row(images=100, agreement=None, classes=0, snr_db=30.0, checked="fractals"):
+def row(images=100, agreement=None, classes=0, snr_db=30.0, checked="fractals", alike=False):
     return {
+        "alike": alike,
         "images": images,
         "agreement": agreement,
         "classes": classes,
@@ -407,6 +408,8 @@ def test_the_verdict_says_no_more_than_was_seen():
     assert verdict([good], False) == (
         "INT8 gives the class that floating point gives on 97.0% of 100 images (fractals)."
     )
+    said = verdict([good | {"alike": True}], False)
+    assert said.endswith("of the kinds that it was calibrated with: on others expect less.")
     both = verdict([good, bad], False)
     assert "97.0% of 100 images (fractals) and 68.0% of 100 images (photographs)" in both
     assert "too little to rely on" in both and "--max-drop" in both and "its domain" in both
