@@ -17,7 +17,8 @@ AT_HAND = "at hand"
 OWNED = {
     "a few real images": ["data"],
     "none, but a generator of such images": ["generator"],
-    "neither": ["code", "photographs", "statistics"],
+    "no images; the network in PyTorch, with batch normalisation": ["statistics"],
+    "nothing but the network's file": ["code", "photographs"],
 }
 """What people may have, and the origin of the sets that they can make of it."""
 

@@ -1,4 +1,4 @@
-"""Put a profile's results into README.md: a sentence, a figure, one row per calibration set."""
+"""Put a profile's results into README.md: a sentence, a figure, what to calibrate with."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.common.errors import StudyError
 from lib.common.files import ROOT, write_text
-from lib.comparison.answer import main_answer, markdown, of_way, reader_table, sentence, whole_sets
+from lib.comparison.answer import main_answer, markdown, of_way, rule_table, sentence, whole_sets
 from lib.comparison.models import MAIN, int8_name
 
 README = ROOT / "README.md"
@@ -23,7 +23,8 @@ ALT = (
 NOTES = (
     "{way}, against calibration with real images. A set *serves* a network whose INT8 and FP32 "
     "forms agree as often as with other real images, within a margin of {margin:g} points or what "
-    "another draw of real images changes; it *fails* beyond. All numbers: [`{tables}`]({tables})."
+    "another draw of real images changes; it *fails* beyond. All sets and numbers: "
+    "[the verdict]({tables}/verdict.md), [`{tables}`]({tables})."
 )
 
 
@@ -46,7 +47,7 @@ def results_block(folder: Path) -> str:
     parts = [
         f"**{_table(folder, '06_data')['data'].iloc[0]}:** {sentence(main_answer(rows))}",
         f"![{ALT}]({place}/figures/{FIGURE}.png)",
-        markdown(reader_table(rows)),
+        markdown(rule_table(rows)),
         NOTES.format(way=int8_name(*MAIN), margin=margin, tables=f"{place}/tables"),
     ]
     return "\n\n".join(parts)
