@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
 
 from lib.common.errors import StudyError
 from lib.common.files import replace_folder
@@ -17,32 +16,27 @@ from lib.common.tensors import load_tensors, save_tensors
 from lib.data.images import read_image
 from lib.data.samples import SampleSet
 
-LATENTS = "latents.safetensors"
 MAX_Z_DIM = 2**16
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)  # by Windows
 FILES = "image_<i>.png and noise_<i>.pt"
 IMAGE, NOISE = (re.compile(form, re.ASCII) for form in (r"image_(\d+)\.png", r"noise_(\d+)\.pt"))
 
 
-def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bool = False) -> None:
+def export_image_folder(samples: SampleSet, folder: Path | str) -> None:
     """Write `folder/<class>/NNNNN.png`, numbered as in the set, for torchvision's `ImageFolder`.
 
-    `with_latents` adds `latents.safetensors`: `latents (n, z_dim) float32` and `labels (n,)
-    int64`, row NNNNN for image NNNNN. The folder appears when it is complete, in the place of an
-    earlier export; any other file in it is a `StudyError`. `ImageFolder` numbers the classes by
-    the sorted names. What cannot stand in a folder's name becomes `_` (`folder_names`).
+    The folder appears when it is complete, in the place of an earlier export; any other file in it
+    is a `StudyError`. `ImageFolder` numbers the classes by the sorted names. What cannot stand in a
+    folder's name becomes `_` (`folder_names`).
     """
     folder = Path(folder)
-    if with_latents and samples.latents is None:
-        raise StudyError(f"the samples for {folder} have no latents: export the images alone")
     names = folder_names(samples.class_names)
     for name, class_name in zip(names, samples.class_names, strict=True):
         if name != class_name:
             print(f"note: class {class_name!r} lies in {folder / name}")
     paths = [folder / names[label] / f"{i:05d}.png" for i, label in enumerate(samples.labels)]
-    allowed = {*paths, folder / LATENTS} if with_latents else set(paths)
-    strays = sorted(path for path in folder.rglob("*") if path.is_file() and path not in allowed)
-    if strays:
+    there = {path for path in folder.rglob("*") if path.is_file()}
+    if strays := sorted(there - set(paths)):
         raise StudyError(f"{strays[0]} is no part of this export: choose an empty folder")
     work = folder.with_name(f".{folder.name}.export")
     shutil.rmtree(work, ignore_errors=True)
@@ -50,9 +44,6 @@ def export_image_folder(samples: SampleSet, folder: Path | str, with_latents: bo
         copy = work / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.transpose(1, 2, 0)).save(copy)
-    if with_latents:
-        arrays = {"latents": samples.latents, "labels": samples.labels}
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, work / LATENTS)
     replace_folder(work, folder)
 
 

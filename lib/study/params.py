@@ -24,47 +24,32 @@ from lib.common.errors import StudyError
 from lib.common.files import ROOT
 from lib.quantization.options import QuantizationOptions
 from lib.student.options import StudentOptions
-from lib.study.options import (
-    Ablation,
-    Calibration,
-    Comparison,
-    Data,
-    Evaluation,
-    Grid,
-    ImageGenerator,
-    Networks,
-    OwnNetwork,
-    Run,
-    Student,
-    Teacher,
-)
+from lib.study import options as study
 from lib.study.rules import RULES
 from lib.teacher.options import SamplingOptions, TeacherOptions
 
 # In the order in which notebooks and docs show them; a prefix is put before the names.
 PARTS: list[tuple[str, type]] = [
-    ("", Run),
-    ("", Data),
-    ("", Teacher),
+    ("", study.Run),
+    ("", study.Data),
+    ("", study.Teacher),
     ("teacher", TeacherOptions),
     ("sampling", SamplingOptions),
-    ("", Student),
+    ("", study.Student),
     ("student", StudentOptions),
-    ("", Evaluation),
-    ("", Networks),
+    ("", study.Evaluation),
+    ("", study.Networks),
     ("classifier", ClassifierOptions),
-    ("", Calibration),
+    ("", study.Calibration),
     ("zeroq", ZeroQOptions),
     ("quantization", QuantizationOptions),
-    ("", Grid),
-    ("", Comparison),
-    ("", ImageGenerator),
-    ("", OwnNetwork),
-    ("", Ablation),
+    ("", study.Grid),
+    ("", study.Comparison),
+    ("", study.ImageGenerator),
+    ("", study.OwnNetwork),
+    ("", study.Ablation),
 ]
 GROUPS = {prefix: kind for prefix, kind in PARTS if prefix}
-
-
 PROFILES = ROOT / "params"
 
 
@@ -87,12 +72,6 @@ class _Params(BaseModel):
         return kind(
             **{name: getattr(self, f"{prefix}_{name}") for name in kind.__dataclass_fields__}
         )
-
-    def group(self, prefix: str) -> dict[str, Any]:
-        """Return the parameters that start with `prefix_`, without that prefix."""
-        values = self.model_dump()
-        start = f"{prefix}_"
-        return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
 
 
 def _flat_fields() -> dict[str, tuple[Any, Any]]:

@@ -18,7 +18,7 @@ from lib.data.trees import list_tree
 from lib.evaluation.ablation import chosen_variants
 from lib.student.source import read_student
 from lib.study.manifest import changed_parameter
-from lib.study.notebooks import appendix_paths, declared_parameters, notebook_paths
+from lib.study.notebooks import notebook_paths
 from lib.study.output_folder import check_writable, output_folder
 from lib.study.params import Params
 from lib.teacher.source import check_source, check_start, find_teacher
@@ -29,7 +29,6 @@ SOME = 300  # images that networks of one's own are tried on
 
 def check(params: Params, notebooks: list[Path]) -> None:
     """Raise `StudyError` for the first fault that would spoil the run of `notebooks`."""
-    check_declarations(params)
     folder = output_folder(params)
     check_writable(folder)
     check_disk(params, folder)
@@ -59,15 +58,6 @@ def check(params: Params, notebooks: list[Path]) -> None:
         check_networks(params)
     if any(path.stem == "A1_distillation_ablation" for path in notebooks):
         chosen_variants(params.ablation_variants)
-
-
-def check_declarations(params: Params) -> None:
-    """Each parameter must be declared by some notebook."""
-    paths = notebook_paths() + appendix_paths()
-    declared = {name for path in paths for name in declared_parameters(path)}
-    idle = sorted(set(params.model_dump()) - declared)
-    if idle:
-        raise StudyError(f"unknown parameter {idle[0]}: no notebook reads it")
 
 
 def check_earlier(params: Params, folder: Path, first: str) -> None:

@@ -22,22 +22,8 @@ LIBRARY = """# The library
 is meant for use from outside, such as `from lib.data import SampleSet`; `help(SampleSet)` says
 more. Paths are `pathlib.Path`s. A function with `out` writes into that folder and resumes there if
 it was interrupted. Images are `(n, 3, h, w) uint8`. `python -m lib docs` writes this page."""
-ROOMS = [
-    "data",
-    "teacher",
-    "student",
-    "evaluation",
-    "calibration",
-    "classifiers",
-    "quantization",
-    "comparison",
-    "study",
-    "app",
-    "publish",
-    "figures",
-    "gan",
-    "common",
-]
+ROOMS = "data teacher student evaluation calibration classifiers quantization comparison study app"
+ROOMS = f"{ROOMS} publish figures gan common".split()
 """The rooms of `lib`, in the order in which a reader of the notebooks meets them."""
 
 
@@ -97,12 +83,9 @@ def _described(prefix: str, kind: type) -> list[tuple[str, str, Any]]:
 def _yaml(value: Any) -> str:
     if value == "":
         return '""'
-    plain = value if not isinstance(value, list) else [_plain(item) for item in value]
-    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-
-
-def _plain(item: Any) -> Any:
-    return item.model_dump() if hasattr(item, "model_dump") else item
+    if isinstance(value, list):
+        value = [item.model_dump() if hasattr(item, "model_dump") else item for item in value]
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _call(name: str, thing: Any) -> str:

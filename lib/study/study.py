@@ -26,6 +26,7 @@ from lib.common.files import (
     replace_folder,
     sha256_file,
     sha256_json,
+    write_csv,
     write_text,
 )
 from lib.common.fingerprint import code_fingerprint
@@ -165,7 +166,7 @@ class Study:
 
     def save_table(self, name: str, table: pd.DataFrame, measured: bool = False) -> pd.DataFrame:
         """Write `tables/<name>.csv` and return the table; `measured`: timings, which vary."""
-        return self._save(f"tables/{name}.csv", table, measured, _write_csv)
+        return self._save(f"tables/{name}.csv", table, measured, write_csv)
 
     def save_figure(
         self,
@@ -304,10 +305,6 @@ def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:
         return {name: namespace[name] for name in names if name in namespace}
     plain = str | int | float | bool | list | dict | None
     return {k: v for k, v in namespace.items() if not k.startswith("_") and isinstance(v, plain)}
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def _write_png(path: Path, figure: Figure, data: str) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file
 from torchvision.datasets import ImageFolder
 
 from lib.common.errors import StudyError
@@ -31,7 +30,7 @@ def samples():
 
 
 def test_export_is_an_image_folder(samples, tmp_path):
-    export_image_folder(samples, tmp_path / "out", with_latents=True)
+    export_image_folder(samples, tmp_path / "out")
     tree = ImageFolder(str(tmp_path / "out"))
     assert tree.classes == NAMES
     assert tree.targets == [0, 0, 1, 1, 1]
@@ -39,9 +38,6 @@ def test_export_is_an_image_folder(samples, tmp_path):
     assert order == [1, 4, 0, 2, 3]
     for index, (image, _) in zip(order, tree, strict=True):
         np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), samples.images[index])
-    stored = load_file(tmp_path / "out" / "latents.safetensors")
-    np.testing.assert_array_equal(stored["latents"], samples.latents)
-    np.testing.assert_array_equal(stored["labels"], samples.labels)
 
 
 def test_export_again_gives_the_same_bytes(samples, tmp_path):
@@ -55,9 +51,6 @@ def test_export_keeps_files_that_are_not_its_own(samples, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StudyError, match="notes.txt is no part of this export"):
         export_image_folder(samples, tmp_path)
-    export_image_folder(samples, tmp_path / "out", with_latents=True)
-    with pytest.raises(StudyError, match="latents.safetensors is no part"):
-        export_image_folder(samples, tmp_path / "out")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -74,13 +67,6 @@ def test_names_that_no_folder_can_have_are_changed_and_said(samples, tmp_path, c
     assert len({name.casefold() for name in found}) == len(names)
     assert all(0 < len(name.encode()) < 200 and name not in (".", "..") for name in found)
     assert not any(set(name) & set("/\\\n") or name != name.strip() for name in found)
-
-
-def test_latents_that_are_not_there_are_named(samples, tmp_path):
-    samples.latents = None
-    with pytest.raises(StudyError, match="no latents"):
-        export_image_folder(samples, tmp_path / "out", with_latents=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

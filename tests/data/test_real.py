@@ -95,5 +95,5 @@ def test_numbers_of_images_are_checked_before_long_work(tmp_path):
 def test_faults_of_an_image_are_found_before_long_work(tmp_path):
     with pytest.raises(StudyError, match="cat/0.png is 28×28"):
         check(pack(write_tree(tmp_path / "small", side=28), tmp_path / "small.tar"))
-    with pytest.raises(StudyError, match=r"one class \(cat\)"):
+    with pytest.raises(StudyError, match=r"one class \(cat\): it takes two or more"):
         check(write_tree(tmp_path / "one", ("cat",)))
