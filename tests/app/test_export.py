@@ -98,11 +98,6 @@ def test_weights_alone_are_in_int8_where_activations_cost_too_much(student, tmp_
     assert sizes[0] < 0.6 * sizes[1]
 
 
-def test_a_missing_student_is_named(tmp_path):
-    with pytest.raises(StudyError, match="none.safetensors is missing"):
-        export.export_student(tmp_path, student=tmp_path / "none.safetensors")
-
-
 def test_the_exported_teacher_makes_torch_s_images(networks, tmp_path):
     sizes = {"w_dim": 8, "img_resolution": 32, "img_channels": 3}
     synthesis = {"channel_base": 64, "channel_max": 8}

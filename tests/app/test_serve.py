@@ -5,7 +5,6 @@ import base64
 import contextlib
 import getpass
 import json
-import os
 import re
 import shutil
 import socket
@@ -284,9 +283,6 @@ def test_the_page_fits(visitor, width):
         "images => Math.max(...images.map(image => image.getBoundingClientRect().right))"
     )
     assert right <= width
-    name = {390: "narrow", 1440: "wide"}[width]
-    if "APP_SCREENSHOTS" in os.environ:
-        visitor.screenshot(path=Path(os.environ["APP_SCREENSHOTS"]) / f"{name}.png")
 
 
 def test_nothing_is_fetched_from_elsewhere_and_no_path_gets_out(visitor, server):

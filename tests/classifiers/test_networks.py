@@ -35,6 +35,8 @@ SMALL = {
     "mobilenetv2_x0_25": ("features", 4),
     "shufflenetv2_x0_25": ("conv5", 4),
     "repvgg_a0_x0_1": ("stage4", 4),
+    "efficientnet_b0_x0_25": ("features", 4),
+    "vit_p4_x0_33": ("conv_proj", 8),
 }
 
 
@@ -84,14 +86,9 @@ def test_width_multiplies_the_channels():
 
 
 def test_the_name_says_the_family():
+    assert family("vgg11_bn_x0_1") == "vgg" and family("repvgg_a0_x0_25") == "repvgg"
     others = ["efficientnet_b0_x0_5", "efficientnet_lite0", "vit_p4"]
     assert {family(name) for name in [*PUBLISHED, *others]} == set(FAMILIES)
-
-
-@pytest.mark.parametrize("name", ["efficientnet_b0_x0_25", "vit_p4_x0_33"])
-def test_networks_that_nobody_published_give_logits(name):
-    network = build_classifier(name, 7).eval()
-    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_efficientnet_lite0_has_one_width_and_classes_of_its_own(tmp_path):
@@ -105,10 +102,6 @@ def test_efficientnet_lite0_has_one_width_and_classes_of_its_own(tmp_path):
         build_classifier("efficientnet_lite0_x0_5")
 
 
-def test_names_say_families_at_any_width():
-    assert family("vgg11_bn_x0_1") == "vgg" and family("repvgg_a0_x0_25") == "repvgg"
-
-
 @pytest.mark.parametrize(
     "name", ["resnet21", "vgg16", "mobilenetv2", "repvgg_a0_x0.5", "resnet20_", "", "x resnet20"]
 )
@@ -117,12 +110,9 @@ def test_unknown_name_is_refused_with_the_known_ones(name):
         build_classifier(name)
     assert repr(name) in str(error.value)
     assert all(published in str(error.value) for published in PUBLISHED)
-
-
-@pytest.mark.parametrize("name", ["resnet20_x0_0", "resnet20_x99_0"])
-def test_width_out_of_range_is_refused(name):
-    with pytest.raises(StudyError, match=f"{name}: its width"):
-        build_classifier(name)
+    for wide in ("resnet20_x0_0", "resnet20_x99_0"):
+        with pytest.raises(StudyError, match=f"{wide}: its width"):
+            build_classifier(wide)
 
 
 @pytest.mark.parametrize("block", ["stage0", "stage1.0", "stage1.1", "stage2.0", "stage2.1"])

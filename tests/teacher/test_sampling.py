@@ -73,13 +73,6 @@ def test_a_record_that_asks_for_more_than_the_weights_is_refused(trained, tmp_pa
             load_teacher(tmp_path / "b.safetensors")
 
 
-def test_samples_of_another_seed_are_made_anew(trained, tmp_path):
-    sample(trained, tmp_path / "x")
-    sample(trained, tmp_path / "x", seed=99)
-    sample(trained, tmp_path / "y", seed=99)
-    assert hash_tree(tmp_path / "x") == hash_tree(tmp_path / "y")
-
-
 def test_one_call_makes_a_teachers_images(trained):
     generator = load_teacher(trained / "teacher.safetensors")
     z = np.random.default_rng(0).standard_normal((5, generator.z_dim))
@@ -119,7 +112,7 @@ def test_batches_do_not_change_the_samples(trained, tmp_path, noise_mode):
     assert np.abs(one.images.astype(int) - two.images.astype(int)).max() <= 1
 
 
-def test_sampling_resumes_to_the_same_bytes(trained, tmp_path):
+def test_sampling_resumes_to_the_same_bytes_unless_the_seed_is_another(trained, tmp_path):
     sample(trained, tmp_path / "a")
     sample(trained, tmp_path / "b")
     (tmp_path / "b" / "samples.json").unlink()
@@ -128,6 +121,9 @@ def test_sampling_resumes_to_the_same_bytes(trained, tmp_path):
     sample(trained, tmp_path / "b")
     assert hash_tree(tmp_path / "a") == hash_tree(tmp_path / "b")
     assert (tmp_path / "b" / "shard-00000.safetensors").stat().st_mtime_ns == kept
+    for name in "bc":
+        sample(trained, tmp_path / name, seed=99)
+    assert hash_tree(tmp_path / "b") == hash_tree(tmp_path / "c") != hash_tree(tmp_path / "a")
 
 
 def test_sampling_options_matter(trained, tmp_path):
