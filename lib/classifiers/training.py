@@ -241,10 +241,7 @@ def _optimizer(model: nn.Module, name: str, weight_decay: float) -> Optimizer:
 
 
 def _keep_strided_depthwise_in_float32(model: nn.Module) -> None:
-    """Exempt depthwise convolutions with a stride from autocast.
-
-    oneDNN has no fast kernel for their gradient in bfloat16: it takes 50 times as long.
-    """
+    """Exempt them from autocast: oneDNN's gradient in bfloat16 takes 50 times as long."""
     for conv in model.modules():
         if isinstance(conv, nn.Conv2d) and conv.groups > 1 and max(conv.stride) > 1:
             conv.forward = partial(_in_float32, conv.forward)

@@ -67,10 +67,7 @@ def _uses(module: str, name: str) -> Names:
 
 
 def _imported(name: str, module: str, attribute: str, tree: ast.AST) -> Names:
-    """Return what an imported name stands for; of a module in `lib`, the parts that are used.
-
-    Of one that is used as a value, such as a script that is run, that is all of it.
-    """
+    """Return what an imported name stands for; of a module, the parts used, or all as a value."""
     inner = f"{module}.{attribute}" if attribute else module
     if inner not in SOURCES:
         if module in SOURCES and attribute not in _module(module)[0]:

@@ -128,10 +128,7 @@ def _read_zip(path: Path) -> Files:
 
 
 def _inside(name: str, base: Parts | None = None) -> Parts | None:
-    """Return the parts of a name; None where it leads out of the archive.
-
-    A link's target is relative to its folder `base`, and may lead up; other names may not.
-    """
+    """Return the parts of a name, None where it leads out; a link's may lead up from `base`."""
     if PurePosixPath(name).is_absolute():
         return None
     parts = list(base or ())

@@ -129,10 +129,7 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 
 def _write_shard(path: Path, arrays: Arrays, key: str) -> None:
-    """Write one shard atomically, with the hash of its content and `key` in the header.
-
-    They are one entry there: the format keeps no order among several.
-    """
+    """Write one shard; its hash and `key` are one entry of the header, which keeps no order."""
     check_arrays(arrays, str(path))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic_path(path) as temporary:

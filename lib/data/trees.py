@@ -144,10 +144,7 @@ def _depth(source: Path, folders: set[Parts]) -> int:
 
 
 def _walk(source: Path) -> Files:
-    """Return the files of a folder; links are followed, but not into a folder around them.
-
-    Outside `train/` and `test/`, it enters only what may lead there.
-    """
+    """Return the files of a folder that may be of a split; links are followed, but not upwards."""
     found, pending = Files(), [source]
     while pending:
         folder = pending.pop()

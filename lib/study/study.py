@@ -292,11 +292,9 @@ def _recorded(value: Any) -> Any:
 
 
 def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters in a notebook's namespace.
+    """Return the parameters in a notebook's namespace; elsewhere, all public plain values.
 
-    In IPython these are the names assigned by cells that hold nothing but assignments of literals,
-    some of them to parameters: the `parameters` cell and the one that papermill injects.
-    Elsewhere they are all public plain values.
+    In IPython they are what the `parameters` cell and papermill's assign: literals alone.
     """
     if "In" in namespace:  # empty where the history is not kept, as under nbval
         cells = [assigned_literals(source) or {} for source in namespace["In"]]
