@@ -22,8 +22,8 @@ LIBRARY = """# The library
 is meant for use from outside, such as `from lib.data import SampleSet`; `help(SampleSet)` says
 more. Paths are `pathlib.Path`s. A function with `out` writes into that folder and resumes there if
 it was interrupted. Images are `(n, 3, h, w) uint8`. `python -m lib docs` writes this page."""
-ROOMS = "data teacher student evaluation calibration classifiers quantization comparison study app"
-ROOMS = f"{ROOMS} publish figures gan common".split()
+ROOMS = ["data", "teacher", "student", "evaluation", "calibration", "classifiers", "quantization"]
+ROOMS += ["comparison", "study", "app", "publish", "figures", "gan", "common"]
 """The rooms of `lib`, in the order in which a reader of the notebooks meets them."""
 
 
