@@ -88,10 +88,10 @@ def _add_quantize(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, help=".onnx, OpenVINO .xml or .tflite, not quantized")
     command.add_argument(
         "--calibrate",
-        default="photographs",
+        default="mixed",
         metavar="KIND|FOLDER|FILE[,…]",
-        help="photographs, fractals, mixed, noise, grey, folders of images or sets of the study; "
-        "of several the best is kept (default: %(default)s)",
+        help="mixed (photographs and fractals), photographs, fractals, noise, grey, folders of "
+        "images or sets of the study; of several the best is kept (default: %(default)s)",
     )
     numbers = {"metavar": "X,X,X", "type": _numbers}
     command.add_argument("--mean", **numbers, help="by channel; if negative --mean=-1,…")

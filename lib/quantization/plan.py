@@ -71,7 +71,12 @@ def grid_cells(p: Any) -> list[Cell]:
         for engine, models, names, kinds, images, times in ways
         if engine in p.quantization_engines
     ]
-    return list(itertools.chain.from_iterable(cells))
+    most = p.quantization_few_draws
+    return [
+        cell
+        for cell in itertools.chain.from_iterable(cells)
+        if cell.seed < most.get(cell.model.removesuffix(UNFUSED), cell.seed + 1)
+    ]
 
 
 def grid_plan(p: Any, cells: list[Cell], work: Path) -> dict[str, dict]:

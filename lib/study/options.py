@@ -263,6 +263,9 @@ class Grid:
     quantization_few_images: dict[str, Count] = option(
         {}, "slow networks that are judged on so many test images, the first, by name"
     )
+    quantization_few_draws: dict[str, Count] = option(
+        {}, "slow networks that have so many draws of each set at most, by name"
+    )
 
 
 @options

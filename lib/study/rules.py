@@ -118,17 +118,17 @@ def unfused_are_repvgg(p: Values) -> None:
             raise ValueError(f"quantization_unfused: {name} is no RepVGG among classifiers")
 
 
-@reads("classifiers", "own_models", "quantization_few_images")
+@reads("classifiers", "own_models", "quantization_few_images", "quantization_few_draws")
 def networks_are_there(p: Values) -> None:
     """Something must be quantized, and what is said of networks by name be said of these."""
     names = {*p.classifiers, *(model.name for model in p.own_models)}
     if not names:
         raise ValueError("classifiers and own_models are both empty: name a network in one")
-    if others := sorted(set(p.quantization_few_images) - names):
-        raise ValueError(
-            f"quantization_few_images names {', '.join(others)}, which is not among classifiers "
-            "and own_models"
-        )
+    for key in ("quantization_few_images", "quantization_few_draws"):
+        if others := sorted(set(getattr(p, key)) - names):
+            raise ValueError(
+                f"{key} names {', '.join(others)}, which is not among classifiers and own_models"
+            )
 
 
 for taken in ("evaluation_per_class", "calibration_per_class"):

@@ -72,7 +72,9 @@ def test_readers_see_words():
 def test_the_rule_goes_by_what_someone_has():
     table = rule_table(answered(EQUAL | {"grey": 200}))
     rows = dict(zip(table["at hand"], table["calibrate with"], strict=False))
-    assert rows["300 real images"] == "real" and rows["nothing but the network's file"] == "fractals"
+    assert (
+        rows["300 real images"] == "real" and rows["nothing but the network's file"] == "fractals"
+    )
     generators = table[table["at hand"].str.contains("generator")]["calibrate with"].tolist()
     assert generators == ["teacher", "student"]
     assert not table["calibrate with"].isin(["noise", "one grey image"]).any()

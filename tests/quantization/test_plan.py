@@ -64,6 +64,13 @@ def test_accuracy_aware_quantization_takes_the_first_classifiers(params):
     assert aware == set(params.classifiers[:2])
 
 
+def test_slow_networks_have_fewer_draws(params):
+    slow, *others = params.classifiers
+    cells, _ = counted(validate(params.model_dump() | {"quantization_few_draws": {slow: 1}}))
+    draws = cells[cells["method"] == "default"].groupby("model")["seed"].nunique()
+    assert draws[slow] == 1 and (draws[others] == params.quantization_seeds).all()
+
+
 def test_doses_estimators_and_synthetic_validation_have_cells_of_their_own(params):
     new = {"calibration_sets": ["real", "student", "student_1", "real_dark"]}
     new |= {"quantization_estimators": ["mse"], "quantization_seeds": 5, "own_models": []}

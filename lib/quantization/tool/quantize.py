@@ -29,7 +29,7 @@ PLAIN = Takes()
 def quantize_file(
     path: Path | str,
     *,
-    calibrate: Sequence[str] = ("photographs",),
+    calibrate: Sequence[str] = ("mixed",),
     takes: Takes = PLAIN,
     images: int = 300,
     check: Sequence[str] = (),
