@@ -189,18 +189,20 @@ def kernel_estimate(
     """Return KID of features `(n, d)` and `(m, d)`; n, m ≥ 4.
 
     `kid_mean` and `kid_std` are those over random subsets, of `subset_size` images or n or m if
-    that is less, by torch-fidelity in the precision of the features. `kid` is over all images, in
-    float64, with an interval `kid_low`, `kid_high`: the kernel is summed once for each pair of
-    groups, in O((n + m)²·d) time.
+    that is less, by torch-fidelity in the precision of the features; without subsets they are left
+    out. `kid` is over all images, in float64, with an interval `kid_low`, `kid_high`: the kernel
+    is summed once for each pair of groups, in O((n + m)²·d) time.
     """
-    pair = as_pair(features, reference, 4)
-    found = kid_features_to_metric(
-        *map(torch.from_numpy, pair),
-        kid_subset_size=min(subset_size, *map(len, pair)),
-        kid_subsets=subsets,
-        rng_seed=seed % 2**32,
-        verbose=False,
-    )
+    pair, found = as_pair(features, reference, 4), {}
+    if subsets:
+        by_subsets = kid_features_to_metric(
+            *map(torch.from_numpy, pair),
+            kid_subset_size=min(subset_size, *map(len, pair)),
+            kid_subsets=subsets,
+            rng_seed=seed % 2**32,
+            verbose=False,
+        )
+        found = {f"kid_{n}": by_subsets[f"kernel_inception_distance_{n}"] for n in ("mean", "std")}
     groups = max(2, min(groups, min(map(len, pair)) // 2))
     pair = [matrix.astype(np.float64, copy=False) for matrix in pair]
     first, second = map(list, _split(pair, groups, seed, "kernel groups"))
@@ -215,10 +217,7 @@ def kernel_estimate(
         return (within - 2 * kernels[0, 1] / (n * m),)
 
     [values] = jackknife(unbiased, groups, confidence)
-    return {
-        "kid_mean": found["kernel_inception_distance_mean"],
-        "kid_std": found["kernel_inception_distance_std"],
-    } | dict(zip(("kid", "kid_low", "kid_high"), values, strict=True))
+    return found | dict(zip(("kid", "kid_low", "kid_high"), values, strict=True))
 
 
 def _kernel_sums(parts: list[np.ndarray]) -> np.ndarray:

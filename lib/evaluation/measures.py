@@ -130,13 +130,15 @@ def compare(
 ) -> dict:
     """Return one row: `measured` against `reference`, over all classes or within one.
 
-    Within a class there is no inception score, which rewards a variety of classes, and where either
-    set has `FEW` images of it or fewer, or not more than `neighbours`, none of the other figures.
+    Within a class there is no inception score, which rewards a variety of classes, and no KID over
+    subsets, which takes the longest; where either set has `FEW` images of it or fewer, or not more
+    than `neighbours`, none of the other figures.
     """
     row = {"set": name, "against": against, "class": "all"}
     pair, logits = [measured, reference], measured.logits
     if label is not None:
         row["class"], logits = measured.class_names[label], None
+        options |= {"kid_subsets": 0}
         pair = [part.subset(np.flatnonzero(part.labels == label)) for part in pair]
     measured, (n, m) = pair[0], map(len, pair)
     row |= {"n": n, "n_against": m}
