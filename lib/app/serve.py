@@ -71,17 +71,20 @@ def check_options(port: int, visitors: int, base_url: str = "/") -> None:
 def find_networks(params: Params) -> tuple[list[Path], str]:
     """Return the folders of networks to choose from, and a notice where the profile has none.
 
-    Those that a run of the profile made come first, then the shipped ones.
+    Those that a run of the profile made come first, then the shipped ones; for the same data, the
+    first alone. Raises `StudyError` where there are none.
     """
-    folder, shipped = output_folder(params), [path for path in SHIPPED if (path / CONFIG).exists()]
-    own = [path for path in (folder / ARTIFACT, folder / PUBLISHED) if (path / CONFIG).exists()][:1]
-    if own and own[0] not in shipped:
-        return own + [path for path in shipped if path.parent != folder], ""
+    folder, found = output_folder(params), {}
+    published = [folder / PUBLISHED] * (folder / PUBLISHED not in SHIPPED)
+    for path in (folder / ARTIFACT, *published, *SHIPPED):
+        if (path / CONFIG).exists():
+            found.setdefault(read_json(path / CONFIG)["data"], path)
+    own = any(path.is_relative_to(folder) for path in found.values())
     remedy = f"make study PROFILE=params/{params.profile}.yaml makes one."
     missing = f"The profile {params.profile} has no trained student yet: {remedy}"
-    if not shipped:
+    if not found:
         raise StudyError(missing)
-    return shipped, "" if own else f"{missing} Until then, here are the shipped ones."
+    return [*found.values()], "" if own else f"{missing} Until then, here are the shipped ones."
 
 
 def prepare(folder: Path, networks: list[Path], seed: int, notice: str = "") -> Path:

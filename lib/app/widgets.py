@@ -33,13 +33,20 @@ BROWSED = 10  # classes shown at the start
 
 
 def generator_page(folders: list[Path], seed: int = 1) -> widgets.Widget:
-    """Return the interface to the networks of a folder, with a choice where there are several."""
+    """Return the interface to the networks of several folders, with a choice of the data.
+
+    Each folder is as `ImageGenerator` reads it; the first is shown, others are loaded when chosen.
+    """
     names = [str(read_json(folder / CONFIG)["data"]) for folder in folders]
     menu = widgets.Dropdown(options=list(zip(names, folders, strict=True)), description="Images of")
-    place = widgets.VBox()
+    place, made = widgets.VBox(), {}
 
     def choose(_: object = None) -> None:
-        place.children = [generator_widgets(ImageGenerator(menu.value), seed)]
+        if menu.value not in made:
+            made[menu.value] = generator_widgets(ImageGenerator(menu.value), seed)
+            place.children = list(made.values())
+        for folder, one in made.items():
+            one.layout.display = "" if folder == menu.value else "none"
 
     menu.observe(choose, "value")
     choose()

@@ -61,10 +61,14 @@ def family(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """Write a name as papers do: `"repvgg_a0_x0_5"` -> `"RepVGG-A0 ×0.5"`."""
+    """Write a classifier's name for readers: `"repvgg_a0_x0_5"` -> `"RepVGG-A0 ×0.5"`.
+
+    Raises `StudyError` for a name that is unknown.
+    """
     size, width = split_name(name)
     words = [TITLES.get(word, word.upper()) for word in size.split("_")]
-    return "-".join(words) + ("" if width == 1 else f" ×{width:g}")
+    named = "-".join(words).replace("ViT-P", "ViT/")  # the side of its patches
+    return named + ("" if width == 1 else f" ×{width:g}")
 
 
 def is_classifier(name: str) -> bool:

@@ -15,13 +15,13 @@ from lib.calibration.kinds import KINDS, SPOILT, TRAINED, TRUNCATED
 from lib.classifiers.names import network_name
 from lib.comparison.answer import usual_size
 from lib.comparison.models import REAL, is_control, set_name
-from lib.comparison.service import FAILS, OPEN, SERVES
+from lib.comparison.service import FAILS, OPEN, REFERENCE, SERVES
 from lib.figures.style import shortened
 
 FAR = 10  # margins: sets with a network farther off have a panel of their own, as have controls
 ACROSS = 3  # panels side by side
 POINTS = "agreement with FP32, less that with real images (points)"
-DOSES = {TRAINED: lambda dose: f"{100 * dose:.3g} %", TRUNCATED: "{:g}".format}
+DOSES = {TRAINED: lambda dose: f"{float(f'{100 * dose:.2g}'):g} %", TRUNCATED: "psi {:g}".format}
 LOOKS = {SERVES: {"marker": "o"}, OPEN: {"marker": "o", "mfc": "white"}, FAILS: {"marker": "X"}}
 
 
@@ -92,15 +92,17 @@ def panel_figure(
 ) -> Figure:
     """Draw a line for each calibration set against `x`, one panel for each value of `panel`.
 
-    `x` holds texts, drawn in their `order` or that of the table, all on one y axis; or numbers,
-    drawn as dots, each panel on an axis of its own.
+    `x` holds texts, drawn in their `order` or that of the table, the panels of a row on one y axis;
+    or numbers, drawn as dots, each panel on an axis of its own.
     """
     dots = is_numeric_dtype(table[x])
     places, groups = list(order or dict.fromkeys(table[x])), list(table.groupby(panel, sort=False))
     across = min(ACROSS, len(groups))
     down = -(-len(groups) // across)
     look = {"figsize": (3.4 * across + 2.2, 2.6 * down + 0.8), "layout": "constrained"}
-    figure, axes = plt.subplots(down, across, squeeze=False, sharey=not dots, **look)
+    figure, axes = plt.subplots(
+        down, across, squeeze=False, sharey=False if dots else "row", **look
+    )
     for axis in axes.flat[len(groups) :]:
         axis.remove()
     for axis, (name, part) in zip(axes.flat, groups, strict=False):
@@ -155,21 +157,24 @@ def dose_figure(services: pd.DataFrame) -> Figure | None:
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
     worst = []
     for name, (part, texts) in parts.items():
-        row = part.loc[part["difference_pp"].idxmin()]
-        worst.append(f"{name} {row['difference_pp']:+.1f} ({texts[row['dose']]})")
-    figure.suptitle(fill(f"The worst network of each series: {'; '.join(worst)}", 90))
+        if part["difference_pp"].notna().any():
+            row = part.loc[part["difference_pp"].idxmin()]
+            found = f"{network_name(row['model'])} {row['difference_pp']:+.1f} points"
+            worst.append(f"{found} ({name}: {texts[row['dose']]})")
+    figure.suptitle(fill(f"The farthest from real images: {'; '.join(worst)}", 90))
     plt.close(figure)
     return figure
 
 
 def _doses(services: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[str]]]:
     """Return by series its rows, with their place among the doses as `dose`, and the doses."""
-    usual, parts = services["calibration_size"].max(), {}
+    usual, parts = usual_size(services), {}
     kinds = services["calibration_set"].map(KINDS.get)
     for name, part in services[services["calibration_size"] == usual].groupby(
         kinds.map(lambda kind: kind.series), sort=False
     ):
-        found = sorted({KINDS[kind] for kind in part["calibration_set"]}, key=lambda k: k.dose)
+        named = dict.fromkeys(part["calibration_set"])
+        found = sorted(map(KINDS.get, named), key=lambda kind: kind.dose)
         if name and any(kind.is_dose for kind in found):
             places = {kind.name: number for number, kind in enumerate(found)}
             texts = [k.title if name == SPOILT else DOSES[name](k.dose) for k in found]
@@ -178,6 +183,7 @@ def _doses(services: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, list[str]]]:
     sizes = sorted(real["calibration_size"].unique())
     if len(sizes) > 1:
         place = real["calibration_size"].map(sizes.index)
-        real = real.assign(dose=place, difference_pp=real["difference_pp"].fillna(0))
+        whole = real["difference_pp"].mask(real["answer"] == REFERENCE, 0.0)
+        real = real.assign(dose=place, difference_pp=whole)
         parts["number of real images"] = real, [f"{size:,}" for size in sizes]
     return parts

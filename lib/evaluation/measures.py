@@ -50,7 +50,7 @@ def fidelity(
     `<value>_low` and `<value>_high` are the ends of intervals: for FID and FID at infinite n of an
     infinitesimal jackknife, for KID of a jackknife over `groups` groups, for IS of its ten disjoint
     parts, for precision and recall Wilson's with the neighbourhoods held fixed. These two and KID
-    look at at most `MOST` rows of either, drawn at random: they take the square of the rows.
+    look at at most `MOST` rows of either, drawn at random: their time grows with the square.
     """
     n = len(features)
     near = [_at_most(MOST, rows, seed, k) for k, rows in enumerate((features, reference))]
@@ -72,7 +72,7 @@ def fidelity(
 def _at_most(most: int, rows: Matrix, *seed: int) -> np.ndarray:
     """Return so many rows of a matrix, drawn by the seed and in their order, or all."""
     rows = np.asarray(rows)
-    chosen = numpy_generator(seed[0], "some rows", *seed[1:]).permutation(len(rows))[:most]
+    chosen = numpy_generator(seed[0], "rows looked at", *seed[1:]).permutation(len(rows))[:most]
     return rows if len(rows) <= most else rows[np.sort(chosen)]
 
 

@@ -202,6 +202,7 @@ def generator_measures(study: Study, name: str) -> list[str]:
             f"In INT8 the pixels differ from float32's by {int8.mean_difference:.1f} of 255 grey "
             f"levels on average, by {int8.quantile_difference:.0f} or more in one pixel of 1,000, "
             f"by {int8.largest_difference:.0f} at most"
+            + (f" ({int8.note})" if isinstance(int8.get("note"), str) else "")
         )
     return lines or ["Not evaluated: run notebook 03"]
 

@@ -219,7 +219,9 @@ class Grid:
         1, "the same for accuracy-aware quantization, which is slow"
     )
     quantization_accuracy_aware_classifiers: Count = option(
-        6, "accuracy-aware: so many of the classifiers, from the first, are quantized"
+        6,
+        "accuracy-aware by NNCF: so many networks are quantized, from the first of classifiers; "
+        "own_models come after them",
     )
     quantization_accuracy_aware_sets: Sets = option(
         ["real", "teacher", "student", "fractal"],

@@ -401,26 +401,24 @@ def test_who_finds_all_seats_taken_is_told_so(server, visitor, browser):
 def test_a_profile_without_a_student_names_the_command(tmp_path, monkeypatch):
     values = read_profile(ROOT / "params" / "tiny.yaml") | {"output_dir": str(tmp_path)}
     params = validate(values)
-    shipped = tmp_path / "cifar10-cpu" / "student"
-    monkeypatch.setattr(serve, "SHIPPED", [shipped, tmp_path / "digits" / "student"])
+    shipped = [tmp_path / name / "student" for name in ("cifar10-cpu", "digits")]
+    monkeypatch.setattr(serve, "SHIPPED", shipped)
     with pytest.raises(StudyError, match="make study PROFILE=params/tiny.yaml"):
         serve.find_networks(params)
-    own = tmp_path / "tiny" / "artifacts" / "image_generator"
-    for folder in (shipped, own):
-        folder.mkdir(parents=True)
-    (shipped / "config.json").touch()
+    for folder, data in zip(shipped, ("CIFAR-10", "digits"), strict=True):
+        write_json(folder / "config.json", {"data": data})
     found, notice = serve.find_networks(params)
-    assert found == [shipped] and "make study PROFILE=params/tiny.yaml" in notice
-    (own / "config.json").touch()
-    assert serve.find_networks(params) == ([own, shipped], "")
+    assert found == shipped and "make study PROFILE=params/tiny.yaml" in notice
+    own = tmp_path / "tiny" / "artifacts" / "image_generator"
+    write_json(own / "config.json", {"data": "digits"})
+    assert serve.find_networks(params) == ([own, shipped[0]], "")
 
 
 def test_a_fresh_checkout_opens_with_cifar10_and_digits_to_choose(tmp_path, monkeypatch):
     shipped = [tmp_path / name / "student" for name in ("cifar10-cpu", "digits")]
     monkeypatch.setattr(serve, "SHIPPED", shipped)
-    for folder in shipped:
-        folder.mkdir(parents=True)
-        (folder / "config.json").touch()
+    for folder, data in zip(shipped, ("CIFAR-10", "digits"), strict=True):
+        write_json(folder / "config.json", {"data": data})
     values = read_profile(ROOT / "params" / "digits.yaml") | {"output_dir": str(tmp_path)}
     assert serve.find_networks(validate(values)) == (shipped, "")
 

@@ -10,6 +10,7 @@ from lib.calibration.sets import balanced_order, make_calibration_set
 from lib.calibration.sources import check_generators, further_samples, sample_generator
 from lib.common.errors import StudyError
 from lib.common.files import ROOT
+from lib.common.seeds import derive_seed
 from lib.comparison.models import set_name
 from lib.data.samples import SampleSet
 from lib.publish.cards import render_card
@@ -160,6 +161,13 @@ def test_the_mixed_set_is_half_fractals(source, tmp_path):
     mixed = make(tmp_path, "student_fractal", source)
     drawn = np.array([image.tobytes() in known for image in mixed.images])
     assert [drawn[mixed.labels == label].sum() for label in range(3)] == [5, 5, 5]
+
+
+def test_photographs_and_fractals_are_half_and_half_in_each_class(source, tmp_path):
+    mixed = make(tmp_path, "photographs_fractal", source)
+    crops = photograph_crops(30, derive_seed(0, "calibration", "photographs_fractal"))
+    cut = np.isin([image.tobytes() for image in mixed.images], [crop.tobytes() for crop in crops])
+    assert [cut[mixed.labels == label].sum() for label in range(3)] == [5, 5, 5]
 
 
 def test_photographs_are_cut_alike_at_any_size():

@@ -66,14 +66,18 @@ def said(figure):
 
 
 def test_doses_are_in_their_order_with_the_whole_last():
-    changed = {"real": 200, "student": 205, "student_8": 230, "student_1": 400, "real_dark": 500}
+    changed = {"real": 200, "student": 205, "student_8": 230, "student_1": 400}
+    changed |= {"real_blurred": 210, "real_flat": 220, "real_dark": 500}
     services = of_way(service_table(*study(changed), resamples=300))
     figure = dose_figure(services)
     first, second = figure.axes
-    assert [text.get_text() for text in first.get_xticklabels()] == ["0.444 %", "28.4 %", "100 %"]
+    assert [text.get_text() for text in first.get_xticklabels()] == ["0.44 %", "28 %", "100 %"]
     assert list(first.lines[0].get_ydata()) == pytest.approx([-2.0, -0.3, -0.05])
-    assert [text.get_text() for text in second.get_xticklabels()] == ["real, dark"]
-    assert "training of the student -2.0 (0.444 %); spoilt images -3.0" in said(figure)
+    shown = [text.get_text() for text in second.get_xticklabels()]
+    assert shown == ["real, blurred", "real, low contrast", "real, dark"]
+    title = said(figure)
+    assert "-2.0 points (training of the student: 0.44 %)" in title
+    assert "-3.0 points (spoilt images: real, dark)" in title
     assert dose_figure(of_way(service_table(*study(EQUAL), resamples=300))) is None
 
 
@@ -91,3 +95,6 @@ def test_numbers_of_real_images_are_doses_with_nothing_lost_at_the_usual_number(
     [axis] = dose_figure(services).axes
     assert [text.get_text() for text in axis.get_xticklabels()] == ["10", "300"]
     assert list(axis.lines[0].get_ydata()) == pytest.approx([-0.05, 0])
+    lost = services["calibration_size"] == 10
+    services.loc[lost, "answer"], services.loc[lost, "difference_pp"] = "not measured", float("nan")
+    assert pd.isna(dose_figure(services).axes[0].lines[0].get_ydata()[0])

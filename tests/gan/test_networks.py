@@ -249,6 +249,13 @@ def test_resampling_has_exact_derivatives(taps):
         assert torch.autograd.gradgradcheck(lambda x, f=resample: f(x).square(), x, fast_mode=True)
 
 
+def test_a_constant_image_keeps_its_value_when_resampled():
+    kernel, flat = make_filter([1, 3, 3, 1]), torch.full((1, 1, 8, 8), 3.0)
+    for resample in (upsample, downsample):
+        inner = resample(flat, kernel)[:, :, 1:-1, 1:-1]
+        torch.testing.assert_close(inner, torch.full_like(inner, 3.0))
+
+
 def test_minibatch_statistics_by_hand():
     x = torch.arange(8.0).view(8, 1, 1, 1) ** 2
     found = minibatch_std(x, 4, 1)[:, 1, 0, 0]
@@ -256,6 +263,24 @@ def test_minibatch_statistics_by_hand():
     torch.testing.assert_close(found, torch.stack([even, odd]).repeat(4))
     with pytest.raises(StudyError, match="batch of 6"):
         minibatch_std(x[:6], 4, 1)
+
+
+@pytest.mark.parametrize("architecture", ["orig", "resnet", "skip"])
+@pytest.mark.parametrize(("side", "classes"), [(8, 0), (32, 10)])
+def test_discriminator_has_a_second_derivative(architecture, side, classes):
+    torch.manual_seed(0)
+    discriminator = Discriminator(
+        classes, side, 3, architecture, channel_base=256, channel_max=16, cmap_dim=None
+    )
+    images = torch.randn(8, 3, side, side, requires_grad=True)
+    labels = torch.eye(10)[torch.arange(8)] if classes else None
+    logits = discriminator(images, labels)
+    assert logits.shape == (8, 1)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    penalty = gradient.square().sum()
+    penalty.backward()
+    weight = discriminator.b4.conv.weight.grad
+    assert penalty > 0 and weight.isfinite().all() and weight.abs().sum() > 0
 
 
 def test_r1_gradient_equals_finite_differences():

@@ -26,7 +26,7 @@ from lib.common.errors import Skipped, StudyError, Unavailable
 from lib.common.files import ROOT, hash_tree, sha256_json
 from lib.common.openvino import read_ir, save_ir
 from lib.data.samples import SampleSet
-from lib.quantization import grid, run
+from lib.quantization import grid, nncf, run
 from lib.quantization.bias import bias_words, choose_bias_correction
 from lib.quantization.cell import CELL_KEYS, SYNTHETIC, Cell, Grid, cells_of, divergence
 from lib.quantization.grid import (
@@ -243,6 +243,19 @@ def test_a_grid_with_the_best_bias_correction_tells_both(places, tmp_path, finis
     assert "of 2 default quantizations" in said["best"]
     kept = json.loads((tmp_path / "best/models/resnet20.nncf.default.real.6.json").read_text())
     assert kept["options"]["bias_correction"] in ("fast", "none")
+
+
+def test_methods_of_one_base_share_its_calibration(places, tmp_path, monkeypatch):
+    seen, quantize = [], nncf.quantize_default
+    monkeypatch.setattr(
+        nncf,
+        "quantize_default",
+        lambda *given, **how: seen.append(how.get("estimator")) or quantize(*given, **how),
+    )
+    methods = ["mse_a4", "minmax_a4", "default_a4", "mse", "minmax", "default"]
+    wanted = cells(models=["resnet20"], methods=methods, calibration_sets=["real"], seeds=[0])
+    run_grid(tmp_path, cells=wanted, options=FEW, **places)
+    assert sorted(seen) == ["", "minmax"]
 
 
 def test_losses_are_told_where_bias_corrections_differ_by_more_than_the_margin():

@@ -49,7 +49,13 @@ def test_resumed_training_ends_in_the_same_bytes(real, trained, tmp_path, stop):
     assert hash_tree(tmp_path) == hash_tree(trained)
 
 
-def resume_after_a_kill(out, stop, real, start=""):
+def test_training_in_bfloat16_resumes_to_the_same_bytes(real, trained, tmp_path):
+    train(tmp_path / "at once", real, precision="bfloat16")
+    resume_after_a_kill(tmp_path / "twice", 3, real, precision="bfloat16")
+    assert hash_tree(tmp_path / "twice") == hash_tree(tmp_path / "at once") != hash_tree(trained)
+
+
+def resume_after_a_kill(out, stop, real, **changes):
     """Train until step `stop`, then again from the last of the checkpoints every two steps."""
     step, done = TeacherTraining.step, []
 
@@ -61,10 +67,10 @@ def resume_after_a_kill(out, stop, real, start=""):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TeacherTraining, "step", fail)
         with pytest.raises(KeyboardInterrupt):
-            train(out, real, start=start)
+            train(out, real, **changes)
         assert (out / "checkpoint.safetensors").exists() == (stop >= 2)
         patch.setattr(TeacherTraining, "step", lambda s, n: (done.append(n), step(s, n))[1])
-        train(out, real, start=start)
+        train(out, real, **changes)
     assert done[0] == stop // 2 * 2
 
 
@@ -125,7 +131,7 @@ def test_two_trainings_end_in_the_weights_of_one(real, trained, begun, tmp_path)
 
 def test_a_training_that_went_on_resumes_to_the_same_bytes(real, begun, tmp_path):
     train(tmp_path / "at once", real, start=begun)
-    resume_after_a_kill(tmp_path / "twice", 5, real, begun)
+    resume_after_a_kill(tmp_path / "twice", 5, real, start=begun)
     assert hash_tree(tmp_path / "twice") == hash_tree(tmp_path / "at once")
 
 
@@ -177,10 +183,36 @@ def test_the_seed_matters_and_the_global_generator_stays(real, trained, tmp_path
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_checkpoint_of_other_parameters_is_refused(real, tmp_path):
+    trainer = trainer_of(real)
+    trainer.save(tmp_path / "checkpoint.safetensors", 2)
+    with pytest.raises(StudyError, match="other parameters"):
+        train(tmp_path, real, learning_rate=0.1)
+
+
+def test_divergence_stops_and_keeps_the_checkpoint(real, tmp_path, monkeypatch):
+    step = TeacherTraining.step
+
+    def poison(trainer, number):
+        if number == 3:
+            trainer.generator.synthesis.b4.const.data.fill_(float("nan"))
+        return step(trainer, number)
+
+    monkeypatch.setattr(TeacherTraining, "step", poison)
+    with pytest.raises(StudyError, match="loss_generator is nan at step 3"):
+        train(tmp_path, real)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
 def test_learning_rates_of_the_mappings_are_set_apart(real):
     trainer = trainer_of(real)
     assert trainer.generator.mapping.fc0.bias_gain == 0.1
     assert trainer.discriminator.mapping.fc0.bias_gain == 1.0
+
+
+def test_an_odd_batch_is_refused(real, tmp_path):
+    with pytest.raises(StudyError, match="batch_size 6"):
+        train(tmp_path, real, batch_size=6)
 
 
 def test_each_class_shows_every_image_once_an_epoch(real):

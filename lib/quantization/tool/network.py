@@ -201,7 +201,9 @@ def affine_of_input(output: ov.Output) -> bool:
         ports = output.get_node().input_values()
         if kind in ARITHMETIC:
             ports = [port for port in ports if port.get_node().get_type_name() != "Constant"]
-            if len(ports) != 1:
+            if len(ports) != 1 or (
+                kind == "Divide" and ports[0] != output.get_node().input_value(0)
+            ):
                 return False
         output = ports[0]
     return True
