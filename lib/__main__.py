@@ -181,6 +181,8 @@ def quantize(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     print(report.page())
+    folder = options.out or options.model.with_name(f"{options.model.stem}_int8")
+    print(f"The networks and this page are in {folder}")
 
 
 def blog(options: argparse.Namespace) -> None:

@@ -126,7 +126,8 @@ def reader_table(table: pd.DataFrame) -> pd.DataFrame:
     worst = shown.apply(
         lambda row: f"{network_name(row['worst'])} {POINTS.format_map(row)}", axis=1
     )
-    served = table.apply("{served:.0f} of {networks:.0f}".format_map, axis=1)
+    measured = table.assign(measured=table["networks"] - table["missing"])
+    served = measured.apply("{served:.0f} of {measured:.0f}".format_map, axis=1)
     texts = {
         "calibration set": [set_name(*name, usual) for name in names],
         "serves": served.where(compared),

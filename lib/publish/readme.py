@@ -23,8 +23,9 @@ ALT = (
 NOTES = (
     "{way}, against calibration with real images. A set *serves* a network whose INT8 and FP32 "
     "forms agree as often as with other real images, within a margin of {margin:g} points or what "
-    "another draw of real images changes; it *fails* beyond. All sets and numbers: "
-    "[the verdict]({tables}/verdict.md), [`{tables}`]({tables})."
+    "another draw of real images changes; it *fails* beyond. What serves or fails is corrected for "
+    "all sets and networks together (Holm), intervals are not; the rest is undecided. All sets and "
+    "numbers: [the verdict]({tables}/verdict.md), [`{tables}`]({tables})."
 )
 
 

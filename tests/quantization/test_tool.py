@@ -99,7 +99,7 @@ def test_a_network_of_its_own_size_becomes_int8(tmp_path):
     assert written["images_read"] == 20
     assert [row["checked"] for row in report.checks] == ["photographs", "fractals"]
     assert all(row["counts"] and row["alike"] for row in report.checks)
-    assert "of the kinds that it was calibrated with" in report.verdict
+    assert "the kinds of images that calibrated it" in report.verdict
     page = (folder / "report.md").read_text()
     assert "fractals" in page and "Accuracy: that takes labelled images" in page
 
@@ -408,14 +408,16 @@ def test_the_verdict_says_no_more_than_was_seen():
         "INT8 gives the class that floating point gives on 97.0% of 100 images (fractals)."
     )
     said = verdict([good | {"alike": True}], False)
-    assert said.endswith("of the kinds that it was calibrated with: on others expect less.")
+    assert said.endswith("the kinds of images that calibrated it: others may do worse.")
     both = verdict([good, bad], False)
     assert "97.0% of 100 images (fractals) and 68.0% of 100 images (photographs)" in both
-    assert "too little to rely on" in both and "--max-drop" in both and "its domain" in both
-    assert "its domain" not in verdict([bad], True)
+    assert "little, on images made for the purpose" in both
+    assert "--max-drop" in both and "its domain" in both and "--check" in both
+    given = verdict([bad], True, True)
+    assert "too little to rely on" in given and "its domain" not in given
     one = verdict([row(agreement=1.0, classes=1, snr_db=4.0)], False)
     assert "one class, so classes tell nothing" in one and "4.0 dB" in one
-    assert "too little to rely on" in one and "--max-drop" not in one
+    assert "--input-max right?" in one and "--max-drop" not in one
     assert "So few images tell little." in verdict([row(5, 1.0, 3)], False)
     assert "1 image (fractals)" in verdict([row(1, 1.0, 3)], False)
     maps = verdict([row(snr_db=15.0)], True)

@@ -94,7 +94,7 @@ def quantize_file(
         size={n: (folder / f).with_suffix(".bin").stat().st_size for n, f in files.items()},
         speed=speed,
         clipped=clipped,
-        verdict=verdict(own, calibrated=given[0]),
+        verdict=verdict(own, *given),
         unchecked=not_checked(*given, network.words),
         seconds=clock.seconds,
         versions={package: version(package) for package in ("openvino", "nncf")},

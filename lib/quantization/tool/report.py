@@ -67,11 +67,11 @@ class Report:
         write_text(folder / "report.md", self.page())
 
 
-def verdict(rows: list[dict], calibrated: bool) -> str:
+def verdict(rows: list[dict], calibrated: bool, checked: bool = False) -> str:
     """Say what INT8 keeps; `rows` are those of the kept network that count.
 
-    `calibrated`: with images that somebody gave. Where floating point puts all in one class,
-    agreement tells nothing, and the error of the outputs speaks.
+    `calibrated`, `checked`: with, and on, images that somebody gave. Where floating point puts all
+    in one class, agreement tells nothing, and the error of the outputs speaks.
     """
     shares = [row for row in rows if row["classes"] > 1]
     if shares:
@@ -85,13 +85,16 @@ def verdict(rows: list[dict], calibrated: bool) -> str:
         worst = min((r["snr_db"] for r in rows if r["snr_db"] is not None), default=GOOD_DB)
         good, bad = worst >= GOOD_DB, worst < BAD_DB
         if any(row["agreement"] is not None for row in rows):
-            found += ". Floating point puts all of these in one class, so classes tell nothing"
-    found = f"**{found}: too little to rely on.**" if bad else f"{found}."
+            found += ". Floating point puts all of these in one class, so classes tell nothing: "
+            found += "are --mean, --std and --input-max right?"
+    little = "too little to rely on" if checked else "little, on images made for the purpose"
+    found = f"**{found}: {little}.**" if bad else found if found.endswith("?") else f"{found}."
     if min(row["images"] for row in rows) < FEW:
         found += " So few images tell little."
     if all(row["alike"] for row in rows):
-        found += " They are of the kinds that it was calibrated with: on others expect less."
-    advice = ["calibrate with images of its domain (hundreds, if there are)"] * (not calibrated)
+        found += " These are the kinds of images that calibrated it: others may do worse."
+    advice = ["check it by --check on images of its domain"] * (bad and not checked)
+    advice += ["calibrate with images of its domain (hundreds, if there are)"] * (not calibrated)
     advice += ["return layers to floating point by --max-drop"] * bool(shares)
     advice = advice or ["calibrate with more images, or stay with floating point"]
     return found if good else f"{found} To do better, {', or '.join(advice)}."
@@ -111,8 +114,8 @@ def not_checked(calibrated: bool, checked: bool, fed: str) -> str:
             "`--check FOLDER` with images of it, ten at least, tells more."
         )
     if "assumed" in fed:
-        words += f" Whether the network takes {fed.split(', assumed')[0]} was assumed, too."
-    return words
+        return f"{words} Whether the network takes {fed.split(', assumed')[0]} was assumed, too."
+    return f"{words} Whether it is fed as it was trained, no check without labels can tell."
 
 
 def snippet(xml: Path, network: Network) -> str:
