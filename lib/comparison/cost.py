@@ -60,7 +60,8 @@ def set_costs(manifest: dict[str, Any], sets: list[str]) -> pd.DataFrame:
 
     `at_hand_s`: with trained `MAKERS` at hand, so drawing images and choosing among them;
     `from_nothing_s`: with their training, and the sampling of the teacher that the student needs.
-    What is `GIVEN` counts in neither. NaN where an artifact was made before times were recorded.
+    What is `GIVEN` counts in neither. NaN where an artifact was made before times were recorded,
+    and for a training that took place elsewhere.
     `note` says what the times leave out.
     """
     entries = manifest["artifacts"] | manifest["measured_artifacts"]
@@ -69,6 +70,7 @@ def set_costs(manifest: dict[str, Any], sets: list[str]) -> pd.DataFrame:
         made = _made_for(entries, f"calibration-{name}")
         drawn = _made_for(entries, f"calibration-{name}", stop=MAKERS) - set(MAKERS)
         sums = [sum(times.get(n, {"seconds": np.nan})["seconds"] for n in s) for s in (drawn, made)]
+        sums[1] = np.nan if _taken_over(entries, made) else sums[1]
         row = {"set": name, "at_hand_s": sums[0], "from_nothing_s": sums[1]}
         row["made_of"] = ", ".join(sorted(made))
         rows.append(row | {"note": _note(entries, times, made)})
@@ -94,8 +96,12 @@ def _note(entries: dict, times: dict, names: set[str]) -> str:
         "without the training that it went on from": [
             n for n in names if entries[n]["options"].get("start")
         ],
-        "taken over, not trained here": [
-            n for n in names if entries[n]["builder"].endswith((".adopt_teacher", ".adopt_student"))
-        ],
+        "taken over, not trained here": _taken_over(entries, names),
     }
     return "; ".join(f"{', '.join(sorted(n))}: {text}" for text, n in notes.items() if n)
+
+
+def _taken_over(entries: dict, names: set[str]) -> list[str]:
+    """Return which of the artifacts are generators that were trained elsewhere."""
+    ends = (".adopt_teacher", ".adopt_student")
+    return [name for name in names if entries[name]["builder"].endswith(ends)]
