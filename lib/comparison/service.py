@@ -11,6 +11,8 @@ sets at once (Owen 2007, "The pigeonhole bootstrap"), of a single draw that of i
 p-values are corrected together for all the networks and sets of one way to quantize (Holm 1979).
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
@@ -74,6 +76,14 @@ def service_table(
     return found if "serves_p" not in found else _decided(found, confidence)
 
 
+@lru_cache(maxsize=2)
+def _counts(n: int, resamples: int, seed: int) -> list[np.ndarray]:
+    """Return how often each of `n` images is drawn in each of the resamples, in chunks of these."""
+    rng = numpy_generator(seed, "bootstrap of images")
+    sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+    return [rng.multinomial(n, np.full(n, 1 / n), size).astype(np.uint8) for size in sizes]
+
+
 def resampled(
     agreed: dict[tuple, np.ndarray], resamples: int, seed: int
 ) -> dict[tuple, np.ndarray]:
@@ -87,10 +97,7 @@ def resampled(
         return {}
     stacked = np.concatenate([agreed[key] for key in keys]).astype(np.float32)
     rng, n = numpy_generator(seed, "pigeonhole bootstrap"), stacked.shape[1]
-    means = []
-    for start in range(0, resamples, CHUNK):
-        weights = rng.multinomial(n, np.full(n, 1 / n), min(CHUNK, resamples - start))
-        means.append(weights.astype(np.float32) @ stacked.T / n)
+    means = [weights.astype(np.float32) @ stacked.T / n for weights in _counts(n, resamples, seed)]
     means, found, first = np.concatenate(means), {}, 0
     for key in keys:
         own, first = means[:, first : first + len(agreed[key])], first + len(agreed[key])
