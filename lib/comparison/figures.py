@@ -55,17 +55,18 @@ def ranked_figure(services: pd.DataFrame, order: pd.DataFrame) -> Figure:
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
     served, spared = order["served"] == order["networks"], (order["failed"] == 0) & ~control
-    title = f"These serve every network: {_names(order[served])}"
+    title = f"These serve every network: {_names(order[served], usual)}"
     if not served.any():
         title = "No set is sure to serve every network"
-        title += f"; these fail none: {_names(order[spared])}" * bool(spared.any())
+        title += f"; these fail none: {_names(order[spared], usual)}" * bool(spared.any())
     figure.suptitle(fill(title, 80))
     plt.close(figure)
     return figure
 
 
-def _names(rows: pd.DataFrame) -> str:
-    return ", ".join(dict.fromkeys(rows["calibration_set"].map(set_name)))
+def _names(rows: pd.DataFrame, usual: int) -> str:
+    names = zip(rows["calibration_set"], rows["calibration_size"], strict=True)
+    return ", ".join(set_name(*name, usual) for name in names)
 
 
 def _row(axis: Axes, y: int, services: pd.DataFrame, row: tuple) -> None:
@@ -154,14 +155,16 @@ def dose_figure(services: pd.DataFrame) -> Figure | None:
         Line2D([], [], marker="o", color=colour, label=shortened(network_name(model)))
         for model, colour in colours.items()
     ]
-    figure.legend(handles=lines, loc="outside right upper", frameon=False)
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
     worst = []
     for name, (part, texts) in parts.items():
         if part["difference_pp"].notna().any():
             row = part.loc[part["difference_pp"].idxmin()]
             found = f"{network_name(row['model'])} {row['difference_pp']:+.1f} points"
             worst.append(f"{found} ({name}: {texts[row['dose']]})")
-    figure.suptitle(fill(f"The farthest from real images: {'; '.join(worst)}", 90))
+    figure.suptitle(
+        fill(f"The farthest from real images: {'; '.join(worst)}", 80), fontsize="medium"
+    )
     plt.close(figure)
     return figure
 

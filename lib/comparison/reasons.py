@@ -37,12 +37,13 @@ def measure_reasons(out: Path, *, grid: Path, sets: dict[str, Path], real: Path,
     """Write `reasons.csv`: a row for each network, calibration set and quantizer of activations.
 
     `grid` is the grid's folder, with the INT8 networks of the first draw by NNCF's default
-    quantization; `sets` names the folders of SampleSets, or of one for each network; `real` is that
-    of the real test images. Columns: see `network_reasons`.
+    quantization; `sets` names the folders of SampleSets, or of one for each network, and networks
+    of other sets are passed over; `real` is that of the real test images. Columns: see `network_reasons`.
     """
     results, _, _ = load_results(grid)
     main = of_way(results[results["status"] == "ok"])
     main = main[main["calibration_size"] == main["calibration_size"].max()]
+    main = main[main["calibration_set"].isin(sets)]
     groups = main.groupby("model", sort=False)["calibration_set"].unique()
     size, parts = main["calibration_size"].max(), []
     for model, kinds in progress(list(groups.items()), "why", unit="network"):
