@@ -38,7 +38,8 @@ def measure_reasons(out: Path, *, grid: Path, sets: dict[str, Path], real: Path,
 
     `grid` is the grid's folder, with the INT8 networks of the first draw by NNCF's default
     quantization; `sets` names the folders of SampleSets, or of one for each network, and networks
-    of other sets are passed over; `real` is that of the real test images. Columns: see `network_reasons`.
+    of other sets are passed over; `real` is that of the real test images. Columns: see
+    `network_reasons`.
     """
     results, _, _ = load_results(grid)
     main = of_way(results[results["status"] == "ok"])
