@@ -47,7 +47,7 @@ def grid_cells(p: Any) -> list[Cell]:
     own = [model.name for model in p.own_models]
     unfused = [f"{name}{UNFUSED}" for name in p.quantization_unfused]
     nncf = p.classifiers + unfused + own
-    some = (p.classifiers + own)[: p.quantization_accuracy_aware_classifiers]
+    some = nncf[: p.quantization_accuracy_aware_networks or None]
     pot = p.classifiers[: p.quantization_pot_classifiers] + own
     ways = [  # engine, networks, methods, sets, sizes, draws
         ("nncf", nncf, default, main, size, p.quantization_seeds),

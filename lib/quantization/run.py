@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,6 +89,10 @@ cell's calibration, a `seed`, and the `base`, the network that the method starts
 """
 
 
+Made = dict[str, tuple[Quantized, float]]
+"""INT8 networks by their method, each with the seconds that it took."""
+
+
 def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
     """Run cells that differ in their method alone, unless they are finished; return their rows.
 
@@ -98,17 +101,11 @@ def run_cells(cells: list[Cell], grid: Grid) -> dict[Cell, dict]:
     which resumes once they are mended.
     """
     rows: dict[Cell, dict] = {}
-    made: dict[str, tuple[Quantized | None, float]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.method != base_of(cell.method)):
+    made: Made = {}
+    for cell in cells:
         if not grid.is_finished(cell):
-            base, seconds = made.get(base_of(cell.method), (None, 0.0))
             try:
-                start = time.perf_counter()
-                quantized = _quantize(cell, grid, base)
-                seconds += time.perf_counter() - start
-                if cell.method == base_of(cell.method):
-                    made[cell.method] = quantized, seconds
-                _finish(cell, grid, quantized, seconds)
+                _finish(cell, grid, *_quantized(cell, grid, made))
             except (OSError, MemoryError):
                 raise
             except Exception as error:
@@ -232,33 +229,47 @@ def _backend(jobs: int, scheduler: str) -> Iterator[None]:
         yield
 
 
-def _quantize(cell: Cell, grid: Grid, base: Quantized | None) -> Quantized:
+def _quantized(cell: Cell, grid: Grid, made: Made) -> tuple[Quantized, float]:
+    """Return a cell's INT8 network and its seconds, with those of the network it starts from.
+
+    `made` keeps the networks that several methods start from, of cells that differ in it alone. One
+    whose own cell was finished before is left to the engine, which makes it where it is needed.
+    """
+    base, start, seconds = replace(cell, method=base_of(cell.method)), None, 0.0
+    if cell.method in made:
+        return made[cell.method]
+    if cell != base and (base.method in made or not grid.is_finished(base)):
+        start, seconds = _quantized(base, grid, made)
+    correction = grid.options.bias_correction
+    if correction == "best" and cell.method != "default":
+        default, _ = _quantized(replace(cell, method="default"), grid, made)
+        correction = default.bias_correction
+    begun = time.perf_counter()
+    quantized = _quantize(cell, grid, start, correction)
+    seconds += time.perf_counter() - begun
+    if cell == base:
+        made[cell.method] = quantized, seconds
+    return quantized, seconds
+
+
+def _quantize(cell: Cell, grid: Grid, base: Quantized | None, correction: str) -> Quantized:
     if cell.engine not in ENGINES:
         raise StudyError(f"engine {cell.engine!r} is unknown: choose one of {', '.join(ENGINES)}")
     if cell.engine in grid.missing:
         raise Unavailable(grid.missing[cell.engine])
     calibration = SampleSet.load(grid.calibration_folder(cell))
-    options = replace(grid.options, subset_size=cell.calibration_size)
+    size = {"subset_size": cell.calibration_size}
+    options = replace(grid.options, bias_correction=correction, **size)
     # the same for all models, engines and methods
     seed = derive_seed(cell.seed, cell.calibration_set, cell.calibration_size, cell.seed)
 
-    def quantize(options: QuantizationOptions, method: str, base: Quantized | None) -> Quantized:
-        own = replace(cell, method=method)
-        return ENGINES[cell.engine](own, grid, calibration, options=options, seed=seed, base=base)
+    def quantize(options: QuantizationOptions) -> Quantized:
+        return ENGINES[cell.engine](cell, grid, calibration, options=options, seed=seed, base=base)
 
-    if options.bias_correction == "best":
-        default = base or choose_bias_correction(
-            read_ir(grid.ir(cell.model)),
-            validation_set(replace(cell, method="default"), grid),
-            options,
-            partial(quantize, method="default", base=None),
-        )
-        if cell.method == "default":
-            return default
-        base = default if base_of(cell.method) == "default" else base
-        options = replace(options, bias_correction=default.bias_correction)
-    made = quantize(options, cell.method, base)
-    return replace(made, bias_correction=options.bias_correction, other=None)
+    if correction == "best":
+        judged = read_ir(grid.ir(cell.model)), validation_set(cell, grid)
+        return choose_bias_correction(*judged, options, quantize)
+    return replace(quantize(options), bias_correction=correction, other=None)
 
 
 def _finish(cell: Cell, grid: Grid, quantized: Quantized, seconds: float) -> None:

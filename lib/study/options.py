@@ -218,10 +218,8 @@ class Grid:
     quantization_accuracy_aware_seeds: Count = option(
         1, "the same for accuracy-aware quantization, which is slow"
     )
-    quantization_accuracy_aware_classifiers: Count = option(
-        6,
-        "accuracy-aware by NNCF: so many networks are quantized, from the first of classifiers; "
-        "own_models come after them",
+    quantization_accuracy_aware_networks: NonNegative = option(
+        0, "accuracy-aware by NNCF: so many networks are quantized, from the first; 0 is all"
     )
     quantization_accuracy_aware_sets: Sets = option(
         ["real", "teacher", "student", "fractal"],

@@ -64,6 +64,15 @@ def test_sampling_has_exact_second_derivatives():
     assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid).square(), x)
 
 
+def test_r1_passes_through_the_augmentation():
+    images = unit_images().requires_grad_(True)
+    weight = torch.randn(3, 16, 16, generator=draws(1), requires_grad=True)
+    logits = (Augment()(images, 1.0, draws()) * weight).square().sum()
+    (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
+    gradient.square().sum().backward()
+    assert weight.grad.isfinite().all() and weight.grad.abs().sum() > 0
+
+
 def test_probability_follows_overfitting():
     adaptive = AdaptiveProbability(target=0.6, kimg=1, interval=2)
     for step in range(4):

@@ -32,8 +32,6 @@ from lib.teacher.source import adopt_teacher, check_start
 from lib.teacher.training import train_teacher
 
 NETWORKS = ["resnet20_x0_5", "student", "teacher"]
-REAL = {"data": "digits", "source": "", "name": "", "seed": 1}
-REAL |= {"test_images": 50, "validation_images": 1700}
 TINY = validate(read_profile(ROOT / "params" / "tiny.yaml")).model_dump()
 
 
@@ -55,7 +53,9 @@ def params(tmp_path_factory):
         patch.setattr(study_module, "code_fingerprint", lambda function: "code")
         values = TINY | {"output_dir": str(folder), "teacher_kimg": 0.032}
         study = Study.open("05_quantization", values)
-        study.make("real", prepare_real, options=REAL, run_options={"data_dir": ""})
+        real = {"data": "digits", "source": "", "name": "", "seed": 1, "test_images": 50}
+        real |= {"validation_images": 1700}
+        study.make("real", prepare_real, options=real, run_options={"data_dir": ""})
         inputs = {"real": "real/train"}
         options = {"seed": 1, "options": validate(values).options("teacher")}
         study.make("teacher", train_teacher, inputs=inputs, options=options)
@@ -147,6 +147,13 @@ def test_hardware_is_that_of_the_training():
     assert hardware(made | {"device": "cuda"}) == "NVIDIA H100 (GPU), EPYC"
 
 
+def test_published_teacher_serves_as_a_teacher(params, tmp_path):
+    path = publish_weights(params)[2]
+    names = load_tensors(path)[1]["class_names"]
+    adopt_teacher(tmp_path, source=path, origin="", sha256="", class_names=names, data="digits")
+    assert load_teacher(tmp_path / "teacher.safetensors").c_dim == 10
+
+
 def test_values_that_half_precision_cannot_hold_stay_as_they_are():
     assert half(torch.tensor([1.0, 65504.0])).dtype == torch.float16
     assert half(torch.tensor([1.0, 70000.0])).dtype == torch.float32
@@ -154,19 +161,14 @@ def test_values_that_half_precision_cannot_hold_stay_as_they_are():
     assert half(torch.tensor([3])).dtype == torch.int64
 
 
-def adopt(study, path):
-    """Take a teacher from a file, as notebook 00 does."""
-    options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
-    options |= {"class_names": load_tensors(path)[1]["class_names"]}
-    study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
-
-
 def test_networks_from_elsewhere_are_not_passed_on(params, tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "code")
     values = params.model_dump() | {"output_dir": str(tmp_path)}
     path = publish_weights(params)[2]
     study = Study.open("00_teacher_training", values)
-    adopt(study, path)
+    options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
+    options |= {"class_names": load_tensors(path)[1]["class_names"]}
+    study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
     with pytest.raises(StudyError, match="no trained network"):
         publish_weights(validate(values))
 
@@ -178,8 +180,12 @@ def test_networks_taken_from_the_published_weights_get_their_cards(params, tmp_p
     path.parent.mkdir(parents=True)
     path.write_bytes(publish_weights(params)[2].read_bytes())
     study = Study.open("00_teacher_training", values)
-    study.make("real", prepare_real, options=REAL, run_options={"data_dir": ""})
-    adopt(study, path)
+    real = {"data": "digits", "source": "", "name": "", "seed": 1, "test_images": 50}
+    real |= {"validation_images": 1700}
+    study.make("real", prepare_real, options=real, run_options={"data_dir": ""})
+    options = {"origin": path.name, "sha256": sha256_file(path), "data": "digits"}
+    options |= {"class_names": load_tensors(path)[1]["class_names"]}
+    study.make("teacher", adopt_teacher, options=options, run_options={"source": path})
     before = path.read_bytes()
     assert publish_weights(validate(values)) == [path] and path.read_bytes() == before
     card = path.with_suffix(".md").read_text()

@@ -42,13 +42,12 @@ def counted(params):
 
 def test_the_grid_repeats_what_is_slow_less_often(params):
     cells, counts = counted(params)
-    quick, sets = len(params.classifiers), 7
-    models = quick + len(params.quantization_unfused)
+    models, sets = len(params.classifiers) + len(params.quantization_unfused), 7
     sizes = len(params.quantization_sizes)
     assert counts == {
         ("nncf", "default"): models * (sets + sizes) * params.quantization_seeds,
         **{("nncf", name): models * sets for name in params.quantization_variants},
-        ("nncf", "accuracy_aware"): quick * len(params.quantization_accuracy_aware_sets),
+        ("nncf", "accuracy_aware"): models * len(params.quantization_accuracy_aware_sets),
         ("pot", "default"): params.quantization_pot_classifiers * sets,
     }
     few = cells[cells["calibration_size"] < params.quantization_subset_size]
@@ -57,11 +56,14 @@ def test_the_grid_repeats_what_is_slow_less_often(params):
     )
 
 
-def test_accuracy_aware_quantization_takes_the_first_classifiers(params):
-    changed = params.model_dump() | {"quantization_accuracy_aware_classifiers": 2}
-    cells, _ = counted(validate(changed))
-    aware = set(cells.loc[cells["method"] == "accuracy_aware", "model"])
-    assert aware == set(params.classifiers[:2])
+@pytest.mark.parametrize("some", [2, 0])
+def test_accuracy_aware_quantization_takes_the_first_networks_or_all(params, some):
+    one = {"name": "mine", "path": "mine.onnx", "mean": [0.5] * 3, "std": [0.5] * 3}
+    changed = {"quantization_accuracy_aware_networks": some, "own_models": [one]}
+    cells, _ = counted(validate(params.model_dump() | changed))
+    aware = cells[(cells["method"] == "accuracy_aware") & (cells["engine"] == "nncf")]["model"]
+    expected = params.classifiers[:2] if some else cells["model"].unique()
+    assert set(aware) == set(expected) and ("mine" in set(aware)) == (some == 0)
 
 
 def test_slow_networks_have_fewer_draws(params):

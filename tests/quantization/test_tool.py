@@ -195,6 +195,7 @@ def test_images_reach_the_network_as_said(tmp_path):
     [
         ({}, Takes(mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5)), [-2], [2]),
         ({"channels": 1}, Takes(input_max=255), [0], [255]),
+        ({"inside": True}, Takes(input_max=255), [-1], [1]),
         (
             {"depthwise": True},
             Takes(mean=(0, 0.5, 0.5), std=(0.5, 0.25, 0.5)),
@@ -413,11 +414,14 @@ def test_the_verdict_says_no_more_than_was_seen():
     assert "97.0% of 100 images (fractals) and 68.0% of 100 images (photographs)" in both
     assert "little, on images made for the purpose" in both
     assert "--max-drop" in both and "its domain" in both and "--check" in both
+    lost = verdict([row(agreement=0.03, classes=9)], False)
+    assert "too little to rely on" in lost and "--check" in lost
     given = verdict([bad], True, True)
     assert "too little to rely on" in given and "its domain" not in given
     one = verdict([row(agreement=1.0, classes=1, snr_db=4.0)], False)
     assert "one class, so classes tell nothing" in one and "4.0 dB" in one
     assert "--input-max right?" in one and "--max-drop" not in one
+    assert "too little to rely on" in one
     assert "So few images tell little." in verdict([row(5, 1.0, 3)], False)
     assert "1 image (fractals)" in verdict([row(1, 1.0, 3)], False)
     maps = verdict([row(snr_db=15.0)], True)

@@ -24,7 +24,7 @@ from lib.gan.training import Training
 from lib.student import original
 from lib.student.build import build_student
 from lib.student.distillation import distill, load_sets
-from lib.student.original import OriginalTraining, original_weights
+from lib.student.original import OriginalTraining, original_step, original_weights
 from lib.student.sampling import generate, load_student, sample_student
 from lib.student.source import read_student, student_maker
 from lib.student.training import StudentTraining
@@ -195,6 +195,20 @@ def test_images_belong_to_the_latents_of_the_batch(sets):
     assert torch.equal(training.generate(4, labels), expected)
     layers = [part for part in training.generator.modules() if isinstance(part, SynthesisLayer)]
     assert layers and not any(layer.use_noise for layer in layers)
+
+
+def test_original_step_sees_eval_images_at_a_new_epoch(sets):
+    training = start(sets, recipe="original")
+    modes = []
+    training.generator.register_forward_hook(lambda module, *_: modes.append(module.training))
+    for step in range(4):  # three an epoch, every second one adversarial
+        weights = original_weights(step, 3, interval=2)
+        batch = replace(training.data.batch(step), epoch=step // 3, position=step % 3)
+        original_step(training.pair, batch, weights)
+        modes.append(None)
+    without, with_hinge = [True] * 3 + [None], [True] * 4 + [None]
+    assert modes[:13] == without + with_hinge + without
+    assert modes[13:] == [False, False, True, None]
 
 
 def test_original_recipe_has_its_own_rate_and_weights(sets):

@@ -127,6 +127,8 @@ def test_faulty_files_are_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(StudyError, match=f"mine.yaml.*{message}"):
         read_profile(path)
+    with pytest.raises(StudyError, match="nowhere.yaml is missing"):
+        read_profile(tmp_path / "nowhere.yaml")
 
 
 def test_overrides_are_read_as_yaml():

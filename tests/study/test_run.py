@@ -146,3 +146,11 @@ def test_makefile_refuses_an_unsuitable_python(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "the study needs Python 3.11" in done.stderr
+
+
+def test_image_folder_with_one_class_is_refused_before_work(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "only").mkdir(parents=True)
+    values = read_profile(TINY) | {"data": "imagefolder", "data_dir": str(tmp_path)}
+    with pytest.raises(StudyError, match=r"one class \(only\): it takes two or more"):
+        preflight.check_data(validate(values))

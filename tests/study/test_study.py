@@ -43,7 +43,7 @@ def open_study(tmp_path, monkeypatch):
     return open_
 
 
-def test_equal_artifact_is_reused_and_changed_one_made_again(open_study, capsys, monkeypatch):
+def test_equal_artifact_is_reused_and_changed_one_made_again(open_study, capsys):
     study = open_study()
     study.make("first", build_text, options={"text": "a"})
     path = study.make("first", build_text, options={"text": "a"}, run_options={"workers": 2})
@@ -52,9 +52,6 @@ def test_equal_artifact_is_reused_and_changed_one_made_again(open_study, capsys,
     assert (path / "text.txt").read_text() == "a"
     study.make("first", build_text, options={"text": "b"})
     assert CALLS == ["a", "b"]
-    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "other code")
-    study.make("first", build_text, options={"text": "b"})
-    assert CALLS == ["a", "b", "b"]
 
 
 def test_what_follows_depends_on_the_content_of_its_inputs(open_study):
@@ -70,6 +67,14 @@ def test_what_follows_depends_on_the_content_of_its_inputs(open_study):
     assert CALLS == ["a", "x"]
     assert (both("b", "x") / "text.txt").read_text() == "bx"
     assert CALLS == ["a", "x", "b", "x"]
+
+
+def test_changed_code_makes_an_artifact_again(open_study, monkeypatch):
+    study = open_study()
+    study.make("first", build_text, options={"text": "a"})
+    monkeypatch.setattr(study_module, "code_fingerprint", lambda function: "other code")
+    study.make("first", build_text, options={"text": "a"})
+    assert CALLS == ["a", "a"]
 
 
 def build_parts(out: Path, *, names: str) -> None:
@@ -245,6 +250,27 @@ def test_killed_build_resumes_in_its_folder_without_stray_files(tmp_path):
     assert not list((tmp_path / "out" / "tiny" / "work").iterdir())
 
 
+def test_what_safetensors_leaves_behind_when_killed_does_not_stay(open_study):
+    study = open_study()
+
+    def interrupted(out, *, text):
+        (out / ".tmpXyZ").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.make("first", interrupted, options={"text": "a"})
+    work = next((study.folder / "work").iterdir())
+    finished = study.folder / "work" / work.name
+    assert (finished / ".tmpXyZ").exists()
+
+    def finishes(out, *, text):
+        (out / "text.txt").write_text(text)
+
+    finishes.__qualname__ = interrupted.__qualname__
+    path = study.make("first", finishes, options={"text": "a"})
+    assert [file.name for file in path.iterdir()] == ["text.txt"]
+
+
 def test_results_made_from_other_inputs_are_refused(open_study):
     study = open_study("04_calibration_sets")
     study.make("first", build_text, options={"text": "a"})
@@ -303,6 +329,12 @@ def test_second_run_in_the_same_folder_is_refused(open_study, monkeypatch):
 
     study.make("first", nested, options={"text": "a"})
     assert CALLS == []
+
+
+def test_output_folder_that_cannot_be_made_is_named(tmp_path, open_study):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StudyError, match="file.*choose another output_dir"):
+        open_study(output_dir=str(tmp_path / "file"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")

@@ -15,8 +15,8 @@ NOISE_WORDS = (
     "*Signal to noise*: how much larger the outputs are than INT8's error in them; more is better, "
     "at 20 dB the error is 10 % of the outputs, at 40 dB 1 %."
 )
-GOOD_SHARE, BAD_SHARE = 0.95, 0.8
-GOOD_DB, BAD_DB = 20, 10
+GOOD_SHARE, BAD_SHARE, LOST_SHARE = 0.95, 0.8, 0.5
+GOOD_DB, BAD_DB, LOST_DB = 20, 10, 5
 FEW = 30  # images
 
 
@@ -78,16 +78,17 @@ def verdict(rows: list[dict], calibrated: bool, checked: bool = False) -> str:
         parts = [f"{row['agreement']:.1%} of {_where(row)}" for row in shares]
         found = f"INT8 gives the class that floating point gives on {' and '.join(parts)}"
         worst = min(row["agreement"] for row in shares)
-        good, bad = worst >= GOOD_SHARE, worst < BAD_SHARE
+        good, bad, lost = worst >= GOOD_SHARE, worst < BAD_SHARE, worst < LOST_SHARE
     else:
         parts = [f"{_db(row['snr_db'])} on {_where(row)}" for row in rows]
         found = f"Signal to noise of INT8's outputs: {' and '.join(parts)}"
         worst = min((r["snr_db"] for r in rows if r["snr_db"] is not None), default=GOOD_DB)
-        good, bad = worst >= GOOD_DB, worst < BAD_DB
+        good, bad, lost = worst >= GOOD_DB, worst < BAD_DB, worst < LOST_DB
         if any(row["agreement"] is not None for row in rows):
             found += ". Floating point puts all of these in one class, so classes tell nothing: "
             found += "are --mean, --std and --input-max right?"
-    little = "too little to rely on" if checked else "little, on images made for the purpose"
+    told = checked or lost
+    little = "too little to rely on" if told else "little, on images made for the purpose"
     found = f"**{found}: {little}.**" if bad else found if found.endswith("?") else f"{found}."
     if min(row["images"] for row in rows) < FEW:
         found += " So few images tell little."
