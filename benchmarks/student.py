@@ -160,13 +160,13 @@ def measure_sampling(folder: Path, turns: int, options: StudentOptions, calls: i
     network.config = record
     save_tensors(folder / "student.safetensors", network, network.config)
     write_formats(folder / "export", network, 0)
-    z, c = draw_inputs(network, BATCH_64, 0, "benchmark")
+    z, c, psi = draw_inputs(network, BATCH_64, 0, "benchmark")
     work: dict[str, Callable[[], object]] = {
         "torch eager": _eager(network, z, c, calls),
     }
     for name in ("fp32", "int8"):
         path = files(folder / "export")[name]
-        work[f"OpenVINO {name.upper()}"] = _compiled(path, z.numpy(), c.numpy(), calls)
+        work[f"OpenVINO {name.upper()}"] = _compiled(path, {"z": z, "c": c, "psi": psi}, calls)
     title = f"Sampling, {sum(p.numel() for p in network.parameters()):,} parameters, batch 64"
     report(f"{title}, {turns} turns", "images/s", calls * BATCH_64, interleave(work, turns))
 
@@ -180,9 +180,10 @@ def _eager(network: Student, z: torch.Tensor, c: torch.Tensor, calls: int) -> Ca
     return run
 
 
-def _compiled(path: Path, z: np.ndarray, c: np.ndarray, calls: int) -> Callable[[], None]:
+def _compiled(path: Path, inputs: dict[str, torch.Tensor], calls: int) -> Callable[[], None]:
     model = read_ir(path)
-    model.reshape({"z": list(z.shape), "c": list(c.shape)})
+    model.reshape({name: list(tensor.shape) for name, tensor in inputs.items()})
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     config = {
         hints.inference_precision: ov.Type.f32,
         hints.performance_mode: hints.PerformanceMode.THROUGHPUT,
@@ -193,7 +194,7 @@ def _compiled(path: Path, z: np.ndarray, c: np.ndarray, calls: int) -> Callable[
 
     def run() -> None:
         for _ in range(calls):
-            queue.start_async({"z": z, "c": c})
+            queue.start_async(arrays)
         queue.wait_all()
 
     return run

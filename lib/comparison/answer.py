@@ -208,7 +208,9 @@ def limits(services: pd.DataFrame) -> str:
     for reason, part in services[services["answer"] == MISSING].groupby("reason", sort=False):
         sets = ", ".join(dict.fromkeys(part["calibration_set"].map(set_name)))
         ways = ", ".join(dict.fromkeys(int8_name(*w) for w in part[WAY].itertuples(index=False)))
-        text += f"\n\nNot measured: {len(part)} ({ways}; {sets}): {reason.removeprefix('Skipped: ')}."
+        text += (
+            f"\n\nNot measured: {len(part)} ({ways}; {sets}): {reason.removeprefix('Skipped: ')}."
+        )
     return text
 
 

@@ -5,6 +5,8 @@ adaptive augmentation, with the settings of the official CIFAR-10 configuration:
 penalty, no style mixing, no residual connections in the discriminator.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +20,20 @@ from lib.gan.discriminator import Discriminator, DiscriminatorBlock
 from lib.gan.generator import Generator, SynthesisBlock
 from lib.gan.options import TrainingOptions
 from lib.gan.training import Losses, Training, auc, descend
+
+
+@contextlib.contextmanager
+def in_float32(network: nn.Module) -> Iterator[None]:
+    """Let the feature maps of a discriminator be float32 for a while."""
+    blocks = [part for part in network.modules() if isinstance(part, DiscriminatorBlock)]
+    before = [block.precision for block in blocks]
+    try:
+        for block in blocks:
+            block.precision = torch.float32
+        yield
+    finally:
+        for block, precision in zip(blocks, before, strict=True):
+            block.precision = precision
 
 
 class AdversarialTraining(Training):
@@ -88,9 +104,14 @@ class AdversarialTraining(Training):
         return found | {"auc": auc(on_real.detach(), on_fake.detach())}
 
     def r1_step(self, step: int, real: Tensor, labels: Tensor) -> Losses:
-        """Penalise the discriminator's gradient at real images (Mescheder et al. 2018)."""
+        """Penalise the discriminator's gradient at real images (Mescheder et al. 2018).
+
+        In float32 throughout: the weights' gradients of this gradient are convolutions whose kernel
+        is as large as a map, and oneDNN's in bfloat16 are wrong on processors with AMX.
+        """
         real = real.requires_grad_(True)
-        logits = self.discriminator(self.show(real, "r1", step), labels)
+        with in_float32(self.discriminator):
+            logits = self.discriminator(self.show(real, "r1", step), labels)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradient.square().sum(dim=[1, 2, 3]).mean()
         weight = self.options.r1_gamma / 2 * self.options.r1_interval
