@@ -226,13 +226,13 @@ def _wrong_labels(found: Evidence, real: Evidence, looks_real: bool) -> list[str
 
 
 def told_apart(telling: pd.DataFrame) -> dict[str, list[str]]:
-    """Return a sentence, by set, for each set that a fresh network tells from its teacher's."""
+    """Return a sentence, by set, for each set that is told from its teacher's."""
     known = telling[(telling["against"] == "teacher") & (telling["auc_low"] > TOLD)]
     return {
         row.set: [
-            f"{row.set} does not pass for its teacher: a fresh classifier finds out which of two "
-            f"images is whose in {row.auc:.0%} of {row.n:,} pairs of new ones (chance: 50%), "
-            "so they are smeared or otherwise unlike"
+            f"{row.set} does not pass for its teacher: a linear classifier on features finds "
+            f"out which of two images is whose in {row.auc:.0%} of {row.n:,} pairs of new ones "
+            "(chance: 50%), so they are smeared or otherwise unlike"
         ]
         for row in known.itertuples()
     }
