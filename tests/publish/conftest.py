@@ -2,6 +2,7 @@
 
 import io
 from base64 import b64encode
+from hashlib import sha256
 
 import nbformat
 import numpy as np
@@ -26,6 +27,8 @@ MANIFEST = {
         "python": "3.11.7",
         "versions": {"torch": "2.0", "openvino": "2026.1"},
     },
+    "reports": {},
+    "measured_reports": {},
 }
 TEXT = """# Part {number}, a title
 What stands below it, in INT8.
@@ -60,12 +63,10 @@ def encoded(frames):
     return buffer.getvalue()
 
 
-def draw(folder, name, frames=1, **about):
-    """Save a figure as a notebook does; return the output that shows it."""
+def draw(frames=1, **about):
+    """Return the output that shows a figure."""
     kind = "png" if frames == 1 else "gif"
     about = {"caption": "A <caption>", "alt": "x" * 20} | about
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "figures" / f"{name}.{kind}").write_bytes(encoded(frames))
     data = {f"image/{kind}": b64encode(encoded(frames)).decode()}
     return new_output("display_data", data, metadata={f"image/{kind}": about})
 
@@ -74,8 +75,8 @@ def put_notebook(folder, **about):
     """Write the executed notebook 06 with two figures."""
     cells = [
         new_markdown_cell("# 06"),
-        new_code_cell("draw()", outputs=[draw(folder, "06_chart", **about)], execution_count=1),
-        new_code_cell("film()", outputs=[draw(folder, "06_film", 3)], execution_count=2),
+        new_code_cell("draw()", outputs=[draw(**about)], execution_count=1),
+        new_code_cell("film()", outputs=[draw(3)], execution_count=2),
     ]
     end = {"papermill": {"end_time": "2026-11-22T14:52:12.370247+00:00"}}
     (folder / "notebooks").mkdir(exist_ok=True)
@@ -88,7 +89,9 @@ def make_folder(folder, **changes):
     services = service_table(*study(EQUAL | changes), resamples=200)
     write_csv(folder / "tables" / "06_answers.csv", answers(services))
     write_csv(folder / "tables" / "numbers.csv", pd.DataFrame({"name": ["a", "b"], "x": [0.5, 2]}))
-    write_json(folder / "manifest.json", MANIFEST)
+    drawn = {"06_chart.png": encoded(1), "06_film.gif": encoded(3)}
+    hashes = {f"figures/{k}": {"sha256": sha256(data).hexdigest()} for k, data in drawn.items()}
+    write_json(folder / "manifest.json", MANIFEST | {"reports": hashes})
     put_notebook(folder)
     return folder
 

@@ -12,7 +12,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.common.files import ROOT, read_named, write_csv
+from lib.common.files import ROOT, read_json, read_named, write_csv, write_json
 from lib.figures.captions import caption_of, describe
 from lib.figures.charts import bars
 from lib.figures.images import image_rows
@@ -131,12 +131,14 @@ def test_same_run_makes_the_same_bytes(folder):
 
 
 def test_figures_that_are_missing_or_of_another_run_are_refused(folder):
-    (folder / "figures" / "06_chart.png").write_bytes(b"of another run")
-    with pytest.raises(StudyError, match="figure 06_chart is in no executed notebook.*--from 06"):
-        write_blog(folder)
-    (folder / "figures" / "06_chart.png").unlink()
-    with pytest.raises(StudyError, match="figure 06_chart is in no executed notebook"):
-        write_blog(folder)
+    manifest = read_json(folder / "manifest.json")
+    for entry in ({"sha256": "of another run"}, None):
+        manifest["reports"]["figures/06_chart.png"] = entry
+        reports = {name: entry for name, entry in manifest["reports"].items() if entry}
+        write_json(folder / "manifest.json", manifest | {"reports": reports})
+        missing = "figure 06_chart is in no executed notebook.*--from 06"
+        with pytest.raises(StudyError, match=missing):
+            write_blog(folder)
     (folder / "notebooks" / "06_comparison.ipynb").write_text("{")
     with pytest.raises(StudyError, match="06_comparison.ipynb is no readable notebook"):
         write_blog(folder)

@@ -81,6 +81,13 @@ class Figures:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.cells, ends = folder, {}, []
+        manifest = read_json(folder / "manifest.json")
+        reports = manifest["reports"] | manifest["measured_reports"]
+        self.drawn = {
+            Path(name).stem: entry["sha256"]
+            for name, entry in reports.items()
+            if name.startswith("figures/")
+        }
         for path in sorted((folder / "notebooks").glob("*.ipynb")):
             notebook = read_notebook(path)
             ends.append(notebook.metadata.get("papermill", {}).get("end_time"))
@@ -92,10 +99,8 @@ class Figures:
         self.ended = max(filter(None, ends), default="")
 
     def cell(self, name: str) -> NotebookNode:
-        """Return the cell that drew `figures/<name>`, with that figure as its only output."""
-        files = [self.folder / "figures" / f"{name}{end}" for end in (".png", ".gif")]
-        file = next((file for file in files if file.is_file()), None)
-        found = file and self.cells.get(_digest(file.read_bytes()))
+        """Return the cell that drew the figure `name`, with that figure as its only output."""
+        found = self.cells.get(self.drawn.get(name))
         if not found:
             raise StudyError(
                 f"figure {name} is in no executed notebook of {self.folder}: run the study again "
