@@ -1,5 +1,6 @@
 """A profile's output folder: artifacts that are made once, tables, figures and the manifest."""
 
+import io
 import os
 import shutil
 import time
@@ -179,9 +180,9 @@ class Study:
     ) -> DisplayedImage:
         """Write `figures/<name>.png` and return it for display; `measured`: shows timings.
 
-        Its lower right corner names the data. `caption` (the figure's title if not given) and
-        `alt`, its alternative text (a description of title, panels and legend if not given), go
-        with the picture into the notebook.
+        In 256 colours. Its lower right corner names the data. `caption` (the figure's title if not
+        given) and `alt`, its alternative text (a description of title, panels and legend if not
+        given), go with the picture into the notebook.
         """
         write = partial(_write_png, data=self.data_name())
         self._save(f"figures/{name}.png", figure, measured, write)
@@ -307,6 +308,8 @@ def _plain_values(namespace: dict[str, Any]) -> dict[str, Any]:
 
 def _write_png(path: Path, figure: Figure, data: str) -> None:
     note = figure.text(1, 0, data, ha="right", va="top", fontsize=7, color="grey")
-    with atomic_path(path) as temporary, noted_glyphs(path.name):
-        figure.savefig(temporary, dpi=110, metadata={"Software": None}, bbox_inches="tight")
+    with io.BytesIO() as drawn, atomic_path(path) as temporary, noted_glyphs(path.name):
+        figure.savefig(drawn, format="png", dpi=110, bbox_inches="tight")
+        few = Image.open(drawn).convert("RGB").quantize(256)  # a third of the size
+        few.save(temporary, "png", optimize=True)
     note.remove()
