@@ -23,7 +23,7 @@ SECTION = Markup(
 )
 FIGURE = Markup(
     '<figure class="ig-image {}"><img src="data:image/png;base64,{}" alt="{}">'
-    "<figcaption>{}</figcaption></figure>"
+    "<figcaption>{}<br>{}</figcaption></figure>"
 )
 
 
@@ -41,10 +41,10 @@ def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
     z, labels = request.inputs(generator)
     images, timing, _ = timed_images(generator, z, labels, psi=request.truncation)
     seen, names = generator.opinions(images), generator.class_names
-    recognized, page = seen.labels == labels, ""
+    recognised, page = seen.labels == labels, ""
     for label in request.labels:
         own = labels == label
-        note = f"{recognized[own].sum()} of {request.per_class} recognized"
+        note = f"{recognised[own].sum()} of {request.per_class} recognised"
         opinions = Opinions(seen.labels[own], seen.probabilities[own])
         page += section(f"Class {names[label]}", note, images[own], opinions, names, label)
     record = asdict(request) | {"data": generator.data, "classes": names}
@@ -52,7 +52,7 @@ def make_images(generator: ImageGenerator, request: ImagesRequest) -> Result:
         "images.png": png_grid(images[labels == label] for label in sorted(set(request.labels))),
         "images.zip": image_folder_zip(images, labels, z, names, record),
     }
-    words = f"The classifier recognizes {recognized.sum()} ({recognized.mean():.0%})."
+    words = f"The classifier recognises {recognised.sum()} ({recognised.mean():.0%})."
     return Result(page, f"{timing} {words}", files)
 
 
@@ -75,8 +75,8 @@ def compare_models(generator: ImageGenerator, request: ImagesRequest) -> Result:
     for model in generator.models:
         images, _, speed = timed_images(generator, z, labels, model, request.truncation)
         made[model], seen = images, generator.opinions(images)
-        recognized = int((seen.labels == labels).sum())
-        note = f"{recognized} of {len(z)} recognized; {speed}"
+        recognised = int((seen.labels == labels).sum())
+        note = f"{recognised} of {len(z)} recognised; {speed}"
         if model != "student":
             grey = np.abs(images.astype(int) - made["student"]).mean()
             note += f"; {grey:.1f} grey levels of 255 from the student's, on average"
@@ -119,10 +119,10 @@ def section(
         before, after = "Image", f"of class {names[wanted]}"
     figures = Markup()
     for number, (image, label, share) in enumerate(zip(images, *seen, strict=True), 1):
-        caption = f"{names[label]} · {share:.0%}"
+        sees = names[label], f"{share:.0%}"
         mark = "" if wanted in (None, label) else "ig-other"
-        alt = f"{before} {number} {after}; the classifier sees {caption}"
-        figures += FIGURE.format(mark, b64encode(png_bytes(image)).decode(), alt, caption)
+        alt = f"{before} {number} {after}; the classifier sees {' · '.join(sees)}"
+        figures += FIGURE.format(mark, b64encode(png_bytes(image)).decode(), alt, *sees)
     return SECTION.format(heading, note, figures)
 
 
