@@ -3,7 +3,13 @@
 import lazy_loader
 
 EXPORTS = {
-    "ablation": ["VARIANTS", "ablation_table", "load_ablation", "run_ablation"],
+    "ablation": [
+        "VARIANTS",
+        "ablation_course",
+        "ablation_table",
+        "load_ablation",
+        "run_ablation",
+    ],
     "course": ["training_course"],
     "diagnosis": ["examine", "load_findings"],
     "distances": ["frechet_distance", "frechet_estimate", "kernel_estimate"],

@@ -21,6 +21,7 @@ from lib.common.progress import progress
 from lib.common.seeds import torch_generator
 from lib.data.real import load_real
 from lib.data.samples import SampleSet
+from lib.evaluation.course import TABLE, training_course
 from lib.evaluation.distances import frechet_distance, frechet_estimate
 from lib.evaluation.extractors import classifier_extractor, extract, open_extractor
 from lib.evaluation.features import first_per_class
@@ -31,6 +32,8 @@ from lib.student.options import StudentOptions
 from lib.student.sampling import generate, load_student
 
 MOST = 10_000  # of the teacher's images that students are compared with
+COURSE_PER_CLASS = 100
+SHOWN_PER_CLASS = 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def run_ablation(
     """Train the variants `names` (none: all) and measure `per_class` images a class; a file each.
 
     `options` are those that the variants share; `seed` is that of this run. Distances are taken
-    in the evaluator's features and, where `extractor` is another, in that one's, too.
+    in the evaluator's features and, where `extractor` is another, in that one's, too. Beside the
+    figures of a variant lie a few of its images, `images-<variant>`.
     """
     measure = Measure(samples, real, evaluator, extractor, per_class, device)
     write_json(out / "yardsticks.json", measure.yardsticks())
@@ -106,11 +110,38 @@ def run_ablation(
         try:
             with redirect_stdout(io.StringIO()):
                 distill(work / "student", **sets, seed=seed, options=chosen, device=device)
-            figures = measure(load_student(work / "student" / "student.safetensors", device), seed)
+            student = load_student(work / "student" / "student.safetensors", device)
+            figures = measure(student, seed)
+            teacher_and_judge = {"samples": samples, "evaluator": evaluator}
+            figures["course"] = course(work, **teacher_and_judge, per_class=per_class, seed=seed)
+            few_images(student, measure.own, seed).save(out / path.stem.replace("run", "images"))
         except StudyError as error:  # this variant diverged; the others go on
             figures = dict.fromkeys(measure.names) | {"n": measure.n, "failed": str(error)}
         write_json(path, {"variant": name, "seed": seed} | figures)
         shutil.rmtree(work)
+
+
+def course(work: Path, *, per_class: int, seed: int, **given: Path) -> list[dict[str, float | None]]:
+    """Return `kimg`, `distance` and `auc` of each moment of the student in `work/student`.
+
+    As `training_course` has it, of 100 images a class at most; `auc` is the mean of the
+    discriminator's since the moment before.
+    """
+    options = {"per_class": min(per_class, COURSE_PER_CLASS), "seed": seed}
+    training_course(work / "course", student=work / "student", **given, **options)
+    table = pd.read_csv(work / "course" / TABLE)[["kimg", "distance"]]
+    log = pd.read_csv(work / "student" / "log.csv")
+    moment = np.searchsorted(table["kimg"], log["kimg"]).clip(max=len(table) - 1)
+    table["auc"] = log.groupby(moment)["auc"].mean()
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def few_images(student: Student, like: SampleSet, seed: int) -> SampleSet:
+    """Return `SHOWN_PER_CLASS` images of each class, of the same latents for all students."""
+    labels = np.arange(SHOWN_PER_CLASS * student.c_dim) % student.c_dim
+    draws = torch_generator(seed, "ablation images")
+    latents = torch.randn(len(labels), student.z_dim, generator=draws)
+    return SampleSet(generate(student, latents, labels), labels, info=like.info)
 
 
 def shown_samples(samples: Path, share: float, work: Path) -> Path:
@@ -196,6 +227,19 @@ def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
     return pd.DataFrame(rows), read_json(folders[0] / "yardsticks.json")
 
 
+def ablation_course(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the courses of the runs: a row a `kimg`; `<variant>, AUC` and `, distance`."""
+    parts = [
+        pd.DataFrame(row.course).assign(variant=row.variant)
+        for row in rows.dropna(subset=["course"]).itertuples()
+    ]
+    whole = pd.concat(parts).rename(columns={"auc": "AUC"}).astype({"AUC": float})
+    means = whole.groupby(["kimg", "variant"], sort=False)[["distance", "AUC"]].mean()
+    wide = means.unstack("variant")
+    wide.columns = [f"{variant}, {measure}" for measure, variant in wide.columns]
+    return wide.sort_index().reset_index()
+
+
 def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation over the seeds, one row a variant.
 
@@ -203,7 +247,7 @@ def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
     better), `<measure>_gain_std` its standard deviation; both are paired by seed, and NaN where
     the base was not run.
     """
-    kept = {"variant", "seed", "n", "parameters", "failed"}
+    kept = {"variant", "seed", "n", "parameters", "failed", "course"}
     rows = rows.copy()
     measures = [name for name in rows if name not in kept and not name.endswith(("_low", "_high"))]
     rows[measures] = rows[measures].astype(float)  # NaN where a run diverged

@@ -15,6 +15,7 @@ from lib.data.samples import SampleSet
 from lib.evaluation import ablation
 from lib.evaluation.ablation import (
     VARIANTS,
+    ablation_course,
     ablation_table,
     chosen_variants,
     load_ablation,
@@ -77,8 +78,10 @@ def given(folder) -> dict:
 def test_a_killed_ablation_goes_on_to_the_same_figures(tmp_path, monkeypatch, capsys):
     names = ["original", "fewer samples"]
     run_ablation(tmp_path / "whole", **given(tmp_path), names=names)
-    files = ["run-fewer-samples.json", "run-original.json", "yardsticks.json"]
-    assert sorted(hash_tree(tmp_path / "whole")) == files
+    files = {path.split("/")[0] for path in hash_tree(tmp_path / "whole")}
+    kinds = {f"{kind}-{name.replace(' ', '-')}" for kind in ("run", "images") for name in names}
+    kinds = {kind + ".json" * kind.startswith("run") for kind in kinds}
+    assert files == kinds | {"yardsticks.json"}
     note, steps = Training.note, []
 
     def killed(self, step, losses):
@@ -101,6 +104,9 @@ def test_a_killed_ablation_goes_on_to_the_same_figures(tmp_path, monkeypatch, ca
     assert yardsticks["n_real"] == 24 and yardsticks["n_teacher"] == 36
     assert yardsticks["distances"] == {"": "Fréchet distance (resnet20_x0_25)"}
     assert ablation_table(rows)["pixel_difference"].notna().all()
+    found = ablation_course(rows)
+    assert list(found) == ["kimg", *(f"{v}, {m}" for m in ("distance", "AUC") for v in names)]
+    assert found["kimg"].iloc[[0, -1]].tolist() == [0, 0.04] and found.iloc[-1].notna().all()
 
 
 def test_a_variant_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
