@@ -88,15 +88,11 @@ def activation_words(layers: pd.DataFrame) -> str:
     """Say which sets of `activation_distances` come closest, and where ranges are too narrow."""
     distances = layers.groupby("set", sort=False)["distance"].mean()
     order = distances.drop("real").sort_values()
-    lines = [
+    narrow = layers[layers["range_ratio"] < NARROW].groupby("set").size().sort_values()
+    counts = ", ".join(f"{name} at {count}" for name, count in narrow.items()) or "none"
+    return (
         f"Over all layers, {order.index[0]} comes closest to the real images (distance "
-        f"{order.iloc[0]:.2f}; another draw of real images {distances['real']:.2f}), then "
-        f"{', '.join(order.index[1:])} ({order.iloc[-1]:.2f})."
-    ]
-    for name, part in layers[layers["range_ratio"] < NARROW].groupby("set", sort=False):
-        clipped = layers.loc[layers["set"] == name, "outside"].max()
-        lines.append(
-            f"{name}: range below {NARROW:.0%} at {len(part)} of {layers['layer'].nunique()} "
-            f"layers; where it is worst, {clipped:.1%} of the real activations lie outside."
-        )
-    return "\n".join(lines)
+        f"{order.iloc[0]:.2f}; another draw of real images {distances['real']:.2f}), "
+        f"{order.index[-1]} is farthest ({order.iloc[-1]:.2f}). Ranges below {NARROW:.0%} of what "
+        f"real images need, of {layers['layer'].nunique()} layers: {counts}."
+    )
