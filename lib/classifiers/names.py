@@ -80,10 +80,13 @@ def is_classifier(name: str) -> bool:
 
 
 def network_name(name: str) -> str:
-    """Name a network for readers; networks of others keep the names that they were given."""
+    """Name a network for readers; `resnet20_others`, a network of one's own: ResNet20 others."""
     if name.endswith(UNFUSED):
         return f"{network_name(name.removesuffix(UNFUSED))}, unfused"
-    return title(name) if is_classifier(name) else name
+    if is_classifier(name):
+        return title(name)
+    family, *rest = name.split("_")
+    return " ".join([title(family) if is_classifier(family) else family, *rest])
 
 
 def weights_source(weights: str | dict[str, str], name: str) -> str:

@@ -121,9 +121,7 @@ def run_ablation(
         shutil.rmtree(work)
 
 
-def course(
-    work: Path, *, per_class: int, seed: int, **given: Path
-) -> list[dict[str, float | None]]:
+def course(work: Path, *, per_class: int, seed: int, **given: Path) -> list[dict]:
     """Return `kimg`, `distance` and `auc` of each moment of the student in `work/student`.
 
     As `training_course` has it, of 100 images a class at most; `auc` is the mean of the
