@@ -80,7 +80,7 @@ def is_classifier(name: str) -> bool:
 
 
 def network_name(name: str) -> str:
-    """Name a network for readers; `resnet20_others`, a network of one's own: ResNet20 others."""
+    """Name a network for readers; `resnet20_of_mine`, of your own: ResNet20 of mine."""
     if name.endswith(UNFUSED):
         return f"{network_name(name.removesuffix(UNFUSED))}, unfused"
     if is_classifier(name):

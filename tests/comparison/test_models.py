@@ -34,7 +34,6 @@ def test_sets_and_networks_have_names():
     assert network_name("repvgg_a0_x0_5_unfused") == "RepVGG-A0 ×0.5, unfused"
     assert network_name("vgg16_bn_x0_375") == "VGG16-BN ×0.375"
     assert network_name("efficientnet_lite0") == "EfficientNet-Lite0"
-    assert network_name("resnet20_others") == "ResNet20 others"
+    assert network_name("resnet20_of_mine") == "ResNet20 of mine"
     assert network_name("my_net") == "my net"
     assert network_name("vit_p4_x0_5") == "ViT/4 ×0.5"
-    assert network_name("resnet20_of_mine") == "resnet20_of_mine"
