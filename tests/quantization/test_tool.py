@@ -28,6 +28,7 @@ from lib.quantization.tool.measure import compare, decibels
 from lib.quantization.tool.network import Takes, affine_of_input, inner_scale, read_network
 from lib.quantization.tool.quantize import quantize_file
 from lib.quantization.tool.report import not_checked, verdict
+from lib.quantization.tool.scale import wrong_scale
 from tests.quantization.conftest import TFLITE, write_ir, write_onnx
 
 PIXELS = Takes(input_max=255)
@@ -389,8 +390,17 @@ def test_the_assumed_mean_follows_the_order_of_the_colours(tmp_path):
     assert network.mean == (0.406, 0.456, 0.485)
 
 
-def row(images=100, agreement=None, classes=0, snr_db=30.0, checked="fractals", alike=False):
+def row(
+    images=100,
+    agreement=None,
+    classes=0,
+    snr_db=30.0,
+    checked="fractals",
+    alike=False,
+    output="y",
+):
     return {
+        "output": output,
         "alike": alike,
         "images": images,
         "agreement": agreement,
@@ -426,6 +436,61 @@ def test_the_verdict_says_no_more_than_was_seen():
     assert "1 image (fractals)" in verdict([row(1, 1.0, 3)], False)
     maps = verdict([row(snr_db=15.0)], True)
     assert "15.0 dB" in maps and "--max-drop" not in maps and "more images" in maps
+
+
+def test_the_verdict_tells_of_all_outputs():
+    good, maps = row(agreement=0.97, classes=9), row(snr_db=4.0, output="map")
+    said = verdict([good, maps], False)
+    assert "97.0% of 100 images (fractals, output y)" in said
+    assert "4.0 dB on 100 images (fractals, output map)" in said and "too little" in said
+    both = verdict([row(output="boxes"), row(snr_db=25.0, output="scores")], False)
+    assert "output boxes" in both and "output scores" in both and "To do better" not in both
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_values_of_the_wrong_scale_are_doubted(tmp_path, normalised):
+    body = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 5, 3), nn.ReLU()]
+    torch.manual_seed(0)
+    net = nn.Sequential(*body)
+    nn.init.uniform_(net[1].bias, -1, 1)
+    images = torch.from_numpy(make_images("photographs", 20, (40, 56), 7)).float()
+    net(images / 255 * 4 - 2 if normalised else images)
+    net[1].momentum = None
+    net[1].reset_running_stats()
+    net(images / 255 * 4 - 2 if normalised else images)
+    with traceable():
+        torch.onnx.export(net.eval(), images[:1], tmp_path / "net.onnx", dynamo=False)
+    half = Takes(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    for takes in (half, PIXELS):
+        doubt = wrong_scale(read_network(tmp_path / "net.onnx", takes))
+        assert ("of the wrong scale" in doubt) == ((takes is PIXELS) == normalised), doubt
+    report = quantize_file(tmp_path / "net.onnx", takes=PIXELS, images=4)
+    assert ("Are --input-max" in report.page()) == normalised
+
+
+def test_a_layer_of_patches_or_without_bias_tells_no_scale(tmp_path):
+    for k, layer in enumerate((nn.Conv2d(3, 4, 4, 4), nn.Conv2d(3, 4, 3, bias=False))):
+        path = tmp_path / f"{k}.onnx"
+        with traceable():
+            net = nn.Sequential(layer, nn.ReLU()).eval()
+            torch.onnx.export(net, torch.zeros(1, 3, 40, 56), path, dynamo=False)
+        assert wrong_scale(read_network(path, PIXELS)) == ""
+
+
+def test_only_its_own_results_are_replaced(tmp_path):
+    path, out = write(tmp_path / "net.onnx"), tmp_path / "net_int8"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    quantize_file(path, takes=PIXELS, images=4)
+    quantize_file(path, takes=PIXELS, images=4)
+    other = shutil.copy(path, tmp_path / "other.onnx")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/net_fp32.bin").write_text("mine")
+    for file, folder in ((other, out), (path, tmp_path / "foreign")):
+        before = {name.name: name.read_bytes() for name in folder.iterdir()}
+        with pytest.raises(StudyError, match="of something else: delete it or name another"):
+            quantize_file(file, takes=PIXELS, images=4, out=folder)
+        assert before == {name.name: name.read_bytes() for name in folder.iterdir()}
 
 
 def test_what_was_not_checked_depends_on_what_was_given():

@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 
 from lib.common.errors import StudyError
+from lib.common.files import read_json
 from lib.common.openvino import compile_model, save_ir
 from lib.quantization.bias import TRIED
 from lib.quantization.own.imports import named
@@ -22,6 +23,7 @@ from lib.quantization.tool.int8 import Candidate, quantize, read, restore
 from lib.quantization.tool.measure import clipped_layers, compare, measure_speed
 from lib.quantization.tool.network import Network, Takes, read_network
 from lib.quantization.tool.report import Report, not_checked, snippet, verdict
+from lib.quantization.tool.scale import wrong_scale
 
 PLAIN = Takes()
 
@@ -55,9 +57,11 @@ def quantize_file(
         raise StudyError(f"--max-drop counts changed classes, and {file} gives none: leave it out")
     if max_drop is not None and not 0 < max_drop < 1:
         raise StudyError(f"--max-drop {max_drop:g} is no share of images: choose 0.01 or the like")
+    files = {"int8": f"{file.stem}_int8.xml", "fp32": f"{file.stem}_fp32.xml"}
     folder = Path(out) if out else file.with_name(f"{file.stem}_int8")
-    check_writable(folder)
     check_outputs(network)
+    check_free(folder, files)
+    check_writable(folder)
     tried = TRIED if bias_correction == "best" else (bias_correction,)
     with clock.part("images"):
         decide = max_drop is not None or len(tried) * len(set(calibrate)) > 1
@@ -76,7 +80,6 @@ def quantize_file(
         every = np.concatenate([one.reported for one in checks.values()])
         clipped = clipped_layers(network, best.model, every[:: max(1, len(every) // 50)])
         speed = measure_speed(network, best.model, every)
-    files = {"int8": f"{file.stem}_int8.xml", "fp32": f"{file.stem}_fp32.xml"}
     for name, model in (("int8", best.model), ("fp32", network.model)):
         save_ir(folder / files[name], model.clone())
     own = [row for row in rows if row["calibrated"] == best.kind and row["counts"]]
@@ -95,6 +98,7 @@ def quantize_file(
         speed=speed,
         clipped=clipped,
         verdict=verdict(own, *given),
+        doubt=wrong_scale(network),
         unchecked=not_checked(*given, network.words),
         seconds=clock.seconds,
         versions={package: version(package) for package in ("openvino", "nncf")},
@@ -116,6 +120,23 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def check_free(folder: Path, files: dict[str, str]) -> None:
+    """Raise `StudyError` where results would replace what is not the tool's, or another network's.
+
+    Its own results, which `report.json` names as `files`, are replaced.
+    """
+    names = [*files.values(), *(Path(file).with_suffix(".bin") for file in files.values())]
+    found = [n for n in (*names, "report.json", "report.md") if (folder / n).exists()]
+    try:
+        own = not found or read_json(folder / "report.json")["files"] == files
+    except (StudyError, OSError, KeyError, TypeError):
+        own = False
+    if not own:
+        raise StudyError(
+            f"{folder / found[0]} is of something else: delete it or name another by --out"
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -29,7 +29,8 @@ class Report:
     the calibration), `counts` (whether it decides), `output`, `agreement` (share, None where it
     gives no classes), `classes` (how many floating point gave), `snr_db` (None where there is no
     error). `size` in bytes and `speed` are of `fp32` and `int8`; `clipped` is as `clipped_layers`
-    gives it; so many layers' inputs were `restored` to floating point; `seconds` are by part.
+    gives it; `doubt` is that of `wrong_scale`; so many layers' inputs were `restored` to floating
+    point; `seconds` are by part.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Report:
     speed: dict[str, dict[str, float]]
     clipped: list[dict]
     verdict: str
+    doubt: str
     unchecked: str
     seconds: dict[str, float]
     versions: dict[str, str]
@@ -73,20 +75,24 @@ def verdict(rows: list[dict], calibrated: bool, checked: bool = False) -> str:
     `calibrated`, `checked`: with, and on, images that somebody gave. Where floating point puts all
     in one class, agreement tells nothing, and the error of the outputs speaks.
     """
+    several = len({row["output"] for row in rows}) > 1
     shares = [row for row in rows if row["classes"] > 1]
+    others = [row for row in rows if row["agreement"] is None] if shares else rows
+    sentences = []
     if shares:
-        parts = [f"{row['agreement']:.1%} of {_where(row)}" for row in shares]
-        found = f"INT8 gives the class that floating point gives on {' and '.join(parts)}"
-        worst = min(row["agreement"] for row in shares)
-        good, bad, lost = worst >= GOOD_SHARE, worst < BAD_SHARE, worst < LOST_SHARE
-    else:
-        parts = [f"{_db(row['snr_db'])} on {_where(row)}" for row in rows]
-        found = f"Signal to noise of INT8's outputs: {' and '.join(parts)}"
-        worst = min((r["snr_db"] for r in rows if r["snr_db"] is not None), default=GOOD_DB)
-        good, bad, lost = worst >= GOOD_DB, worst < BAD_DB, worst < LOST_DB
-        if any(row["agreement"] is not None for row in rows):
-            found += ". Floating point puts all of these in one class, so classes tell nothing: "
-            found += "are --mean, --std and --input-max right?"
+        parts = [f"{row['agreement']:.1%} of {_where(row, several)}" for row in shares]
+        sentences += [f"INT8 gives the class that floating point gives on {' and '.join(parts)}"]
+    if others:
+        parts = [f"{_db(row['snr_db'])} on {_where(row, several)}" for row in others]
+        sentences += [f"Signal to noise of INT8's outputs: {' and '.join(parts)}"]
+    found = ". ".join(sentences)
+    if not shares and any(row["agreement"] is not None for row in rows):
+        found += ". Floating point puts all of these in one class, so classes tell nothing: "
+        found += "are --mean, --std and --input-max right?"
+    seen = [(row["agreement"], (GOOD_SHARE, BAD_SHARE, LOST_SHARE)) for row in shares]
+    seen += [(r["snr_db"], (GOOD_DB, BAD_DB, LOST_DB)) for r in others if r["snr_db"] is not None]
+    good = all(value >= levels[0] for value, levels in seen)
+    bad, lost = (any(value < levels[k] for value, levels in seen) for k in (1, 2))
     told = checked or lost
     little = "too little to rely on" if told else "little, on images made for the purpose"
     found = f"**{found}: {little}.**" if bad else found if found.endswith("?") else f"{found}."
@@ -101,8 +107,9 @@ def verdict(rows: list[dict], calibrated: bool, checked: bool = False) -> str:
     return found if good else f"{found} To do better, {', or '.join(advice)}."
 
 
-def _where(row: dict) -> str:
-    return f"{row['images']} image{'s' * (row['images'] != 1)} ({row['checked']})"
+def _where(row: dict, several: bool) -> str:
+    output = f", output {_cell(row['output'])}" * several
+    return f"{row['images']} image{'s' * (row['images'] != 1)} ({row['checked']}{output})"
 
 
 def not_checked(calibrated: bool, checked: bool, fed: str) -> str:
@@ -116,7 +123,9 @@ def not_checked(calibrated: bool, checked: bool, fed: str) -> str:
         )
     if "assumed" in fed:
         return f"{words} Whether the network takes {fed.split(', assumed')[0]} was assumed, too."
-    return f"{words} Whether it is fed as it was trained, no check without labels can tell."
+    return (
+        f"{words} Whether it is fed as it was trained, no check without labels can tell for sure."
+    )
 
 
 def snippet(xml: Path, network: Network) -> str:
