@@ -158,7 +158,8 @@ def _offered(table: pd.DataFrame) -> pd.Series:
 def rule_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what to calibrate with, by what is at hand: the two best sets of each kind.
 
-    `table` holds `answers` of one way to quantize.
+    Of few real images those that fail no network are named, the two smallest. `table` holds
+    `answers` of one way to quantize.
     """
     usual, shown = usual_size(table), reader_table(table)
     compared = _offered(table)
@@ -168,8 +169,11 @@ def rule_table(table: pd.DataFrame) -> pd.DataFrame:
         shown.loc[table["answer"] == REFERENCE, columns].assign(**{AT_HAND: f"{usual} real images"})
     ]
     for words, origins in OWNED.items():
-        best = shown.loc[compared & origin.isin(origins), columns].head(2)
-        parts.append(best.assign(**{AT_HAND: words}))
+        found = compared & origin.isin(origins)
+        enough = table.loc[found & (table["failed"] == 0), "calibration_size"]
+        if "data" in origins and len(enough):
+            found = table.index.isin(enough.nsmallest(2).index)
+        parts.append(shown.loc[found, columns].head(2).assign(**{AT_HAND: words}))
     return pd.concat(parts)[[AT_HAND, *columns]].rename(
         columns={"calibration set": "calibrate with"}
     )

@@ -1,5 +1,6 @@
 """The answer counts networks, names the worst one and hides none behind a mean."""
 
+import pandas as pd
 import pytest
 
 from lib.common.errors import StudyError
@@ -78,6 +79,16 @@ def test_the_rule_goes_by_what_someone_has():
     generators = table[table["at hand"].str.contains("generator")]["calibrate with"].tolist()
     assert generators == ["teacher", "student"]
     assert not table["calibrate with"].isin(["noise", "one grey image"]).any()
+
+
+def test_the_fewest_real_images_that_fail_no_network_are_named():
+    table = answered(EQUAL)
+    few = table[table["calibration_set"] == "teacher"].assign(calibration_set="real")
+    sizes = {100: 0, 30: 0, 10: 0, 3: 1}  # images: networks that they fail
+    more = [few.assign(calibration_size=size, failed=n) for size, n in sizes.items()]
+    rows = rule_table(pd.concat([table, *more], ignore_index=True))
+    chosen = rows[rows["at hand"] == "a few real images"]["calibrate with"]
+    assert chosen.tolist() == ["30 real images", "10 real images"]
 
 
 def test_limits_name_margins_and_failures():
