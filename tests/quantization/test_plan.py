@@ -47,7 +47,8 @@ def test_the_grid_repeats_what_is_slow_less_often(params):
     assert counts == {
         ("nncf", "default"): models * (sets + sizes) * params.quantization_seeds,
         **{("nncf", name): models * sets for name in params.quantization_variants},
-        ("nncf", "accuracy_aware"): models * len(params.quantization_accuracy_aware_sets),
+        ("nncf", "accuracy_aware"): params.quantization_accuracy_aware_networks
+        * len(params.quantization_accuracy_aware_sets),
         ("pot", "default"): params.quantization_pot_classifiers * sets,
     }
     few = cells[cells["calibration_size"] < params.quantization_subset_size]
