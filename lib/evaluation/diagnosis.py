@@ -34,7 +34,7 @@ NARROW = 0.5  # of the test images' recall
 UNREAL, REAL = 0.5, 0.75  # of the test images' precision: below, or from where images look real
 DISTANT, NEAR = 1.5, 1.2  # times their distance to the nearest training image: above, or up to
 WRONG = 0.75  # of the evaluator's accuracy on them
-TOLD = 0.9  # AUC of a fresh classifier beside the teacher's images
+TOLD = 0.9  # AUC of a linear classifier beside the teacher's images
 EXCHANGED = 0.1  # gain in agreement by renaming classes
 CHECKS, DIVERSITY, FINDINGS = "checks.csv", "diversity.csv", "findings.json"
 
