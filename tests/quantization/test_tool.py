@@ -443,6 +443,8 @@ def test_the_verdict_tells_of_all_outputs():
     said = verdict([good, maps], False)
     assert "97.0% of 100 images (fractals, output y)" in said
     assert "4.0 dB on 100 images (fractals, output map)" in said and "too little" in said
+    one_class = row(agreement=1.0, classes=1, snr_db=3.0, output="z")
+    assert "3.0 dB" in verdict([good, one_class], False)
     both = verdict([row(output="boxes"), row(snr_db=25.0, output="scores")], False)
     assert "output boxes" in both and "output scores" in both and "To do better" not in both
 

@@ -123,7 +123,7 @@ class Clock:
 
 
 def check_free(folder: Path, files: dict[str, str]) -> None:
-    """Raise `StudyError` where results would replace what is not the tool's, or another network's.
+    """Raise `StudyError` where results would replace what is not the tool's, or a network's of another name.
 
     Its own results, which `report.json` names as `files`, are replaced.
     """

@@ -77,7 +77,8 @@ def verdict(rows: list[dict], calibrated: bool, checked: bool = False) -> str:
     """
     several = len({row["output"] for row in rows}) > 1
     shares = [row for row in rows if row["classes"] > 1]
-    others = [row for row in rows if row["agreement"] is None] if shares else rows
+    classed = {row["output"] for row in shares}
+    others = [row for row in rows if row["output"] not in classed]
     sentences = []
     if shares:
         parts = [f"{row['agreement']:.1%} of {_where(row, several)}" for row in shares]

@@ -22,7 +22,7 @@ def wrong_scale(network: Network) -> str:
         return ""
     return (
         f"The values fed may be of the wrong scale: over photographs the first layer varies by "
-        f"{ratio:.2g} times its bias, usual is 0.2 to 10. Are --input-max, --mean and --std right?"
+        f"{ratio:.2g} times its bias, 0.5 to 2.5 is usual. Are --input-max, --mean and --std right?"
     )
 
 
