@@ -123,9 +123,9 @@ class Clock:
 
 
 def check_free(folder: Path, files: dict[str, str]) -> None:
-    """Raise `StudyError` where results would replace what is not the tool's, or a network's of another name.
+    """Raise `StudyError` where results would replace files that are not the tool's.
 
-    Its own results, which `report.json` names as `files`, are replaced.
+    Its own results of a network of this name, which `report.json` names as `files`, are replaced.
     """
     names = [*files.values(), *(Path(file).with_suffix(".bin") for file in files.values())]
     found = [n for n in (*names, "report.json", "report.md") if (folder / n).exists()]
