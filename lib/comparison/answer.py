@@ -158,8 +158,8 @@ def _offered(table: pd.DataFrame) -> pd.Series:
 def rule_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what to calibrate with, by what is at hand: the two best sets of each kind.
 
-    Of few real images those that fail no network are named, the two smallest. `table` holds
-    `answers` of one way to quantize.
+    Of few real images the fewest are named that serve most networks and fail none, if any do.
+    `table` holds `answers` of one way to quantize.
     """
     usual, shown = usual_size(table), reader_table(table)
     compared = _offered(table)
@@ -170,9 +170,9 @@ def rule_table(table: pd.DataFrame) -> pd.DataFrame:
     ]
     for words, origins in OWNED.items():
         found = compared & origin.isin(origins)
-        enough = table.loc[found & (table["failed"] == 0), "calibration_size"]
-        if "data" in origins and len(enough):
-            found = table.index.isin(enough.nsmallest(2).index)
+        most = (table["failed"] == 0) & (table["served"] > table["networks"] / 2)
+        if "data" in origins and (found & most).any():
+            found = table.index.isin(table.loc[found & most, "calibration_size"].nsmallest(2).index)
         parts.append(shown.loc[found, columns].head(2).assign(**{AT_HAND: words}))
     return pd.concat(parts)[[AT_HAND, *columns]].rename(
         columns={"calibration set": "calibrate with"}

@@ -112,8 +112,7 @@ def run_ablation(
                 distill(work / "student", **sets, seed=seed, options=chosen, device=device)
             student = load_student(work / "student" / "student.safetensors", device)
             figures = measure(student, seed)
-            teacher_and_judge = {"samples": samples, "evaluator": evaluator}
-            figures["course"] = course(work, **teacher_and_judge, per_class=per_class, seed=seed)
+            figures["course"] = course(work, samples, evaluator, per_class, seed)
             few_images(student, measure.own, seed).save(out / path.stem.replace("run", "images"))
         except StudyError as error:  # this variant diverged; the others go on
             figures = dict.fromkeys(measure.names) | {"n": measure.n, "failed": str(error)}
@@ -121,14 +120,15 @@ def run_ablation(
         shutil.rmtree(work)
 
 
-def course(work: Path, *, per_class: int, seed: int, **given: Path) -> list[dict]:
+def course(work: Path, samples: Path, evaluator: Path, per_class: int, seed: int) -> list[dict]:
     """Return `kimg`, `distance` and `auc` of each moment of the student in `work/student`.
 
     As `training_course` has it, of 100 images a class at most; `auc` is the mean of the
     discriminator's since the moment before.
     """
     options = {"per_class": min(per_class, COURSE_PER_CLASS), "seed": seed}
-    training_course(work / "course", student=work / "student", **given, **options)
+    options |= {"student": work / "student", "samples": samples, "evaluator": evaluator}
+    training_course(work / "course", **options)
     table = pd.read_csv(work / "course" / TABLE)[["kimg", "distance"]]
     log = pd.read_csv(work / "student" / "log.csv")
     moment = np.searchsorted(table["kimg"], log["kimg"]).clip(max=len(table) - 1)
@@ -228,7 +228,7 @@ def load_ablation(folders: list[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def ablation_course(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the courses of the runs: a row a `kimg`; `<variant>, AUC` and `, distance`."""
+    """Return a row for each `kimg`, with columns `<variant>, AUC` and `<variant>, distance`."""
     parts = [
         pd.DataFrame(row.course).assign(variant=row.variant)
         for row in rows.dropna(subset=["course"]).itertuples()

@@ -231,8 +231,8 @@ def told_apart(telling: pd.DataFrame) -> dict[str, list[str]]:
     return {
         row.set: [
             f"{row.set} does not pass for its teacher: a linear classifier on features finds "
-            f"out which of two images is whose in {row.auc:.0%} of {row.n:,} pairs of new ones "
-            "(chance: 50%), so they are smeared or otherwise unlike"
+            f"out which of two images is whose in {row.auc:.0%} of pairs ({row.n:,} new images of "
+            "each; chance: 50%), so they are smeared or otherwise unlike"
         ]
         for row in known.itertuples()
     }

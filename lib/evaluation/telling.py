@@ -32,6 +32,8 @@ def tell_apart(
 ) -> None:
     """Write `telling.csv` into `out`: a row for each of the `pairs` of names of `features`.
 
+    Its columns are `set`, `against`, `n` (judged images of the first), `auc` and its interval,
+    `auc_low` and `auc_high`. Fewer than four images of a set are a `StudyError`.
     Those are folders of `extract_features`. Of each set `per_class` images of a class are taken,
     or as many as both sets of a pair have. Covariances are shrunk by Ledoit and Wolf's rule. The
     interval is that of the judged images alone (Hanley & McNeil 1982).
@@ -54,7 +56,7 @@ def tell_apart(
 
 
 def halves(rows: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Return two disjoint halves of the rows, drawn at random."""
+    """Return two disjoint halves of the rows `(n, d)`, drawn at random."""
     order = numpy_generator(seed, "telling apart").permutation(len(rows))
     return [rows[np.sort(part)] for part in np.array_split(order, 2)]
 

@@ -81,14 +81,18 @@ def test_the_rule_goes_by_what_someone_has():
     assert not table["calibrate with"].isin(["noise", "one grey image"]).any()
 
 
-def test_the_fewest_real_images_that_fail_no_network_are_named():
+def test_the_fewest_real_images_that_serve_most_networks_are_named():
     table = answered(EQUAL)
     few = table[table["calibration_set"] == "teacher"].assign(calibration_set="real")
-    sizes = {100: 0, 30: 0, 10: 0, 3: 1}  # images: networks that they fail
-    more = [few.assign(calibration_size=size, failed=n) for size, n in sizes.items()]
-    rows = rule_table(pd.concat([table, *more], ignore_index=True))
-    chosen = rows[rows["at hand"] == "a few real images"]["calibrate with"]
-    assert chosen.tolist() == ["30 real images", "10 real images"]
+    sizes = {200: (3, 0), 100: (2, 0), 30: (2, 0), 10: (1, 0), 3: (2, 1)}  # served, failed of 3
+    more = [
+        few.assign(calibration_size=size, served=served, failed=failed)
+        for size, (served, failed) in sizes.items()
+    ]
+    for some, expected in ((more, ["100", "30"]), (more[3:], ["10", "3"])):
+        rows = rule_table(pd.concat([table, *some], ignore_index=True))
+        chosen = rows[rows["at hand"] == "a few real images"]["calibrate with"]
+        assert chosen.tolist() == [f"{size} real images" for size in expected]
 
 
 def test_limits_name_margins_and_failures():

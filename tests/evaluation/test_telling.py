@@ -55,5 +55,5 @@ def test_a_set_that_gives_itself_away_is_a_finding():
     row = {"set": "student", "against": "teacher", "n": 500, "auc": 0.97}
     rows = pd.DataFrame([row | {"auc_low": 0.95}, row | {"against": "real test", "auc_low": 0.96}])
     (fault,) = told_apart(rows)["student"]
-    assert "does not pass for its teacher" in fault and "97% of 500 pairs" in fault
+    assert "does not pass for its teacher" in fault and "97% of pairs (500 new images" in fault
     assert told_apart(rows.assign(auc_low=0.85)) == {}

@@ -193,6 +193,8 @@ def test_saved_figures_show_with_caption_and_description(tmp_path):
     assert metadata["image/png"] == {"caption": "Two images", "alt": "Two black squares"}
     assert "image/png" in data
     assert shown.data == (study.folder / "figures" / "plot.png").read_bytes()
+    with Image.open(study.folder / "figures" / "plot.png") as picture:
+        assert picture.mode == "P"  # 256 colours at most
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     shown = study.save_animation("film", frames, caption="A film", alt="Red, then blue")
     _, metadata = DisplayFormatter().format(shown)

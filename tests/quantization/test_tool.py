@@ -495,6 +495,18 @@ def test_only_its_own_results_are_replaced(tmp_path):
         assert before == {name.name: name.read_bytes() for name in folder.iterdir()}
 
 
+def test_a_run_that_was_broken_off_can_be_run_again(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    path = write(tmp_path / "net.onnx")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lib.quantization.tool.report.Report.write", killed)
+        quantize_file(path, takes=PIXELS, images=4)
+    assert (tmp_path / "net_int8/net_int8.xml").exists()
+    assert quantize_file(path, takes=PIXELS, images=4).name == "net.onnx"
+
+
 def test_what_was_not_checked_depends_on_what_was_given():
     assert "It has not seen images of its own domain" in not_checked(False, False, "values")
     assert "It was not checked on images of its own domain" in not_checked(True, False, "values")

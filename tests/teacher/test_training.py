@@ -109,6 +109,19 @@ def test_the_penalty_is_the_same_in_either_precision(real):
     assert gradients[0].any() and torch.equal(*gradients)
 
 
+def test_rounding_leaves_the_gradients_their_direction(real):
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        trainer = trainer_of(real, precision=precision)
+        images, labels = trainer.batches.real(1)
+        fake, _ = trainer.generator_step(1, images, labels)
+        both = [p.grad.flatten() for p in trainer.generator.parameters() if p.grad is not None]
+        trainer.discriminator_step(1, images, labels, fake)
+        both += [p.grad.flatten() for p in trainer.discriminator.parameters() if p.grad is not None]
+        gradients.append(torch.cat(both))
+    assert not torch.equal(*gradients) and torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
 @pytest.fixture(scope="module")
 def begun(real, tmp_path_factory):
     """Half of the training `trained`."""

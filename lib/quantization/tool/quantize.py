@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 
 from lib.common.errors import StudyError
-from lib.common.files import read_json
+from lib.common.files import read_json, write_json
 from lib.common.openvino import compile_model, save_ir
 from lib.quantization.bias import TRIED
 from lib.quantization.own.imports import named
@@ -22,7 +22,7 @@ from lib.quantization.tool.images import KINDS, make_images
 from lib.quantization.tool.int8 import Candidate, quantize, read, restore
 from lib.quantization.tool.measure import clipped_layers, compare, measure_speed
 from lib.quantization.tool.network import Network, Takes, read_network
-from lib.quantization.tool.report import Report, not_checked, snippet, verdict
+from lib.quantization.tool.report import PAGE, Report, not_checked, snippet, verdict
 from lib.quantization.tool.scale import wrong_scale
 
 PLAIN = Takes()
@@ -80,6 +80,7 @@ def quantize_file(
         every = np.concatenate([one.reported for one in checks.values()])
         clipped = clipped_layers(network, best.model, every[:: max(1, len(every) // 50)])
         speed = measure_speed(network, best.model, every)
+    write_json(folder / PAGE, {"files": files})  # that they are the tool's, should it be broken off
     for name, model in (("int8", best.model), ("fp32", network.model)):
         save_ir(folder / files[name], model.clone())
     own = [row for row in rows if row["calibrated"] == best.kind and row["counts"]]
@@ -128,9 +129,9 @@ def check_free(folder: Path, files: dict[str, str]) -> None:
     Its own results of a network of this name, which `report.json` names as `files`, are replaced.
     """
     names = [*files.values(), *(Path(file).with_suffix(".bin") for file in files.values())]
-    found = [n for n in (*names, "report.json", "report.md") if (folder / n).exists()]
+    found = [n for n in (*names, PAGE, "report.md") if (folder / n).exists()]
     try:
-        own = not found or read_json(folder / "report.json")["files"] == files
+        own = not found or read_json(folder / PAGE)["files"] == files
     except (StudyError, OSError, KeyError, TypeError):
         own = False
     if not own:

@@ -8,6 +8,7 @@ from jinja2 import Environment
 from lib.common.files import write_json, write_text
 from lib.quantization.tool.network import Network
 
+PAGE = "report.json"
 TEMPLATE = Path(__file__).with_name("report_template.md")
 
 CLASS_WORDS = "*Same class*: images that INT8 and floating point put in the same class. "
@@ -65,7 +66,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
-        write_json(folder / "report.json", asdict(self))
+        write_json(folder / PAGE, asdict(self))
         write_text(folder / "report.md", self.page())
 
 

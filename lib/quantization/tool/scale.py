@@ -13,9 +13,9 @@ IMAGES = 20
 
 
 def wrong_scale(network: Network) -> str:
-    """Return a sentence where the first layer hardly sees the values, or nothing else; "" if not.
+    """Return a warning where the values fed look too large or too small, else "".
 
-    Batch normalisation makes each channel's bias about as large as the channel's deviation.
+    After batch normalisation a channel's bias is usually about as large as its deviation.
     """
     ratio = bias_ratio(network)
     if ratio is None or 1 / FAR < ratio < FAR:
@@ -27,7 +27,11 @@ def wrong_scale(network: Network) -> str:
 
 
 def bias_ratio(network: Network) -> float | None:
-    """Return the median over channels of deviation by bias in the first layer; None: no bias."""
+    """Return the median over channels of deviation by bias in the first layer.
+
+    The bias is what a channel gives for zeros. None: no such layer, a channel without bias, or
+    8-bit input.
+    """
     output = first_layer(network.model)
     if output is None or network.model.input(0).get_element_type() == ov.Type.u8:
         return None
