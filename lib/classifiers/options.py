@@ -27,7 +27,7 @@ class ClassifierOptions:
     precision: Literal["float32", "bfloat16"] = option(
         "float32",
         "precision of the feature maps; bfloat16 is faster on a GPU and on a CPU with "
-        "AVX512-BF16 or AMX",
+        "AVX512-BF16 or AMX; a CPU that has neither trains in float32",
     )
     mean: Annotated[list[Share], Field(min_length=3, max_length=3)] = option(
         [0.5, 0.5, 0.5], "channel means of images in [0, 1] that the network subtracts"

@@ -21,6 +21,7 @@ from lib.classifiers.names import family
 from lib.classifiers.options import ClassifierOptions
 from lib.common.errors import StudyError
 from lib.common.files import write_text
+from lib.common.machine import working_precision
 from lib.common.progress import progress
 from lib.common.seeds import derive_seed, torch_generator
 from lib.common.tensors import (
@@ -163,7 +164,7 @@ class ClassifierTrainer:
             self.model = build_classifier(name, len(self.class_names))
         self.classifier = NormalizedClassifier(self.model, options.mean, options.std)
         self.classifier.to(self.device, memory_format=torch.channels_last)
-        self.half = options.precision == "bfloat16"
+        self.half = working_precision(options.precision, self.device.type) == "bfloat16"
         if self.half and self.device.type == "cpu":
             _keep_strided_depthwise_in_float32(self.model)
         self.optimizer = _optimizer(self.model, name, options.weight_decay)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.common.machine import working_precision
 from lib.common.processes import mean
 from lib.gan.augment import AdaptiveProbability, Augment
 from lib.gan.batches import Batches
@@ -50,9 +51,10 @@ class AdversarialTraining(Training):
         record: dict[str, Any],
         device: str,
     ) -> None:
+        precision = getattr(torch, working_precision(options.precision, device))
         for block in [part for network in networks.values() for part in network.modules()]:
             if isinstance(block, SynthesisBlock | DiscriminatorBlock):
-                block.precision = getattr(torch, options.precision)
+                block.precision = precision
         networks = {name: network.to(device).train() for name, network in networks.items()}
         super().__init__(batches.name, batches.seed, options, networks, record, device)
         self.batches = batches

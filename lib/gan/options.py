@@ -41,6 +41,6 @@ class TrainingOptions:
     precision: Literal["float32", "bfloat16"] = option(
         "float32",
         "precision of the feature maps; bfloat16 is faster on a GPU and on a CPU with "
-        "AVX512-BF16 or AMX",
+        "AVX512-BF16 or AMX; a CPU that has neither trains in float32",
     )
     checkpoint_kimg: Positive = option(4.0, "thousands of images between checkpoints", how=True)
