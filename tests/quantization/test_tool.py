@@ -42,13 +42,17 @@ def no_time_for_speed(monkeypatch):
 class Net(nn.Module):
     """Two convolutions; classes, or as many maps as the image has pixels."""
 
-    def __init__(self, channels=3, maps=False, inside=False, depthwise=False):
+    def __init__(self, channels=3, maps=False, inside=False, depthwise=False, normed=False):
         super().__init__()
         self.inside, self.maps = inside, maps
         self.first = nn.Conv2d(3, 3, 3, 1, 1, groups=3) if depthwise else nn.Identity()
         self.body = nn.Sequential(
             nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()
         )
+        if normed:
+            self.body.insert(1, nn.BatchNorm2d(8))
+            nn.init.uniform_(self.body[1].running_mean, 1, 3)
+            nn.init.uniform_(self.body[1].running_var, 1, 3)
         self.head = nn.Conv2d(8, 5, 1)
 
     def forward(self, x):
@@ -70,12 +74,28 @@ def write(path, channels=3, size=(40, 56), open_size=False, batch=None, **option
             input_names=["x"],
             output_names=["y"],
             dynamic_axes={"x": axes},
+            training=torch.onnx.TrainingMode.PRESERVE,  # else it folds batch normalisations
+            do_constant_folding=False,
         )
     return path
 
 
 def outputs(xml, values):
     return compile_model(ov.Core().read_model(xml))(values)[0]
+
+
+def test_batch_normalisations_are_folded_before_nncf_could_quantize_around_them(tmp_path):
+    path = write(tmp_path / "net.onnx", normed=True, inside=True)
+    assert "BatchNormalization" in {node.op_type for node in onnx.load(path).graph.node}
+    network = read_network(path, Takes())
+    assert (network.input_max, network.mean) == (255, (0.0,) * 3)  # what it does inside is seen
+    assert "BatchNormInference" not in {op.get_type_name() for op in network.model.get_ops()}
+    torch.manual_seed(0)
+    exact, values = Net(normed=True, inside=True).eval(), 255 * torch.rand(2, 3, 40, 56)
+    with torch.inference_mode():
+        expected = exact(values).numpy()
+    found = compile_model(network.model)(values.numpy())[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_network_of_its_own_size_becomes_int8(tmp_path):

@@ -16,6 +16,7 @@ import onnx
 import openvino as ov
 import openvino.opset13 as opset
 import pandas as pd
+from openvino._offline_transformations import apply_moc_transformations
 
 from lib.classifiers.build import CIFAR10_MEAN, CIFAR10_STD
 from lib.common.errors import StudyError
@@ -163,6 +164,7 @@ def read_network(model: OwnModel, images: np.ndarray, classes: int | None) -> ov
     with named(file, "does not take 32×32 images"):
         network.reshape([network.input(0).get_partial_shape()[0], *model.shape])
         widen_constants(network)
+        fold_normalisations(network)
         network = _preprocessed(network, model)
     network.output(0).get_tensor().set_names({"logits"})
     found = network.output(0).get_partial_shape()
@@ -238,8 +240,18 @@ def widen_constants(network: ov.Model) -> None:
         source = node.input_value(0).get_node() if node.get_type_name() == "Convert" else None
         if source is not None and source.get_type_name() == "Constant":
             wide = opset.constant(source.data.astype(node.get_output_element_type(0).to_dtype()))
-            wide.set_friendly_name(source.get_friendly_name())
+            wide.set_friendly_name(node.get_friendly_name())
             node.output(0).replace(wide.output(0))
+
+
+def fold_normalisations(network: ov.Model) -> None:
+    """Fold batch normalisations, which some ONNX files keep, into the layers before them.
+
+    NNCF would quantize between the two: EfficientNet-Lite0 then agrees with FP32 on 43 % of images
+    in place of 65 %.
+    """
+    if any(node.get_type_name() == "BatchNormInference" for node in network.get_ops()):
+        apply_moc_transformations(network, cf=True)
 
 
 def own_table(folder: Path, names: list[str], test: SampleSet) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from lib.quantization.own.imports import (
     FLOATS,
     NORMALISATIONS,
     check_floating,
+    fold_normalisations,
     named,
     read_source,
     widen_constants,
@@ -113,6 +114,7 @@ def read_network(file: Path, takes: Takes) -> Network:
         widen_constants(model)
     batch = model.input(0).get_partial_shape()[0]
     mean, std, input_max, words = _values(file, model, channels, takes)
+    fold_normalisations(model)  # and constants, which tell of the values
     return Network(
         file=file,
         model=model,
